@@ -1,0 +1,312 @@
+"""Train a HiFi-GAN vocoder: `accelerate launch train.py …`. Pretraining on true mels, fine-tuning on saved ones.
+
+Top to bottom: the flags, the training step, validation, and the run that ties them together.
+"""
+
+import argparse
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import fields, replace
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Subset
+
+from checkpoint import load_pretrained, read_config, read_json
+from common import ArgumentParser, UserError, report_user_errors
+from dataset import SavedMels, SegmentDataset, UtteranceDataset, read_manifest
+from losses import adversarial_loss, discriminator_loss, feature_matching_loss, mel_loss
+from model import Discriminators, Generator, HiFiGANConfig
+from plots import plot_mels
+from tacotron2.mel import MelSpectrogram
+from training import (
+    TrainingRun,
+    add_mel_arguments,
+    add_run_arguments,
+    check_run_arguments,
+    float_or_none,
+    make_accelerator,
+    make_loader,
+    nested_tuple,
+)
+
+NUM_LOGGED_CLIPS = 4
+
+
+# ---- Flags ----
+
+
+def build_parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="train.py", description=__doc__.splitlines()[0])
+    defaults = HiFiGANConfig()
+    add_run_arguments(parser)
+    parser.add_argument("--config", type=Path, help="JSON with the official key names; flags override it")
+
+    group = parser.add_argument_group("optimisation")
+    group.add_argument("--training_epochs", type=int, default=3100, help="passes over the corpus")
+    group.add_argument("--batch_size", type=int, default=16, help="segments per process")
+    group.add_argument("--segment_size", type=int, default=8192, help="samples of a training segment")
+    group.add_argument("--learning_rate", type=float, default=0.0002, help="of AdamW, for both sides")
+    group.add_argument("--beta1", type=float, default=0.8, help="of AdamW")
+    group.add_argument("--beta2", type=float, default=0.99, help="of AdamW")
+    group.add_argument(
+        "--lr_decay", type=float, default=0.999, help="factor on the learning rate after each epoch"
+    )
+    group.add_argument("--lambda_mel", type=float, default=45, help="weight of the mel loss")
+    group.add_argument(
+        "--lambda_feature_mapping", type=float, default=2, help="weight of the feature-matching loss"
+    )
+
+    group = parser.add_argument_group("fine-tuning")
+    group.add_argument("--finetune", action="store_true", help="train on the mels of --path_to_saved_mels")
+    group.add_argument(
+        "--path_to_saved_mels", type=Path, help="folder of <stem>.npy, as save_taco_mels.py makes it"
+    )
+    group.add_argument(
+        "--path_to_pretrained_weights", type=Path,
+        help="start from this model: a folder of ours, or an official g_… file (its do_… beside it is used too)",
+    )  # fmt: skip
+
+    group = parser.add_argument_group("the models (see HiFiGANConfig)")
+    group.add_argument(
+        "--resblock", choices=("1", "2"), default=defaults.resblock, help="1: V1 and V2; 2: V3"
+    )
+    group.add_argument(
+        "--upsample_rates", type=int, nargs="+", default=defaults.upsample_rates, help="of each stage"
+    )
+    group.add_argument("--upsample_kernel_sizes", type=int, nargs="+", default=defaults.upsample_kernel_sizes)
+    group.add_argument("--upsample_initial_channel", type=int, default=defaults.upsample_initial_channel)
+    group.add_argument("--resblock_kernel_sizes", type=int, nargs="+", default=defaults.resblock_kernel_sizes)
+    group.add_argument(
+        "--resblock_dilation_sizes", type=nested_tuple, default=defaults.resblock_dilation_sizes
+    )
+    group.add_argument("--mpd_periods", type=int, nargs="+", default=defaults.mpd_periods, help="in samples")
+    group.add_argument(
+        "--msd_num_downsamples", type=int, default=defaults.msd_num_downsamples, help="halvings of audio"
+    )
+    group.add_argument(
+        "--discriminator_channels", type=int, default=defaults.discriminator_channels, help="widest layer"
+    )
+    add_mel_arguments(parser, defaults)
+    parser.add_argument(
+        "--fmax_loss", type=float_or_none, default=defaults.fmax_loss,
+        help='upper edge in Hz of the mel that the loss compares; "none": half the sampling rate',
+    )  # fmt: skip
+    return parser
+
+
+def parse_arguments(arguments: list[str] | None = None) -> tuple[argparse.Namespace, HiFiGANConfig]:
+    """The flags and the models' configuration. A flag beats `--config`, which beats the pretrained model's settings."""
+    parser = build_parser()
+    args = parser.parse_args(arguments)
+    if args.path_to_pretrained_weights:
+        parser.set_defaults(**read_config(args.path_to_pretrained_weights).to_dict())
+    if args.config:
+        official = {"adam_b1": "beta1", "adam_b2": "beta2"}
+        settings = {official.get(name, name): value for name, value in read_json(args.config).items()}
+        known = vars(args).keys()
+        parser.set_defaults(**{name: value for name, value in settings.items() if name in known})
+        parser.set_defaults(**HiFiGANConfig.from_dict(settings).to_dict())
+    args = parser.parse_args(arguments)
+
+    check_run_arguments(args)
+    if args.finetune != (args.path_to_saved_mels is not None):
+        raise UserError("--finetune and --path_to_saved_mels go together: fine-tuning trains on saved mels")
+    values = {field.name: getattr(args, field.name) for field in fields(HiFiGANConfig)}
+    config = HiFiGANConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+    return args, config
+
+
+# ---- Training ----
+
+
+class VocoderTraining:
+    """The networks, their optimisers and the two turns of a training step."""
+
+    def __init__(self, accelerator: Accelerator, args: argparse.Namespace, config: HiFiGANConfig):
+        self.accelerator, self.args, self.config = accelerator, args, config
+        self.generator = Generator(config)
+        self.discriminators = Discriminators(config)
+        if args.path_to_pretrained_weights:
+            found = load_pretrained(args.path_to_pretrained_weights, self.generator, self.discriminators)
+            accelerator.print(f"Pretrained: {found}")
+        self.input_mel = MelSpectrogram(config).to(accelerator.device)
+        self.loss_mel = MelSpectrogram(replace(config, fmax=config.fmax_loss)).to(accelerator.device)
+
+        self.optimizers, self.schedulers = [], []
+        for model in (self.generator, self.discriminators):
+            model.to(accelerator.device)  # first, for a fused optimiser is fused for the device it finds
+            optimizer = torch.optim.AdamW(
+                model.parameters(), args.learning_rate, betas=(args.beta1, args.beta2), fused=True
+            )
+            self.optimizers.append(optimizer)
+            # not prepared below: Accelerate would step it once a process, and the decay is once an epoch
+            self.schedulers.append(torch.optim.lr_scheduler.ExponentialLR(optimizer, args.lr_decay))
+
+        # What Accelerate prepares exchanges gradients between processes: calls that are to train go through it.
+        self.parallel_generator, self.parallel_discriminators = accelerator.prepare(
+            self.generator, self.discriminators
+        )
+        self.optimizers = list(accelerator.prepare(*self.optimizers))
+
+    def step(self, batches: list[dict[str, Tensor]], run: TrainingRun) -> dict[str, Tensor]:
+        """One update of the discriminators, then one of the generator, on the mean gradient of `batches`.
+
+        Several batches come only with gradient accumulation. Gives the losses and gradient norms as scalars.
+        """
+        optimizer_g, optimizer_d = self.optimizers
+        for batch in batches:
+            if "mel" not in batch:  # pretraining: the true mel, (B, num_mels, frames)
+                batch["mel"] = self.input_mel(batch["audio"])
+        # Several graphs at once would cost the memory that accumulation is meant to save: then generate twice.
+        keep_graph = len(batches) == 1
+        losses = defaultdict(float)
+
+        generated = []
+        for batch, is_last in with_last(batches):
+            with torch.set_grad_enabled(keep_graph):
+                generated.append(self.parallel_generator(batch["mel"]))  # (B, 1, segment_size)
+            with self.exchange_gradients(self.parallel_discriminators, is_last):
+                loss = self.discriminators_turn(batch["audio"].unsqueeze(1), generated[-1].detach()) / len(
+                    batches
+                )
+                self.accelerator.backward(loss)
+            losses["disc_loss"] += loss.detach()
+        losses["disc_grad_norm"] = run.update(optimizer_d, self.discriminators)
+
+        for (batch, is_last), audio in zip(with_last(batches), generated, strict=True):
+            with self.exchange_gradients(self.parallel_generator, is_last), frozen(self.discriminators):
+                audio = audio if keep_graph else self.parallel_generator(batch["mel"])
+                parts = self.generators_turn(batch["audio"].unsqueeze(1), audio)
+                self.accelerator.backward(parts["gen_loss"] / len(batches))
+            for name, value in parts.items():
+                losses[name] += value.detach() / len(batches)
+        losses["gen_grad_norm"] = run.update(optimizer_g, self.generator)
+        return dict(losses)
+
+    def discriminators_turn(self, real: Tensor, generated: Tensor) -> Tensor:
+        """Loss of the discriminators on two batches of audio (B, 1, segment_size)."""
+        scores, _ = self.parallel_discriminators(torch.cat([real, generated]))  # both halves in one pass
+        real_scores, generated_scores = zip(*(score.chunk(2) for score in scores), strict=True)
+        return discriminator_loss(real_scores, generated_scores)
+
+    def generators_turn(self, real: Tensor, generated: Tensor) -> dict[str, Tensor]:
+        """Losses of the generator, `gen_loss` being their weighted sum; audio as above, discriminators frozen.
+
+        The official loop computes every gradient here too. But this turn needs none for the discriminators' weights,
+        and none at all for the real half: a quarter of a step's arithmetic that changes nothing. Nor have processes
+        anything to exchange for frozen weights, so these calls go to the plain module.
+        """
+        with torch.no_grad():
+            _, real_maps = self.discriminators(real)
+        scores, generated_maps = self.discriminators(generated)
+        parts = {
+            "adversarial_loss": adversarial_loss(scores),
+            "feature_matching_loss": feature_matching_loss(real_maps, generated_maps),
+            "mel_loss": mel_loss(self.loss_mel(real), self.loss_mel(generated)),
+        }
+        parts["gen_loss"] = (
+            parts["adversarial_loss"]
+            + self.args.lambda_feature_mapping * parts["feature_matching_loss"]
+            + self.args.lambda_mel * parts["mel_loss"]
+        )
+        return parts
+
+    def exchange_gradients(self, model: nn.Module, is_last: bool):
+        """Processes exchange gradients with the last of the accumulated batches, not with each."""
+        return nullcontext() if is_last else self.accelerator.no_sync(model)
+
+    @torch.inference_mode()
+    def validate(self, dataset: UtteranceDataset, run: TrainingRun) -> dict[str, float]:
+        """Mel L1 over whole utterances: summed over mel bins, so long clips count for more, whatever the processes.
+
+        A few clips go to the trackers with their mels.
+        """
+        accelerator = self.accelerator
+        self.generator.eval()
+        mine = range(accelerator.process_index, len(dataset), accelerator.num_processes)
+        loader = DataLoader(Subset(dataset, mine), batch_size=1, num_workers=min(1, self.args.num_workers))
+        totals = torch.zeros(2, dtype=torch.float64)  # the sum of absolute differences, the number of bins
+        clips = {}
+        for item in loader:
+            audio = item["audio"].to(accelerator.device)  # (1, samples)
+            mel = item["mel"].to(accelerator.device) if "mel" in item else self.input_mel(audio)
+            generated = self.generator(mel).squeeze(1)  # (1, samples)
+            real_mel, generated_mel = self.loss_mel(audio), self.loss_mel(generated)
+            totals += torch.tensor([(real_mel - generated_mel).abs().sum().item(), real_mel.numel()])
+            if accelerator.trackers and len(clips) < NUM_LOGGED_CLIPS:
+                figure = plot_mels({"real": real_mel[0], "generated": generated_mel[0]}, self.loss_mel.config)
+                clips[item["name"][0]] = generated[0].cpu().numpy(), figure
+        self.generator.train()
+        run.log_clips(clips, self.config.sampling_rate)
+        difference, bins = accelerator.reduce(totals.to(accelerator.device), "sum").tolist()
+        return {"val_mel_loss": difference / bins}
+
+
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Gradients flow through the module, and none is computed for its weights."""
+    module.requires_grad_(False)
+    try:
+        yield
+    finally:
+        module.requires_grad_(True)
+
+
+def with_last(items: list) -> Iterator[tuple]:
+    """Each item, with whether it is the last."""
+    return ((item, number == len(items)) for number, item in enumerate(items, 1))
+
+
+def train(args: argparse.Namespace, config: HiFiGANConfig) -> Path:
+    """Train as `args` say; gives the folder of the final checkpoint."""
+    train_clips = read_manifest(args.path_to_train_manifest, config.sampling_rate, args.input_wavs_dir)
+    val_clips = read_manifest(args.path_to_val_manifest, config.sampling_rate, args.input_wavs_dir)
+    saved_mels = (
+        SavedMels(args.path_to_saved_mels, train_clips + val_clips, config) if args.finetune else None
+    )
+    segments = SegmentDataset(train_clips, config, args.segment_size, args.seed, saved_mels)
+    utterances = UtteranceDataset(val_clips, config, saved_mels)
+
+    accelerator = make_accelerator(args)
+    loader, steps_per_epoch = make_loader(accelerator, args, segments)
+    training = VocoderTraining(accelerator, args, config)
+    models = {
+        "generator": training.generator,
+        "mpd": training.discriminators.mpd,
+        "msd": training.discriminators.msd,
+    }
+    run = TrainingRun(accelerator, args, config, models, training.schedulers)
+    run.resume()
+    run.start_trackers()
+    size = sum(parameter.numel() for parameter in training.generator.parameters()) / 1e6
+    accelerator.print(
+        f"Generator of {size:.2f} M parameters; {len(train_clips)} clips to train on, {len(val_clips)} to validate; "
+        f"{steps_per_epoch} steps an epoch"
+    )
+
+    while not run.finished:
+        for batches in run.batches(loader, steps_per_epoch):
+            losses = training.step(batches, run)
+            frames = sum(batch["mel"].shape[0] * batch["mel"].shape[-1] for batch in batches)
+            learning_rate = training.schedulers[0].get_last_lr()[0]
+            run.finish_step(losses, frames, learning_rate)
+        run.log("val", training.validate(utterances, run))
+        if run.epoch_is_complete:
+            for scheduler in training.schedulers:
+                scheduler.step()
+            run.finish_epoch()
+    return run.finish()
+
+
+@report_user_errors
+def main(arguments: list[str] | None = None) -> None:
+    folder = train(*parse_arguments(arguments))
+    print(f"The vocoder is in {folder}")
+
+
+if __name__ == "__main__":
+    main()
