@@ -13,7 +13,7 @@ AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 
 @dataclass(frozen=True)
 class ClipInfo:
-    """What a look through a whole file tells. `problem` says why a clip is unusable; it is empty for a good one."""
+    """What a look through a whole file tells. `problem` says why a clip is unusable; a good one has none."""
 
     samples: int = 0
     sampling_rate: int = 0
@@ -23,7 +23,8 @@ class ClipInfo:
 
 
 def inspect_clip(path: Path | str) -> ClipInfo:
-    """Read a file once, in blocks, for its length and its peak amplitude. Raises nothing: see `ClipInfo.problem`."""
+    """Read a file once, in blocks, for its length and peak amplitude. Raises nothing: see
+    `ClipInfo.problem`."""
     if not Path(path).is_file():
         return ClipInfo(problem="file is missing")
     if Path(path).stat().st_size == 0:
@@ -33,8 +34,8 @@ def inspect_clip(path: Path | str) -> ClipInfo:
             samples, peak = 0, 0.0
             for block in file.blocks(blocksize=1 << 18, dtype="float32"):
                 samples += len(block)
-                peak = max(peak, float(block.max()), -float(block.min()))  # NaN survives neither: test below
-                if not np.isfinite(block).all():
+                peak = max(peak, float(block.max()), -float(block.min()))
+                if not np.isfinite(peak) or np.isnan(block).any():
                     return ClipInfo(problem="audio holds values that are not finite")
             info = ClipInfo(samples, file.samplerate, file.channels, peak)
     except (soundfile.LibsndfileError, RuntimeError) as error:
@@ -44,16 +45,19 @@ def inspect_clip(path: Path | str) -> ClipInfo:
     return info
 
 
-def read_audio(path: Path | str, start: int = 0, samples: int = -1) -> tuple[np.ndarray, int]:
-    """(audio, sampling rate) of `samples` samples from `start` on, or to the end; only that part is read.
+def read_audio(path: Path | str, start: int = 0, samples: int = -1) -> tuple[np.ndarray, int, int]:
+    """(audio, sampling rate, channels) of `samples` samples from `start` on, or to the end; no more is read.
 
-    Several channels are averaged to one. Raises UserError for a file that is missing or can't be decoded.
+    The audio is (samples,) float32: several channels are averaged to one. Raises UserError for a file that is
+    missing or can't be decoded.
     """
     try:
         audio, sampling_rate = soundfile.read(path, frames=samples, start=start, dtype="float32")
     except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
         raise UserError(f"can't read audio from {path}: {error}; check the file, or leave it out") from error
-    return (audio if audio.ndim == 1 else audio.mean(axis=1)), sampling_rate
+    if audio.ndim == 1:
+        return audio, sampling_rate, 1
+    return audio.mean(axis=1), sampling_rate, audio.shape[1]
 
 
 def resample(audio: np.ndarray, source_rate: int, target_rate: int) -> np.ndarray:
@@ -64,7 +68,8 @@ def resample(audio: np.ndarray, source_rate: int, target_rate: int) -> np.ndarra
 
 
 def write_wav(path: Path | str, audio: np.ndarray, sampling_rate: int) -> None:
-    """Write (samples,) audio as 16-bit PCM, whole or not at all. Never rescaled; values beyond ±1 are clipped."""
+    """Write (samples,) audio as 16-bit PCM, whole or not at all. Never rescaled; values beyond ±1 are
+    clipped."""
     pcm = np.clip(np.rint(np.asarray(audio, dtype=np.float64) * 32768.0), -32768, 32767).astype(np.int16)
     with atomic_write(path) as temporary:
         soundfile.write(temporary, pcm, sampling_rate, subtype="PCM_16", format="WAV")

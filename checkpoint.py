@@ -1,8 +1,9 @@
 """Every way a model is written to disk or read from it.
 
-A model on disk is a folder with `config.json` and `generator.safetensors`; a training checkpoint is such a folder with
-the discriminators and what resuming needs beside them. The official files are read too: `g_02500000` or
-`generator_v1`, a pickle of {"generator": …} beside its `config.json`, and `do_02500000` with the discriminators.
+A model on disk is a folder with `config.json` and `generator.safetensors`; a training checkpoint is such a
+folder with the discriminators and what resuming needs beside them. The official files are read too:
+`g_02500000` or `generator_v1`, a pickle of {"generator": …} beside its `config.json`, and `do_02500000` with
+the discriminators.
 """
 
 import json
@@ -32,7 +33,8 @@ def read_json(path: Path) -> dict:
 
 
 def read_config(path: Path | str) -> HiFiGANConfig:
-    """The configuration of a model: `path` is a JSON file, a model's folder, or a model's file beside its JSON."""
+    """The configuration of a model: `path` is a JSON file, a model's folder, or a model's file beside its
+    JSON."""
     return HiFiGANConfig.from_dict(read_json(config_path(Path(path))))
 
 
@@ -53,7 +55,8 @@ def config_path(path: Path) -> Path:
 
 
 def weights_path(path: Path) -> Path:
-    """The generator's file: `path` itself, or the one in the folder `path`. An official folder's newest `g_…` counts."""
+    """The generator's file: `path` itself, or the one in the folder `path`. An official folder's newest `g_…`
+    counts."""
     if not path.is_dir():
         return path
     own = path / "generator.safetensors"
@@ -84,7 +87,8 @@ def write_model(folder: Path, config: HiFiGANConfig, weights: dict[str, dict[str
 
 
 def load_generator(path: Path | str, device: torch.device | str = "cpu") -> Generator:
-    """A generator in eval mode, weight norm folded, with its `config`, from any form this file's first lines name.
+    """A generator in eval mode, weight norm folded, with its `config`, from any form this file's first lines
+    name.
 
     Raises UserError for what is missing, damaged, or not a generator of its configuration.
     """
@@ -97,8 +101,9 @@ def load_generator(path: Path | str, device: torch.device | str = "cpu") -> Gene
 def load_pretrained(path: Path | str, generator: Generator, discriminators: Discriminators) -> str:
     """Load a model to train on from; says in words what was found.
 
-    The discriminators come along if they lie beside the generator: in its folder, or in the `do_…` file that has the
-    number of an official `g_…`. The generator's input is converted if its training used the other mel scale.
+    The discriminators come along if they lie beside the generator: in its folder, or in the `do_…` file that
+    has the number of an official `g_…`. The generator's input is converted if its training used the other mel
+    scale.
     """
     path = Path(path)
     file, config, wanted = weights_path(path), read_config(path), generator.config
@@ -124,14 +129,16 @@ def load_pretrained(path: Path | str, generator: Generator, discriminators: Disc
 
 
 def read_weights(path: Path, name: str) -> dict[str, Tensor]:
-    """The state dict of one model from a `.safetensors` file, or under the key `name` from an official pickle."""
+    """The state dict of one model from a `.safetensors` file, or under the key `name` from an official
+    pickle."""
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         contents = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
-            f"{path} is refused: it is no checkpoint, or holds more than tensors, which could run code on loading; "
+            f"{path} is refused: it is no checkpoint, or holds more than tensors, which could run code on "
+            "loading; "
             "use a .safetensors file, or a checkpoint of tensors alone"
         ) from error
     except (SafetensorError, OSError, EOFError, RuntimeError, ValueError, KeyError) as error:
@@ -146,7 +153,8 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], source: Path) -> No
     """Load a state dict in whatever form its normed weights come; `source` is for the error message.
 
     Three forms: the parametrizations of `model`; the old hooks' names of official checkpoints (weight norm's
-    weight_g and weight_v, spectral norm's weight_orig, weight_u and weight_v); a plain weight with the norm folded in.
+    weight_g and weight_v, spectral norm's weight_orig, weight_u and weight_v); a plain weight with the norm
+    folded in.
     """
     wanted = model.state_dict()
     state = {key.removeprefix("module."): value for key, value in state.items()}
@@ -161,7 +169,8 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], source: Path) -> No
             "weight_orig": "parametrizations.weight.original",
         }.get(leaf, leaf)
         if leaf == "weight" and f"{layer}.parametrizations.weight.original1" in wanted:
-            # weight = g v / |v|, the norm taken over all but the first dimension: any weight is its own direction
+            # weight = g v / |v|, the norm taken over all but the first dimension: any weight is its own
+            # direction
             length = tensor.flatten(1).norm(dim=1).view(-1, *[1] * (tensor.dim() - 1))
             renamed[f"{layer}.parametrizations.weight.original0"] = length
             new_leaf = "parametrizations.weight.original1"
@@ -171,24 +180,28 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], source: Path) -> No
     if missing or extra:
         found = f"{missing[0]} is missing" if missing else f"{extra[0]} has no place"
         raise UserError(
-            f"{source} does not fit its configuration ({len(missing)} tensors missing, {len(extra)} left over; "
+            f"{source} does not fit its configuration ({len(missing)} tensors missing, {len(extra)} left "
+            "over; "
             f"{found}); check the config.json"
         )
     for key, tensor in renamed.items():
         if tensor.shape != wanted[key].shape:
             raise UserError(
                 f"{source} does not fit its configuration: {key} is {tuple(tensor.shape)} in the file and "
-                f"{tuple(wanted[key].shape)} in the model; check the config.json and the flags for the model's sizes"
+                f"{tuple(wanted[key].shape)} in the model; check the config.json and the flags for the "
+                "model's sizes"
             )
     model.load_state_dict(renamed)
 
 
 @torch.no_grad()
 def change_mel_scale(generator: Generator, trained_with: MelConfig) -> None:
-    """Make a generator that was trained on one scale's mels read those of its own `config`, with the same audio.
+    """Make a generator that was trained on one scale's mels read those of its own `config`, with the same
+    audio.
 
-    The scales differ by a map a x + b, which the first convolution takes up: its weights times a, its bias plus b times
-    their sum. Only the three frames at either end differ a little, where the convolution sees its zero padding.
+    The scales differ by a map a x + b, which the first convolution takes up: its weights times a, its bias
+    plus b times their sum. Only the three frames at either end differ a little, where the convolution sees
+    its zero padding.
     """
     config = generator.config
     offset = trained_with._from_ln(config._to_ln(0.0))

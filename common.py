@@ -47,9 +47,10 @@ def report_user_errors(main: Callable[..., None]) -> Callable[..., None]:
 def atomic_write(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block ends well, else delete it.
 
-    The block may make a file or a folder there. A reader sees the old content or the new, never a part, and what
-    was renamed is on the disk and not only in its cache. A folder that is replaced stands as `<name>.replaced`
-    for the instant between two renames; `recover_replaced` puts it back if the process died in that instant.
+    The block may make a file or a folder there. A reader sees the old content or the new, never a part, and
+    what was renamed is on the disk and not only in its cache. A folder that is replaced stands as
+    `<name>.replaced` for the instant between two renames; `recover_replaced` puts it back if the process died
+    in that instant.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """From a manifest to training segments and whole utterances.
 
-Workers read the segment from the disk and nothing else; its mel is computed on the training device, a batch at a time.
+Workers read the segment from the disk and nothing else; its mel is computed on the training device, a batch
+at a time.
 """
 
 import csv
@@ -38,8 +39,9 @@ def read_manifest(
 ) -> list[Clip]:
     """The clips of a manifest of `prep_splits.py`, or of an official filelist (`LJ001-0001|text|text`).
 
-    Relative paths in a manifest are relative to it; a filelist's names are looked up in `input_wavs_dir`. Where length
-    or peak are not in the file, every clip is read once. Raises UserError for clips that can't be trained on.
+    Relative paths in a manifest are relative to it; a filelist's names are looked up in `input_wavs_dir`.
+    Where length or peak are not in the file, every clip is read once. Raises UserError for clips that can't
+    be trained on.
     """
     path = Path(path)
     try:
@@ -58,7 +60,8 @@ def read_manifest(
         transcripts = [texts[-1] for texts in fields]
     else:
         raise UserError(
-            f"{path} has no column file_path; if it is an official filelist (id|text|text), add --input_wavs_dir"
+            f"{path} has no column file_path; if it is an official filelist (id|text|text), add "
+            "--input_wavs_dir"
         )
     if not rows:
         raise UserError(f"{path} lists no clips")
@@ -81,6 +84,11 @@ def read_manifest(
             lengths = [info.samples for info in infos]
             peaks = [info.peak for info in infos]
             rates = [info.sampling_rate for info in infos]
+            problems += [
+                f"{clip}: it has {info.channels} channels, not one"
+                for clip, info in zip(paths, infos, strict=True)
+                if info.channels > 1
+            ]
     if not problems:
         problems = [
             f"{clip}: its sampling rate is {rate} Hz, not {sampling_rate} Hz"
@@ -98,8 +106,8 @@ def read_manifest(
 class SavedMels:
     """A folder of mels to fine-tune on: `<stem>.npy`, float32 (num_mels, frames) or (1, num_mels, frames).
 
-    A `config.json` in the folder says which settings made them and is held against `config`. Raises UserError that
-    names the clips whose mel is missing or has not exactly samples // hop_size frames.
+    A `config.json` in the folder says which settings made them and is held against `config`. Raises UserError
+    that names the clips whose mel is missing or has not exactly samples // hop_size frames.
     """
 
     def __init__(self, folder: Path | str, clips: list[Clip], config: MelConfig):
@@ -140,10 +148,11 @@ class SavedMels:
 class SegmentDataset(Dataset):
     """Random segments: item (epoch, index) is a dict with `audio` (segment_size,) and, in fine-tuning, `mel`.
 
-    Where a segment starts depends on (seed, epoch, index) alone: not on the number of workers, nor on what was drawn
-    before. Pretraining scales each clip to a peak of 0.95. Fine-tuning (with `saved_mels`) never does, for a saved mel
-    belongs to the audio as it is; its segments start where a frame does, so that audio sample i * hop_size and mel
-    frame i, (num_mels, segment_size / hop_size), stay together. A clip shorter than a segment is padded with silence.
+    Where a segment starts depends on (seed, epoch, index) alone: not on the number of workers, nor on what
+    was drawn before. Pretraining scales each clip to a peak of 0.95. Fine-tuning (with `saved_mels`) never
+    does, for a saved mel belongs to the audio as it is; its segments start where a frame does, so that audio
+    sample i * hop_size and mel frame i, (num_mels, segment_size / hop_size), stay together. A clip shorter
+    than a segment is padded with silence.
     """
 
     def __init__(
@@ -188,7 +197,8 @@ class SegmentDataset(Dataset):
 
 
 class UtteranceDataset(Dataset):
-    """Whole clips, for validation: `audio` (frames * hop_size,), in fine-tuning `mel`, and the clip's `name`."""
+    """Whole clips, for validation: `audio` (frames * hop_size,), in fine-tuning `mel`, and the clip's
+    `name`."""
 
     def __init__(self, clips: list[Clip], config: MelConfig, saved_mels: SavedMels | None = None):
         short = [clip.path.stem for clip in clips if clip.samples < config.min_samples]
@@ -211,8 +221,9 @@ class UtteranceDataset(Dataset):
 
 
 def read_segment(clip: Clip, start: int, samples: int) -> np.ndarray:
-    """(samples,) float32 of the clip from `start` on. Raises UserError where the file is shorter than its manifest."""
-    audio, _ = read_audio(clip.path, start, samples)
+    """(samples,) float32 of the clip from `start` on. Raises UserError where the file is shorter than its
+    manifest."""
+    audio, _, _ = read_audio(clip.path, start, samples)
     if len(audio) != samples:
         raise UserError(
             f"{clip.path} is shorter than the manifest says; make the manifest again with prep_splits.py"
@@ -236,8 +247,9 @@ def pad_to(values: np.ndarray, length: int, fill: float) -> Tensor:
 class EpochSampler(Sampler):
     """Yields (epoch, index) over a shuffled corpus, in an order that depends on (seed, epoch) alone.
 
-    An epoch is as many whole batches of `global_batch_size` clips as the corpus gives; the few clips left over, others
-    each epoch, wait for the next. A corpus smaller than one batch fills it by repeating clips, with other segments.
+    An epoch is as many whole batches of `global_batch_size` clips as the corpus gives; the few clips left
+    over, others each epoch, wait for the next. A corpus smaller than one batch fills it by repeating clips,
+    with other segments.
     """
 
     def __init__(self, num_clips: int, global_batch_size: int, seed: int):

@@ -1,7 +1,8 @@
 """The losses of HiFi-GAN (section 2.4), on what the discriminators return.
 
-`scores` is a list with one tensor (B, positions) a sub-discriminator; `feature_maps` a list with one list of tensors
-a sub-discriminator. Every function returns a scalar: the sum over sub-discriminators (and layers) of means.
+`scores` is a list with one tensor (B, positions) a sub-discriminator; `feature_maps` a list with one list of
+tensors a sub-discriminator. Every function returns a scalar: the sum over sub-discriminators (and layers) of
+means.
 """
 
 import torch.nn.functional as F

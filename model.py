@@ -1,7 +1,9 @@
-"""HiFi-GAN (Kong, Kim and Bae, 2020): a generator that turns a mel into audio, and the two critics that train it.
+"""HiFi-GAN (Kong, Kim and Bae, 2020): a generator that turns a mel into audio, and the two critics that train
+it.
 
-Bottom up: the configuration, the generator's residual blocks, the generator, the multi-period discriminator, the
-multi-scale discriminator. Layers carry the names of the official implementation, so that its checkpoints fit.
+Bottom up: the configuration, the generator's residual blocks, the generator, the multi-period discriminator,
+the multi-scale discriminator. Layers carry the names of the official implementation, so that its checkpoints
+fit.
 """
 
 import math
@@ -22,7 +24,8 @@ LEAKY_SLOPE = 0.1
 
 @dataclass(frozen=True)
 class HiFiGANConfig(MelConfig):
-    """The mel that the generator reads (see `MelConfig`) and the sizes of the three networks; the defaults are V1.
+    """The mel that the generator reads (see `MelConfig`) and the sizes of the three networks; the defaults
+    are V1.
 
     Raises UserError, with the arithmetic, for sizes that can't work together.
     """
@@ -54,22 +57,26 @@ class HiFiGANConfig(MelConfig):
         if math.prod(rates) != self.hop_size:
             product = " x ".join(map(str, rates))
             raise UserError(
-                f"upsample_rates multiply to {product} = {math.prod(rates)}, but hop_size is {self.hop_size}: "
+                f"upsample_rates multiply to {product} = {math.prod(rates)}, but hop_size is "
+                f"{self.hop_size}: "
                 "each frame must become hop_size samples"
             )
         if len(kernels) != len(rates):
             raise UserError(
-                f"upsample_kernel_sizes has {len(kernels)} entries and upsample_rates {len(rates)}: one kernel a rate"
+                f"upsample_kernel_sizes has {len(kernels)} entries and upsample_rates {len(rates)}: one "
+                "kernel a rate"
             )
         for rate, kernel in zip(rates, kernels, strict=True):
             if kernel < rate or (kernel - rate) % 2:
                 raise UserError(
-                    f"upsampling by {rate} with kernel {kernel}: kernel - rate = {kernel - rate}, which must be even "
+                    f"upsampling by {rate} with kernel {kernel}: kernel - rate = {kernel - rate}, which "
+                    "must be even "
                     "and not negative, half of it being trimmed from either side"
                 )
         if len(self.resblock_dilation_sizes) != len(self.resblock_kernel_sizes):
             raise UserError(
-                f"resblock_dilation_sizes has {len(self.resblock_dilation_sizes)} entries and resblock_kernel_sizes "
+                f"resblock_dilation_sizes has {len(self.resblock_dilation_sizes)} entries and "
+                "resblock_kernel_sizes "
                 f"{len(self.resblock_kernel_sizes)}: one list of dilations a kernel"
             )
         for dilations in self.resblock_dilation_sizes:
@@ -84,7 +91,8 @@ class HiFiGANConfig(MelConfig):
                 )
         if self.upsample_initial_channel < 1 or self.upsample_initial_channel % 2 ** len(rates):
             raise UserError(
-                f"upsample_initial_channel {self.upsample_initial_channel} is halved {len(rates)} times: it must be a "
+                f"upsample_initial_channel {self.upsample_initial_channel} is halved {len(rates)} times: "
+                "it must be a "
                 f"positive multiple of {2 ** len(rates)}"
             )
         if self.discriminator_channels < 32 or self.discriminator_channels % 32:
@@ -107,8 +115,9 @@ def same_padding(kernel_size: int, dilation: int = 1) -> int:
 
 # ---- Generator (section 2.2) ----
 #
-# The official code draws the weights of these layers from N(0, 0.01), but under its weight norm that never reaches
-# the parameters: PyTorch's own initialisation is what its published models started from, and what stands here.
+# The official code draws the weights of these layers from N(0, 0.01), but under its weight norm that never
+# reaches the parameters: PyTorch's own initialisation is what its published models started from, and what
+# stands here.
 
 
 def WNConv1d(in_channels: int, out_channels: int, kernel_size: int, dilation: int = 1) -> nn.Conv1d:
@@ -117,7 +126,8 @@ def WNConv1d(in_channels: int, out_channels: int, kernel_size: int, dilation: in
 
 
 class ResBlock1(nn.Module):
-    """Residual block of V1 and V2: for each dilation, a dilated convolution and an undilated one, and a shortcut."""
+    """Residual block of V1 and V2: for each dilation, a dilated convolution and an undilated one, and a
+    shortcut."""
 
     def __init__(self, channels: int, kernel_size: int, dilations: tuple[int, ...]):
         super().__init__()
@@ -154,9 +164,10 @@ class ResBlock2(nn.Module):
 class Generator(nn.Module):
     """Mel (B, num_mels, T) in `config.mel_scale` to audio (B, 1, T * hop_size) in (-1, 1).
 
-    Transposed convolutions stretch the frames to samples in several stages, halving the channels each time. After
-    each stage residual blocks of several kernel sizes look at the same signal side by side, and the mean of what they
-    see goes on: the paper's multi-receptive field fusion, patterns of many lengths at every resolution.
+    Transposed convolutions stretch the frames to samples in several stages, halving the channels each time.
+    After each stage residual blocks of several kernel sizes look at the same signal side by side, and the
+    mean of what they see goes on: the paper's multi-receptive field fusion, patterns of many lengths at every
+    resolution.
     """
 
     def __init__(self, config: HiFiGANConfig):
@@ -188,12 +199,14 @@ class Generator(nn.Module):
             x = stretch(F.leaky_relu(x, LEAKY_SLOPE))  # (B, channels / 2, N * rate)
             blocks = self.resblocks[stage * blocks_per_stage : (stage + 1) * blocks_per_stage]
             x = sum(block(x) for block in blocks) / blocks_per_stage
-        # 0.01 and not LEAKY_SLOPE: the official code leaves this one at PyTorch's default, and its weights expect it
+        # 0.01 and not LEAKY_SLOPE: the official code leaves this one at PyTorch's default, and its weights
+        # expect it
         x = self.conv_post(F.leaky_relu(x, 0.01))  # (B, 1, T * hop_size)
         return torch.tanh(x)
 
     def fold_weight_norm(self) -> "Generator":
-        """Replace each layer's (direction, length) by the weight they make: the same audio, faster. For inference."""
+        """Replace each layer's (direction, length) by the weight they make: the same audio, faster. For
+        inference."""
         for module in self.modules():
             if parametrize.is_parametrized(module, "weight"):
                 parametrize.remove_parametrizations(module, "weight")
@@ -202,8 +215,9 @@ class Generator(nn.Module):
 
 # ---- Discriminators (section 2.3) ----
 #
-# A discriminator maps audio (B, 1, N) to (scores, feature_maps), a list entry for each of its sub-discriminators:
-# scores (B, positions), to be 1 for real audio and 0 for generated; feature maps, the outputs of all its layers.
+# A discriminator maps audio (B, 1, N) to (scores, feature_maps), a list entry for each of its
+# sub-discriminators: scores (B, positions), to be 1 for real audio and 0 for generated; feature maps, the
+# outputs of all its layers.
 
 
 class LayeredDiscriminator(nn.Module):
@@ -225,7 +239,8 @@ class LayeredDiscriminator(nn.Module):
 
 
 class PeriodDiscriminator(LayeredDiscriminator):
-    """Sees every `period`-th sample side by side, as an image of `period` columns whose kernels span one column."""
+    """Sees every `period`-th sample side by side, as an image of `period` columns whose kernels span one
+    column."""
 
     def __init__(self, period: int, width: int):
         channels = (1, width // 32, width // 8, width // 2, width, width)
@@ -246,7 +261,8 @@ class PeriodDiscriminator(LayeredDiscriminator):
 
 
 class MultiPeriodDiscriminator(nn.Module):
-    """One sub-discriminator a period. Speech is a sum of periodic signals: each prime period shows another part."""
+    """One sub-discriminator a period. Speech is a sum of periodic signals: each prime period shows another
+    part."""
 
     def __init__(self, config: HiFiGANConfig):
         super().__init__()
@@ -277,7 +293,8 @@ class ScaleDiscriminator(LayeredDiscriminator):
         )
         super().__init__(
             [
-                # a narrow layer may have fewer channels than groups: then as many groups as divide its channels
+                # a narrow layer may have fewer channels than groups: then as many groups as divide its
+                # channels
                 norm(
                     nn.Conv1d(c_in, c_out, k, stride, groups=math.gcd(groups, c_in), padding=same_padding(k))
                 )
@@ -293,7 +310,8 @@ class MultiScaleDiscriminator(nn.Module):
     def __init__(self, config: HiFiGANConfig):
         super().__init__()
         width = config.discriminator_channels
-        # spectral norm on the raw audio steadies the training (section 2.3), weight norm does for the pooled scales
+        # spectral norm on the raw audio steadies the training (section 2.3), weight norm does for the pooled
+        # scales
         norms = [partial(spectral_norm, n_power_iterations=1)] + [weight_norm] * config.msd_num_downsamples
         self.discriminators = nn.ModuleList(ScaleDiscriminator(width, norm) for norm in norms)
         self.pool = nn.AvgPool1d(kernel_size=4, stride=2, padding=2)

@@ -1,4 +1,5 @@
-"""Train a HiFi-GAN vocoder: `accelerate launch train.py …`. Pretraining on true mels, fine-tuning on saved ones.
+"""Train a HiFi-GAN vocoder: `accelerate launch train.py …`. Pretraining on true mels, fine-tuning on saved
+ones.
 
 Top to bottom: the flags, the training step, validation, and the run that ties them together.
 """
@@ -67,7 +68,7 @@ def build_parser() -> ArgumentParser:
     )
     group.add_argument(
         "--path_to_pretrained_weights", type=Path,
-        help="start from this model: a folder of ours, or an official g_… file (its do_… beside it is used too)",
+        help="start from this model: a folder of ours, or an official g_… file (with its do_…)",
     )  # fmt: skip
 
     group = parser.add_argument_group("the models (see HiFiGANConfig)")
@@ -99,7 +100,8 @@ def build_parser() -> ArgumentParser:
 
 
 def parse_arguments(arguments: list[str] | None = None) -> tuple[argparse.Namespace, HiFiGANConfig]:
-    """The flags and the models' configuration. A flag beats `--config`, which beats the pretrained model's settings."""
+    """The flags and the models' configuration. A flag beats `--config`, which beats the pretrained model's
+    settings."""
     parser = build_parser()
     args = parser.parse_args(arguments)
     if args.path_to_pretrained_weights:
@@ -146,7 +148,8 @@ class VocoderTraining:
             # not prepared below: Accelerate would step it once a process, and the decay is once an epoch
             self.schedulers.append(torch.optim.lr_scheduler.ExponentialLR(optimizer, args.lr_decay))
 
-        # What Accelerate prepares exchanges gradients between processes: calls that are to train go through it.
+        # What Accelerate prepares exchanges gradients between processes: calls that are to train go through
+        # it.
         self.parallel_generator, self.parallel_discriminators = accelerator.prepare(
             self.generator, self.discriminators
         )
@@ -161,7 +164,8 @@ class VocoderTraining:
         for batch in batches:
             if "mel" not in batch:  # pretraining: the true mel, (B, num_mels, frames)
                 batch["mel"] = self.input_mel(batch["audio"])
-        # Several graphs at once would cost the memory that accumulation is meant to save: then generate twice.
+        # Several graphs at once would cost the memory that accumulation is meant to save: then generate
+        # twice.
         keep_graph = len(batches) == 1
         losses = defaultdict(float)
 
@@ -194,11 +198,12 @@ class VocoderTraining:
         return discriminator_loss(real_scores, generated_scores)
 
     def generators_turn(self, real: Tensor, generated: Tensor) -> dict[str, Tensor]:
-        """Losses of the generator, `gen_loss` being their weighted sum; audio as above, discriminators frozen.
+        """Losses of the generator, `gen_loss` being their weighted sum; audio as above, discriminators
+        frozen.
 
-        The official loop computes every gradient here too. But this turn needs none for the discriminators' weights,
-        and none at all for the real half: a quarter of a step's arithmetic that changes nothing. Nor have processes
-        anything to exchange for frozen weights, so these calls go to the plain module.
+        The official loop computes every gradient here too. But this turn needs none for the discriminators'
+        weights, and none at all for the real half: a quarter of a step's arithmetic that changes nothing. Nor
+        have processes anything to exchange for frozen weights, so these calls go to the plain module.
         """
         with torch.no_grad():
             _, real_maps = self.discriminators(real)
@@ -221,7 +226,8 @@ class VocoderTraining:
 
     @torch.inference_mode()
     def validate(self, dataset: UtteranceDataset, run: TrainingRun) -> dict[str, float]:
-        """Mel L1 over whole utterances: summed over mel bins, so long clips count for more, whatever the processes.
+        """Mel L1 over whole utterances: summed over mel bins, so long clips count for more, whatever the
+        processes.
 
         A few clips go to the trackers with their mels.
         """
@@ -284,7 +290,8 @@ def train(args: argparse.Namespace, config: HiFiGANConfig) -> Path:
     run.start_trackers()
     size = sum(parameter.numel() for parameter in training.generator.parameters()) / 1e6
     accelerator.print(
-        f"Generator of {size:.2f} M parameters; {len(train_clips)} clips to train on, {len(val_clips)} to validate; "
+        f"Generator of {size:.2f} M parameters; {len(train_clips)} clips to train on, {len(val_clips)} to "
+        "validate; "
         f"{steps_per_epoch} steps an epoch"
     )
 

@@ -1,4 +1,5 @@
-"""What the training scripts share: their common flags, and a run with its folder, checkpoints, log and stop signals.
+"""What the training scripts share: their common flags, and a run with its folder, checkpoints, log and stop
+signals.
 
 Nothing here knows about vocoders: `train.py` holds the models, the losses and the loop.
 """
@@ -30,7 +31,8 @@ from common import UserError, atomic_write, available_cores, recover_replaced
 from dataset import EpochSampler
 from tacotron2.mel import MEL_SCALES, MelConfig
 
-# A loss scaler starts high on purpose and skips until its scale fits: some ten to twenty steps are normal in fp16.
+# A loss scaler starts high on purpose and skips until its scale fits: some ten to twenty steps are normal in
+# fp16.
 MAX_NON_FINITE_IN_A_ROW = 50
 
 PROGRESS_NAME = "progress.json"
@@ -55,7 +57,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--resume_from_checkpoint",
         metavar="NAME|PATH|latest",
-        help="go on from a checkpoint of this run (by name), any checkpoint (by path), or the latest there is",
+        help="go on from a checkpoint: its name in this run, its path, or latest",
     )
     group.add_argument(
         "--seed", type=int, default=1234, help="of the initial weights, the order of clips, the segments"
@@ -125,7 +127,8 @@ def float_or_none(text: str) -> float | None:
 
 
 def nested_tuple(text: str) -> tuple:
-    """`((1,3,5),(1,3,5))` from the command line, parsed as a literal: it can hold numbers and nothing that runs."""
+    """`((1,3,5),(1,3,5))` from the command line, parsed as a literal: it can hold numbers and nothing that
+    runs."""
     try:
         return tuple(tuple(int(number) for number in row) for row in ast.literal_eval(text))
     except (ValueError, SyntaxError, TypeError) as error:
@@ -134,11 +137,16 @@ def nested_tuple(text: str) -> tuple:
 
 def check_run_arguments(args: argparse.Namespace) -> None:
     """Raise UserError for numbers that make no run."""
-    for name in (
-        "batch_size", "training_epochs", "gradient_accumulation_steps", "console_out_iters", "wandb_log_iters",
-        "checkpoint_epochs", "checkpoint_steps", "keep_checkpoints", "max_train_steps",
-    ):  # fmt: skip
-        value = getattr(args, name, None)
+    names = ["batch_size", "training_epochs", "gradient_accumulation_steps", "max_train_steps"]
+    names += [
+        "console_out_iters",
+        "wandb_log_iters",
+        "checkpoint_epochs",
+        "checkpoint_steps",
+        "keep_checkpoints",
+    ]
+    for name in names:
+        value = getattr(args, name)
         if value is not None and value < 1:
             raise UserError(f"--{name} is {value}; it must be at least 1")
     if args.num_workers < 0 or args.seed < 0:
@@ -165,7 +173,8 @@ def make_accelerator(args: argparse.Namespace) -> Accelerator:
         # the processes' buffers are equal already: they depend on the weights alone
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
-    # `accelerate launch` sets OMP_NUM_THREADS to 1 unless told otherwise, which leaves a CPU's other cores idle
+    # `accelerate launch` sets OMP_NUM_THREADS to 1 unless told otherwise, which leaves a CPU's other cores
+    # idle
     if accelerator.device.type == "cpu" and os.environ.get("OMP_NUM_THREADS", "1") == "1":
         torch.set_num_threads(max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
     set_seed(args.seed)
@@ -175,7 +184,8 @@ def make_accelerator(args: argparse.Namespace) -> Accelerator:
 def make_loader(
     accelerator: Accelerator, args: argparse.Namespace, dataset: Dataset
 ) -> tuple[DataLoader, int]:
-    """A prepared loader over `dataset`, whose items are called for by (epoch, index), and its steps an epoch."""
+    """A prepared loader over `dataset`, whose items are called for by (epoch, index), and its steps an
+    epoch."""
     clips_per_step = args.batch_size * accelerator.num_processes * args.gradient_accumulation_steps
     sampler = EpochSampler(len(dataset), clips_per_step, args.seed)
     if len(dataset) < clips_per_step:
@@ -200,10 +210,12 @@ def make_loader(
 
 
 class TrainingRun:
-    """Where a run stands, and everything it keeps on disk: checkpoints, `metrics.jsonl`, what its trackers hold.
+    """Where a run stands, and everything it keeps on disk: checkpoints, `metrics.jsonl`, what its trackers
+    hold.
 
-    `models` go into each checkpoint as `<name>.safetensors`, next to `config.json`; Accelerate saves optimisers, loss
-    scaler and random state; `schedulers` are saved too. Prepare models and optimisers first, then make the run.
+    `models` go into each checkpoint as `<name>.safetensors`, next to `config.json`; Accelerate saves
+    optimisers, loss scaler and random state; `schedulers` are saved too. Prepare models and optimisers first,
+    then make the run.
     """
 
     def __init__(
@@ -246,7 +258,8 @@ class TrainingRun:
         existing = latest_checkpoint(self.folder)
         if existing and not self.args.resume_from_checkpoint:
             raise UserError(
-                f"{self.folder} holds a run already ({existing.name}); go on with it by --resume_from_checkpoint latest, "
+                f"{self.folder} holds a run already ({existing.name}); go on with it by "
+                "--resume_from_checkpoint latest, "
                 "or name another --experiment_name"
             )
 
@@ -338,7 +351,8 @@ class TrainingRun:
                     break
 
     def update(self, optimizer: AcceleratedOptimizer, model: nn.Module) -> Tensor:
-        """Step the optimiser of `model` unless a gradient is infinite or not a number; gives the gradients' norm.
+        """Step the optimiser of `model` unless a gradient is infinite or not a number; gives the gradients'
+        norm.
 
         The norm is of the gradients that the processes have averaged, so all of them decide alike.
         """
@@ -355,8 +369,8 @@ class TrainingRun:
     def finish_step(self, values: dict[str, Tensor], frames: int, learning_rate: float) -> None:
         """Count the step and log it when it is due. `frames`: mel frames that this process trained on.
 
-        A step is skipped, wholly or for one side, where a value named `…grad_norm` is not finite. Raises UserError when
-        too many in a row were.
+        A step is skipped, wholly or for one side, where a value named `…grad_norm` is not finite. Raises
+        UserError when too many in a row were.
         """
         step = self.step
         self.step += 1
@@ -392,7 +406,8 @@ class TrainingRun:
             last = latest_checkpoint(self.folder)
             hint = f"the last good checkpoint is {last}" if last else "there is no checkpoint yet"
             raise UserError(
-                f"{self.non_finite_in_a_row} steps in a row had losses or gradients that are not finite, up to step "
+                f"{self.non_finite_in_a_row} steps in a row had losses or gradients that are not finite, "
+                "up to step "
                 f"{step}; {hint}. Try a lower --learning_rate, or --mixed_precision no"
             )
         if self.args.checkpoint_steps and self.step % self.args.checkpoint_steps == 0:
@@ -404,7 +419,8 @@ class TrainingRun:
         return self.clips_in_epoch >= self.steps_per_epoch * self.clips_per_step
 
     def finish_epoch(self) -> None:
-        """Count the epoch and save a checkpoint when one is due; call it when schedulers have been stepped."""
+        """Count the epoch and save a checkpoint when one is due; call it when schedulers have been
+        stepped."""
         self.epoch += 1
         self.clips_in_epoch = 0
         if self.epoch % self.args.checkpoint_epochs == 0:
@@ -505,7 +521,8 @@ class TrainingRun:
         to_file: bool = True,
         to_trackers: bool = True,
     ) -> None:
-        """Append a line to `metrics.jsonl` and send the values to the trackers; by default as of the last step."""
+        """Append a line to `metrics.jsonl` and send the values to the trackers; by default as of the last
+        step."""
         if not self.accelerator.is_main_process:
             return
         step = self.step - 1 if step is None else step
@@ -521,7 +538,8 @@ class TrainingRun:
             self.accelerator.log({f"{split}/{name}": value for name, value in values.items()}, step=step)
 
     def start_trackers(self) -> None:
-        """Start Weights & Biases and TensorBoard where asked. Neither a missing login nor a dead network ends a run."""
+        """Start Weights & Biases and TensorBoard where asked. Neither a missing login nor a dead network ends
+        a run."""
         settings = {name: str(value) for name, value in vars(self.args).items()}
         options: dict = {}
         if self.args.log_wandb and self.accelerator.is_main_process:

@@ -1,6 +1,7 @@
 """The one mel spectrogram of the project: Tacotron 2's target, the vocoder's input, the mel loss, the plots.
 
-It is the mel of the official HiFi-GAN and of NVIDIA's Tacotron 2 up to the scale of its values, see `MelConfig`.
+It is the mel of the official HiFi-GAN and of NVIDIA's Tacotron 2 up to the scale of its values, see
+`MelConfig`.
 """
 
 import math
@@ -26,10 +27,10 @@ OFFICIAL_NAMES = {"win_size": "window_size", "fmax_for_loss": "fmax_loss"}
 class MelConfig:
     """How audio becomes a mel. Two programs that exchange mels must agree on every field.
 
-    `mel_scale` says what the values are: "ln" is the natural logarithm of the amplitude; "db" maps its decibels
-    linearly so that `min_db` lies at `-max_scaled_abs` and 0 dB at `+max_scaled_abs`, and goes on above without a
-    clip. Amplitudes are clipped below at `min_db` in either scale. Rates and frequencies are in Hz, sizes in samples;
-    an `fmax` of None is half the sampling rate.
+    `mel_scale` says what the values are: "ln" is the natural logarithm of the amplitude; "db" maps its
+    decibels linearly so that `min_db` lies at `-max_scaled_abs` and 0 dB at `+max_scaled_abs`, and goes on
+    above without a clip. Amplitudes are clipped below at `min_db` in either scale. Rates and frequencies are
+    in Hz, sizes in samples; an `fmax` of None is half the sampling rate.
     """
 
     sampling_rate: int = 22050
@@ -60,14 +61,16 @@ class MelConfig:
         top, nyquist = self.highest_frequency, self.sampling_rate / 2
         if not 0 <= self.fmin < top <= nyquist:
             raise UserError(
-                f"fmin {self.fmin} and fmax {top} must satisfy 0 <= fmin < fmax <= {nyquist} (half the sampling rate)"
+                f"fmin {self.fmin} and fmax {top} must satisfy 0 <= fmin < fmax <= {nyquist} (half the "
+                "sampling rate)"
             )
         if self.min_db >= 0:
             raise UserError(f"min_db is {self.min_db}; it must be negative (-100 is an amplitude of 0.00001)")
 
     @classmethod
     def from_dict(cls, values: Mapping) -> Self:
-        """From a parsed `config.json`, ours or an official HiFi-GAN's; keys that are not this class's are passed over.
+        """From a parsed `config.json`, ours or an official HiFi-GAN's; keys that are not this class's are
+        passed over.
 
         A file without `mel_scale` is an official one, whose mels are natural logarithms.
         """
@@ -126,10 +129,10 @@ def as_tuples(value):
 class MelSpectrogram(nn.Module):
     """Audio (..., samples) in [-1, 1] to its mel (..., num_mels, samples // hop_size), in `config.mel_scale`.
 
-    Differentiable, on any device. Frame i is centred on the hop that starts at sample i * hop_size: the edges are
-    reflected by (n_fft - hop_size) / 2 and the STFT (periodic Hann window, magnitude) adds no padding of its own. The
-    filters are Slaney's, as `librosa.filters.mel` gives them. Raises ValueError for audio shorter than
-    `config.min_samples`.
+    Differentiable, on any device. Frame i is centred on the hop that starts at sample i * hop_size: the edges
+    are reflected by (n_fft - hop_size) / 2 and the STFT (periodic Hann window, magnitude) adds no padding of
+    its own. The filters are Slaney's, as `librosa.filters.mel` gives them. Raises ValueError for audio
+    shorter than `config.min_samples`.
     """
 
     def __init__(self, config: MelConfig):
@@ -177,9 +180,11 @@ class MelSpectrogram(nn.Module):
 
 
 def convert_mel_scale(mel, source: MelConfig, target: MelConfig):
-    """Values of a mel (tensor or array, any shape) from `source`'s scale to `target`'s; exact, nothing is clipped.
+    """Values of a mel (tensor or array, any shape) from `source`'s scale to `target`'s; exact, nothing is
+    clipped.
 
-    Raises UserError when the two differ in more than the scale: such mels hold other frequencies or other frames.
+    Raises UserError when the two differ in more than the scale: such mels hold other frequencies or other
+    frames.
     """
     check_same_mel(source, target, "the mel", "its user", scale_matters=False)
     return target._from_ln(source._to_ln(mel))
@@ -222,11 +227,12 @@ def mel_to_magnitude(mel: np.ndarray, config: MelConfig) -> np.ndarray:
 def griffin_lim(
     mel: Tensor | np.ndarray, config: MelConfig, iterations: int = 60, seed: int = 0
 ) -> np.ndarray:
-    """Audio (frames * hop_size,) float32 from a mel (num_mels, frames), its phases found by Griffin and Lim's method.
+    """Audio (frames * hop_size,) float32 from a mel (num_mels, frames), its phases found by Griffin and Lim's
+    method.
 
-    The baseline that every vocoder is compared with: no weights, no training. Fast Griffin-Lim (Perraudin et al.,
-    2013) as librosa implements it, from random phases drawn with `seed`. Sample i * hop_size starts frame i, as in
-    `MelSpectrogram`.
+    The baseline that every vocoder is compared with: no weights, no training. Fast Griffin-Lim (Perraudin et
+    al., 2013) as librosa implements it, from random phases drawn with `seed`. Sample i * hop_size starts
+    frame i, as in `MelSpectrogram`.
     """
     magnitude = mel_to_magnitude(mel.detach().cpu().numpy() if isinstance(mel, Tensor) else mel, config)
     audio = librosa.griffinlim(
