@@ -1,0 +1,350 @@
+import csv
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from audio import write_wav
+from common import UserError
+from prep_splits import Clip, main, read_metadata, split_clips
+
+ROOT = Path(__file__).resolve().parent.parent
+RATE = 22050
+
+
+def make_corpus(folder: Path, lines: list[str], ending: str = "\n") -> Path:
+    """Metadata of these lines, and a good clip of 0.1 s for every line's id that can have one."""
+    (folder / "wavs").mkdir(parents=True)
+    (folder / "metadata.csv").write_bytes("".join(line + ending for line in lines).encode())
+    for number, line in enumerate(lines):
+        clip_id = line.split("|")[0].strip()
+        if clip_id and "/" not in clip_id:
+            write_wav(folder / "wavs" / f"{clip_id}.wav", tone(0.1 + number / 1000), RATE)
+    return folder
+
+
+def tone(amplitude: float) -> np.ndarray:
+    return amplitude * np.sin(np.arange(RATE // 10) / 20)
+
+
+def numbered_lines(count: int) -> list[str]:
+    return [f"C{number:03d}|raw {number}|text {number}" for number in range(count)]
+
+
+def run(*flags: str | Path, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / "prep_splits.py"), *map(str, flags)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=os.environ | environment)
+
+
+def split(corpus: Path, out: Path, *flags: str) -> Path:
+    main(["--path_to_ljspeech", str(corpus), "--path_to_save", str(out), *flags])
+    return out
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def reasons(out: Path) -> dict[str, str]:
+    return {row["id"]: row["reason"] for row in rows(out / "rejected.csv")}
+
+
+def transcripts(out: Path) -> list[str]:
+    found = rows(out / "train_metadata.csv") + rows(out / "test_metadata.csv")
+    return sorted(row["normalized_transcript"] for row in found)
+
+
+def assert_one_line_error(done: subprocess.CompletedProcess, *words: str) -> None:
+    assert done.returncode == 2, done.stderr
+    told = done.stderr.strip().split("\n")[-1]
+    assert "Traceback" not in done.stderr
+    assert "prep_splits.py: error: " in told
+    assert all(word in told for word in words), told
+
+
+def test_a_real_corpus_is_split_whole(shared, tmp_path):
+    corpus = shared / "data" / "ljspeech-mini"
+    done = run("--path_to_ljspeech", corpus, "--path_to_save", tmp_path, "--test_split_pct", "0.1")
+    assert done.returncode == 0, done.stderr
+    train, test = rows(tmp_path / "train_metadata.csv"), rows(tmp_path / "test_metadata.csv")
+    assert (len(train), len(test)) == (37, 4)
+    assert not {row["file_path"] for row in train} & {row["file_path"] for row in test}
+    assert reasons(tmp_path) == {}
+    assert "37 clips" in done.stdout and "4 clips" in done.stdout and "0.07 h" in done.stdout
+    texts = {}
+    for line in (corpus / "metadata.csv").read_text(encoding="utf-8").split("\n")[:-1]:
+        texts[line.split("|")[0]] = line.split("|")[2]
+    for row in train + test:
+        path = tmp_path / row["file_path"]
+        audio, rate = soundfile.read(path, dtype="float32")
+        assert row["normalized_transcript"] == texts.pop(path.stem)
+        assert int(row["samples"]) == len(audio)
+        assert float(row["duration"]) == pytest.approx(len(audio) / rate, abs=1e-6)
+        assert np.float32(row["peak"]) == np.abs(audio).max()
+    assert texts == {}
+
+
+def test_the_spoken_corpus_is_accepted_whole(espeak_corpus, tmp_path):
+    out = split(espeak_corpus, tmp_path)
+    assert len(rows(out / "train_metadata.csv")) == 11
+    assert len(rows(out / "test_metadata.csv")) == 1
+
+
+def test_every_transcript_of_ljspeech_survives(shared, tmp_path):
+    shutil.copyfile(shared / "data" / "ljspeech-metadata.csv", tmp_path / "metadata.csv")
+    (tmp_path / "wavs").mkdir()
+    clips, rejections = read_metadata(tmp_path)
+    assert rejections == []
+    assert len(clips) == 13_100
+    assert sum(clip.transcript.count('"') for clip in clips) > 1000
+    lines = (tmp_path / "metadata.csv").read_bytes().decode().split("\n")[:-1]
+    assert [clip.transcript for clip in clips] == [line.split("|")[2].strip() for line in lines]
+
+
+def test_a_quoted_transcript_keeps_its_text(tmp_path):
+    lines = [
+        'A1|"raw|"No, said he, the quotation mark is never closed.',
+        'A2|"Yes," said she.|"Yes," said she.',
+        'A3|He "nodded".|He "nodded", twice.',
+    ]
+    out = split(make_corpus(tmp_path / "corpus", lines), tmp_path / "out", "--test_split_pct", "0.4")
+    assert transcripts(out) == sorted(line.split("|")[2] for line in lines)
+    assert reasons(out) == {}
+
+
+def test_a_blank_normalized_text_falls_back_to_the_raw_text(tmp_path):
+    lines = ["A1|raw one|", "A2|raw two|  ", "A3|raw three", "A4||normalized four"]
+    out = split(make_corpus(tmp_path / "corpus", lines), tmp_path / "out")
+    assert transcripts(out) == ["normalized four", "raw one", "raw three", "raw two"]
+
+
+def test_a_byte_order_mark_windows_line_ends_and_blank_lines_do_no_harm(tmp_path):
+    lines = ["\ufeffA1|x|één\u2028zin", "A2|x|two", "", "   ", "A3|x|three", "", ""]
+    corpus = make_corpus(tmp_path / "corpus", lines, ending="\r\n")
+    (corpus / "wavs" / "\ufeffA1.wav").rename(corpus / "wavs" / "A1.wav")
+    out = split(corpus, tmp_path / "out")
+    assert transcripts(out) == ["three", "two", "één\u2028zin"]
+    assert reasons(out) == {}
+
+
+def test_each_bad_clip_is_rejected_with_its_reason_and_the_good_ones_stay(tmp_path, capsys):
+    ids = ("good", "missing", "empty", "text", "no_samples", "cut", "slow", "stereo", "infinite", "good2")
+    lines = [
+        *(f"{clip_id}|some text|some text" for clip_id in ids),
+        "good|a second line|of the same clip",
+        "silent||  ",
+        "|no|id",
+        "../good|climbs|out",
+        "..|climbs|out",
+        "one_field",
+        "many|fields|in|a line",
+    ]
+    corpus = make_corpus(tmp_path / "corpus", lines)
+    with open(corpus / "metadata.csv", "ab") as file:
+        file.write(b"latin|caf\xe9|caf\xe9\n")
+    wavs = corpus / "wavs"
+    (wavs / "missing.wav").unlink()
+    (wavs / "empty.wav").write_bytes(b"")
+    (wavs / "text.wav").write_text("not audio at all")
+    write_wav(wavs / "no_samples.wav", np.zeros(0), RATE)
+    (wavs / "cut.wav").write_bytes((wavs / "good.wav").read_bytes()[:30])
+    write_wav(wavs / "slow.wav", tone(0.5), 16000)
+    soundfile.write(wavs / "stereo.wav", np.zeros((100, 2)), RATE)
+    soundfile.write(wavs / "infinite.wav", np.array([0, np.inf, 0, np.nan]), RATE, subtype="FLOAT")
+    write_wav(tmp_path / "corpus" / "good.wav", tone(0.5), RATE)
+
+    out = split(corpus, tmp_path / "out", "--test_split_pct", "0.5")
+    assert transcripts(out) == ["some text", "some text"]
+    kept = rows(out / "train_metadata.csv") + rows(out / "test_metadata.csv")
+    assert {Path(row["file_path"]).stem for row in kept} == {"good", "good2"}
+    found = reasons(out)
+    assert len(rows(out / "rejected.csv")) == 16
+    for clip_id, words in {
+        "missing": "missing",
+        "empty": "empty",
+        "text": "can't be decoded",
+        "no_samples": "0 samples",
+        "cut": "can't be decoded",
+        "slow": "16000 Hz",
+        "stereo": "more than one channel: 2",
+        "infinite": "not finite",
+        "good": "duplicate id: line 11",
+        "silent": "no transcript",
+        "": "blank id",
+        "../good": "not a file name",
+        "..": "not a file name",
+        "one_field": "malformed line: 1 field",
+        "many": "malformed line: 4 field",
+        "latin": "not UTF-8",
+    }.items():
+        assert words in found.pop(clip_id), clip_id
+    assert found == {}
+    told = capsys.readouterr().out
+    assert "rejected 3: malformed line" in told
+    assert "rejected 2: can't be decoded" in told
+    assert "rejected: 16 clips" in told
+
+
+def test_rejections_of_an_earlier_run_do_not_stay(tmp_path):
+    corpus = make_corpus(tmp_path / "corpus", numbered_lines(4))
+    (corpus / "wavs" / "C002.wav").rename(tmp_path / "elsewhere.wav")
+    out = split(corpus, tmp_path / "out")
+    assert list(reasons(out)) == ["C002"]
+    (tmp_path / "elsewhere.wav").rename(corpus / "wavs" / "C002.wav")
+    split(corpus, out)
+    assert (out / "rejected.csv").read_text() == "id,file_path,reason\n"
+    assert sorted(path.name for path in out.iterdir()) == [
+        "rejected.csv",
+        "test_metadata.csv",
+        "train_metadata.csv",
+    ]
+
+
+def test_the_same_seed_gives_the_same_bytes_whatever_the_order(tmp_path):
+    lines = numbered_lines(30)
+    one = make_corpus(tmp_path / "one" / "corpus", lines)
+    other = tmp_path / "other" / "corpus"
+    (other / "wavs").mkdir(parents=True)
+    for path in sorted((one / "wavs").iterdir(), reverse=True):
+        shutil.copyfile(path, other / "wavs" / path.name)
+    (other / "metadata.csv").write_text("\n".join(reversed(lines)))
+    a = split(one, tmp_path / "one" / "out", "--test_split_pct", "0.2")
+    done = run(
+        "--path_to_ljspeech", other, "--path_to_save", tmp_path / "other" / "out", "--test_split_pct", "0.2"
+    )
+    assert done.returncode == 0, done.stderr
+    b = tmp_path / "other" / "out"
+    for name in ("train_metadata.csv", "test_metadata.csv"):
+        assert (a / name).read_bytes() == (b / name).read_bytes()
+    c = split(one, tmp_path / "one" / "out2", "--test_split_pct", "0.2", "--seed", "7")
+    assert (a / "test_metadata.csv").read_bytes() != (c / "test_metadata.csv").read_bytes()
+
+
+def test_a_clip_more_moves_few_others_across():
+    clips = [Clip(f"C{number}", Path(f"C{number}.wav"), "text") for number in range(1000)]
+    _, before = split_clips(clips[1:], 0.1, seed=42)
+    _, after = split_clips(clips, 0.1, seed=42)
+    assert len(before) == len(after) == 100
+    assert len({clip.clip_id for clip in before} & {clip.clip_id for clip in after}) >= 99
+
+
+@pytest.mark.parametrize(
+    ("count", "share", "expected"), [(2, 0.01, 1), (10, 0.25, 2), (150, 0.01, 2), (5, 0, 0)]
+)
+def test_the_test_split_has_its_share_and_at_least_one_clip(count, share, expected):
+    clips = [Clip(f"C{number}", Path(f"C{number}.wav"), "text") for number in range(count)]
+    train, test = split_clips(clips, share, seed=42)
+    assert (len(train), len(test)) == (count - expected, expected)
+
+
+@pytest.mark.parametrize(("count", "share"), [(0, 0.1), (1, 0.01), (2, 0.9), (0, 0)])
+def test_an_empty_split_is_an_error(count, share):
+    clips = [Clip(f"C{number}", Path(f"C{number}.wav"), "text") for number in range(count)]
+    with pytest.raises(UserError):
+        split_clips(clips, share, seed=42)
+
+
+def test_file_paths_work_from_any_folder_and_move_with_the_tree(tmp_path):
+    make_corpus(tmp_path / "data" / "corpus", numbered_lines(3))
+    cwd = tmp_path / "data"
+    for out in ("splits", "corpus", "corpus/splits/a", "."):
+        done = run("--path_to_ljspech", "corpus", "--path_to_save", out, cwd=cwd)
+        assert done.returncode == 0, done.stderr
+        for row in rows(cwd / out / "train_metadata.csv"):
+            assert not Path(row["file_path"]).is_absolute()
+            assert (cwd / out / row["file_path"]).is_file()
+    moved = (tmp_path / "data").rename(tmp_path / "moved")
+    for row in rows(moved / "splits" / "train_metadata.csv"):
+        assert (moved / "splits" / row["file_path"]).is_file()
+
+
+def test_file_paths_to_a_corpus_far_away_are_absolute(tmp_path):
+    make_corpus(tmp_path / "data" / "corpus", numbered_lines(3))
+    done = run("--path_to_ljspeech", "data/corpus", "--path_to_save", "work/a/splits", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for row in rows(tmp_path / "work" / "a" / "splits" / "train_metadata.csv"):
+        assert Path(row["file_path"]).is_absolute()
+        assert Path(row["file_path"]).is_file()
+
+
+def test_file_paths_survive_symbolic_links(tmp_path):
+    make_corpus(tmp_path / "disk" / "deep" / "corpus", numbered_lines(3))
+    make_corpus(tmp_path / "disk" / "other", numbered_lines(3))
+    (tmp_path / "elsewhere" / "splits").mkdir(parents=True)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "corpus").symlink_to(tmp_path / "disk" / "deep" / "corpus")
+    (tmp_path / "home" / "splits").symlink_to(tmp_path / "elsewhere" / "splits")
+    (tmp_path / "home" / "deep").symlink_to(tmp_path / "disk" / "deep")
+    for corpus, save in (("corpus", "splits"), ("corpus", "here"), ("deep/../other", "here")):
+        out = split(tmp_path / "home" / corpus, tmp_path / "home" / save)
+        for row in rows(out / "train_metadata.csv"):
+            assert (out / row["file_path"]).is_file()
+
+
+def test_mistakes_are_told_in_one_line(tmp_path):
+    corpus = make_corpus(tmp_path / "corpus", numbered_lines(1))
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    save = ("--path_to_save", tmp_path / "out")
+    assert_one_line_error(run("--path_to_ljspeech", tmp_path / "nowhere", *save), "nowhere", "metadata.csv")
+    assert_one_line_error(run("--path_to_ljspeech", bare, *save), "no metadata.csv")
+    (bare / "metadata.csv").write_text("\n\n")
+    assert_one_line_error(run("--path_to_ljspeech", bare, *save), "wavs")
+    (bare / "wavs").mkdir()
+    assert_one_line_error(run("--path_to_ljspeech", bare, *save), "blank")
+    assert_one_line_error(run(*save), "--path_to_ljspeech", "--download")
+    assert not (tmp_path / "out").exists()
+    for share in ("1", "-0.1", "nan", "1.5"):
+        done = run("--path_to_ljspeech", corpus, *save, "--test_split_pct", share)
+        assert_one_line_error(done, "--test_split_pct", share)
+    assert_one_line_error(run("--path_to_ljspeech", corpus, *save), "1 good clips")
+    assert_one_line_error(
+        run("--path_to_ljspeech", corpus, *save, "--sampling_rate", "16000"), "rejected.csv"
+    )
+    assert reasons(tmp_path / "out") == {"C000": "sampling rate is not 16000 Hz: 22050 Hz"}
+
+
+STAND_IN_TORCHAUDIO = """
+import shutil
+from pathlib import Path
+
+class datasets:
+    class LJSPEECH:
+        def __init__(self, root, download):
+            assert download
+            if not (Path(root) / "LJSpeech-1.1").exists():
+                shutil.copytree({source!r}, Path(root) / "LJSpeech-1.1")
+"""
+
+
+def test_download_splits_what_torchaudio_unpacks(tmp_path):
+    source = make_corpus(tmp_path / "source", numbered_lines(4))
+    (tmp_path / "torchaudio.py").write_text(STAND_IN_TORCHAUDIO.format(source=str(source)))
+    flags = ("--download", tmp_path / "data", "--path_to_save", tmp_path / "data" / "splits")
+    done = run(*flags, PYTHONPATH=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    train = rows(tmp_path / "data" / "splits" / "train_metadata.csv")
+    assert [row["file_path"].startswith("../LJSpeech-1.1/wavs/") for row in train] == [True] * 3
+    (tmp_path / "data" / "LJSpeech-1.1" / "wavs" / "C001.wav").unlink()
+    assert_one_line_error(run(*flags, PYTHONPATH=str(tmp_path)), "lacks 1 of its 4 clips", "delete it")
+
+
+def test_a_failed_download_and_a_missing_torchaudio_are_told_in_one_line(tmp_path):
+    (tmp_path / "torchaudio.py").write_text(STAND_IN_TORCHAUDIO.format(source=str(tmp_path / "offline")))
+    flags = ("--download", tmp_path / "data", "--path_to_save", tmp_path / "splits")
+    assert_one_line_error(run(*flags, PYTHONPATH=str(tmp_path)), "can't be fetched", "offline")
+    (tmp_path / "torchaudio.py").write_text("raise OSError('wrong CUDA')")
+    assert_one_line_error(run(*flags, PYTHONPATH=str(tmp_path)), "wrong CUDA", "--path_to_ljspeech")
+
+
+def test_torchaudio_is_not_imported_without_download(tmp_path):
+    corpus = make_corpus(tmp_path / "corpus", numbered_lines(2))
+    (tmp_path / "torchaudio.py").write_text("raise OSError('wrong CUDA')")
+    flags = ("--path_to_ljspeech", corpus, "--path_to_save", tmp_path / "out")
+    assert run(*flags, PYTHONPATH=str(tmp_path)).returncode == 0
