@@ -25,11 +25,11 @@ class ClipInfo:
 def inspect_clip(path: Path | str) -> ClipInfo:
     """Read a file once, in blocks, for its length and peak amplitude. Raises nothing: see
     `ClipInfo.problem`."""
-    if not Path(path).is_file():
-        return ClipInfo(problem="file is missing")
-    if Path(path).stat().st_size == 0:
-        return ClipInfo(problem="file is empty")
     try:
+        if not Path(path).is_file():
+            return ClipInfo(problem="file is missing")
+        if Path(path).stat().st_size == 0:
+            return ClipInfo(problem="file is empty")
         with soundfile.SoundFile(path) as file:
             samples, peak = 0, 0.0
             for block in file.blocks(blocksize=1 << 18, dtype="float32"):
@@ -38,7 +38,7 @@ def inspect_clip(path: Path | str) -> ClipInfo:
                 if not np.isfinite(peak) or np.isnan(block).any():
                     return ClipInfo(problem="audio holds values that are not finite")
             info = ClipInfo(samples, file.samplerate, file.channels, peak)
-    except (soundfile.LibsndfileError, RuntimeError) as error:
+    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
         return ClipInfo(problem=f"can't be decoded: {' '.join(str(error).split())}")
     if info.samples == 0:
         return ClipInfo(0, info.sampling_rate, info.channels, problem="audio is empty (0 samples)")

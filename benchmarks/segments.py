@@ -1,0 +1,81 @@
+"""Clips a second that one worker delivers: `python benchmarks/segments.py --manifest train_metadata.csv`.
+
+The baseline does what the official dataset does for each item: read the whole file, scale it to its peak, cut
+a segment, and compute that clip's two mels (input and loss) alone. The project reads only the segment; for a
+fair count, the time of computing a whole batch's mels on the training device is added to it.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from audio import read_audio
+from dataset import SegmentDataset, read_manifest
+from model import HiFiGANConfig
+from tacotron2.mel import MelSpectrogram
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--manifest", type=Path, required=True)
+    parser.add_argument("--input_wavs_dir", type=Path, help="for an official filelist")
+    parser.add_argument("--clips", type=int, default=256, help="items of each kind in a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batch_size", type=int, default=16)
+    args = parser.parse_args()
+    torch.set_num_threads(1)  # as DataLoader's workers have
+
+    config, segment_size = HiFiGANConfig(), 8192
+    clips = read_manifest(args.manifest, config.sampling_rate, args.input_wavs_dir)
+    segments = SegmentDataset(clips, config, segment_size, seed=0)
+    mels = [MelSpectrogram(config), MelSpectrogram(replace(config, fmax=None))]
+    random = np.random.default_rng(0)
+
+    def whole_files() -> None:
+        for index in range(args.clips):
+            audio, _, _ = read_audio(clips[index % len(clips)].path)
+            audio = audio / np.abs(audio).max() * 0.95
+            start = random.integers(0, max(1, len(audio) - segment_size))
+            segment = torch.from_numpy(audio[start : start + segment_size].astype(np.float32))
+            for mel in mels:
+                mel(torch.nn.functional.pad(segment, (0, segment_size - len(segment))))
+
+    def read_only() -> None:
+        for index in range(args.clips):
+            segments[0, index]
+
+    def read_and_batch_mels() -> None:
+        for first in range(0, args.clips, args.batch_size):
+            batch = torch.stack([segments[0, first + index]["audio"] for index in range(args.batch_size)])
+            for mel in mels:
+                mel(batch)
+
+    programs = {
+        "whole files, a mel at a time": whole_files,
+        "segments (what a worker does)": read_only,
+        "segments and batched mels": read_and_batch_mels,
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in programs}
+    for number in range(args.rounds + 1):
+        for name, program in programs.items():
+            started = time.perf_counter()
+            program()
+            seconds[name] += (
+                [time.perf_counter() - started] if number else []
+            )  # the first round warms the caches
+    baseline = statistics.median(seconds["whole files, a mel at a time"])
+    for name, values in seconds.items():
+        median = statistics.median(values)
+        print(f"{name:>30}: {args.clips / median:6.0f} clips/s, {baseline / median:.1f} times the baseline")
+
+
+if __name__ == "__main__":
+    main()
