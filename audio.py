@@ -23,8 +23,7 @@ class ClipInfo:
 
 
 def inspect_clip(path: Path | str) -> ClipInfo:
-    """Read a file once, in blocks, for its length and peak amplitude. Raises nothing: see
-    `ClipInfo.problem`."""
+    """Read a file once for its length and peak amplitude. Raises nothing: see `ClipInfo.problem`."""
     try:
         if not Path(path).is_file():
             return ClipInfo(problem="file is missing")
@@ -68,8 +67,7 @@ def resample(audio: np.ndarray, source_rate: int, target_rate: int) -> np.ndarra
 
 
 def write_wav(path: Path | str, audio: np.ndarray, sampling_rate: int) -> None:
-    """Write (samples,) audio as 16-bit PCM, whole or not at all. Never rescaled; values beyond ±1 are
-    clipped."""
+    """Write (samples,) audio as 16-bit PCM, whole or not at all; never rescaled, and clipped at ±1."""
     pcm = np.clip(np.rint(np.asarray(audio, dtype=np.float64) * 32768.0), -32768, 32767).astype(np.int16)
     with atomic_write(path) as temporary:
         soundfile.write(temporary, pcm, sampling_rate, subtype="PCM_16", format="WAV")

@@ -33,8 +33,7 @@ def read_json(path: Path) -> dict:
 
 
 def read_config(path: Path | str) -> HiFiGANConfig:
-    """The configuration of a model: `path` is a JSON file, a model's folder, or a model's file beside its
-    JSON."""
+    """The configuration of a model, by its folder, a file of weights in it, or the JSON itself."""
     return HiFiGANConfig.from_dict(read_json(config_path(Path(path))))
 
 
@@ -55,8 +54,7 @@ def config_path(path: Path) -> Path:
 
 
 def weights_path(path: Path) -> Path:
-    """The generator's file: `path` itself, or the one in the folder `path`. An official folder's newest `g_…`
-    counts."""
+    """The generator's file: `path` itself, or the one in that folder (of an official one the newest `g_…`)."""
     if not path.is_dir():
         return path
     own = path / "generator.safetensors"
@@ -87,8 +85,7 @@ def write_model(folder: Path, config: HiFiGANConfig, weights: dict[str, dict[str
 
 
 def load_generator(path: Path | str, device: torch.device | str = "cpu") -> Generator:
-    """A generator in eval mode, weight norm folded, with its `config`, from any form this file's first lines
-    name.
+    """A generator in eval mode, weight norm folded, from any of the forms named at the top of this file.
 
     Raises UserError for what is missing, damaged, or not a generator of its configuration.
     """
@@ -129,8 +126,7 @@ def load_pretrained(path: Path | str, generator: Generator, discriminators: Disc
 
 
 def read_weights(path: Path, name: str) -> dict[str, Tensor]:
-    """The state dict of one model from a `.safetensors` file, or under the key `name` from an official
-    pickle."""
+    """The state dict in a `.safetensors` file, or under the key `name` in an official pickle."""
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -196,8 +192,7 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], source: Path) -> No
 
 @torch.no_grad()
 def change_mel_scale(generator: Generator, trained_with: MelConfig) -> None:
-    """Make a generator that was trained on one scale's mels read those of its own `config`, with the same
-    audio.
+    """Make a generator that was trained with one mel scale read the scale of its own `config`.
 
     The scales differ by a map a x + b, which the first convolution takes up: its weights times a, its bias
     plus b times their sum. Only the three frames at either end differ a little, where the convolution sees

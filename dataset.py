@@ -197,8 +197,7 @@ class SegmentDataset(Dataset):
 
 
 class UtteranceDataset(Dataset):
-    """Whole clips, for validation: `audio` (frames * hop_size,), in fine-tuning `mel`, and the clip's
-    `name`."""
+    """Whole clips, for validation: `audio` (frames * hop_size,), its `name`, and in fine-tuning its `mel`."""
 
     def __init__(self, clips: list[Clip], config: MelConfig, saved_mels: SavedMels | None = None):
         short = [clip.path.stem for clip in clips if clip.samples < config.min_samples]
@@ -221,8 +220,7 @@ class UtteranceDataset(Dataset):
 
 
 def read_segment(clip: Clip, start: int, samples: int) -> np.ndarray:
-    """(samples,) float32 of the clip from `start` on. Raises UserError where the file is shorter than its
-    manifest."""
+    """(samples,) float32 of the clip from `start` on. Raises UserError where the file ends before that."""
     audio, _, _ = read_audio(clip.path, start, samples)
     if len(audio) != samples:
         raise UserError(

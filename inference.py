@@ -9,14 +9,13 @@ from tqdm import tqdm
 
 from audio import AUDIO_SUFFIXES, read_audio, resample, write_wav
 from checkpoint import load_generator
-from common import ArgumentParser, UserError, report_user_errors
+from common import ArgumentParser, UserError, atomic_write, report_user_errors
 from model import Generator
 from tacotron2.mel import MelConfig, MelSpectrogram
 
 
 def load_audio(path: Path, sampling_rate: int) -> np.ndarray:
-    """(samples,) of a file at the given rate in Hz. Mixing several channels down, and resampling, are said on
-    the screen."""
+    """(samples,) of a file at the given rate in Hz; says so where it mixes channels down or resamples."""
     audio, file_rate, channels = read_audio(path)
     changes = []
     if channels > 1:
@@ -30,8 +29,7 @@ def load_audio(path: Path, sampling_rate: int) -> np.ndarray:
 
 
 def load_mel(path: Path, config: MelConfig) -> torch.Tensor:
-    """(num_mels, frames) from a `.npy` of that shape or (1, num_mels, frames). Raises UserError for any
-    other."""
+    """(num_mels, frames) from a `.npy`, (1, num_mels, frames) too. Raises UserError for any other shape."""
     try:
         mel = np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
@@ -56,8 +54,7 @@ def vocode(generator: Generator, mel: torch.Tensor) -> np.ndarray:
 
 
 def input_mels(args, config: MelConfig) -> Iterator[tuple[str, torch.Tensor]]:
-    """(name of the output, mel) of every input: the mels of the folder's wavs, or the mels saved in
-    it."""
+    """(name of the output, mel) for each input: a wav's mel, or a mel that was saved."""
     if args.input_mels_dir:
         for path in files_in(args.input_mels_dir, (".npy",)):
             yield f"{path.stem}_generated_e2e.wav", load_mel(path, config)
@@ -113,9 +110,18 @@ def main(arguments: list[str] | None = None) -> None:
         generator = load_generator(args.checkpoint_file, args.device)
     except (RuntimeError, AssertionError) as error:  # what torch raises for a device it does not know or have
         raise UserError(f"can't use --device {args.device}: {error}") from error
+    config = generator.config
+    frontend = MelSpectrogram(config)
     count = 0
-    for name, mel in tqdm(input_mels(args, generator.config), unit="file"):
-        write_wav(output_dir / name, vocode(generator, mel), generator.config.sampling_rate)
+    for name, mel in tqdm(input_mels(args, config), unit="file"):
+        audio = vocode(generator, mel)
+        write_wav(output_dir / name, audio, config.sampling_rate)
+        if args.plot:
+            from plots import plot_mels  # matplotlib is slow to import
+
+            figure = plot_mels({"input": mel, "generated": frontend(torch.from_numpy(audio))}, config)
+            with atomic_write(output_dir / Path(name).with_suffix(".png")) as temporary:
+                figure.savefig(temporary, format="png", dpi=100)
         count += 1
     print(f"{count} files in {output_dir}")
 

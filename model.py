@@ -1,5 +1,4 @@
-"""HiFi-GAN (Kong, Kim and Bae, 2020): a generator that turns a mel into audio, and the two critics that train
-it.
+"""HiFi-GAN (Kong, Kim and Bae, 2020): a generator from mel to audio, and the discriminators that train it.
 
 Bottom up: the configuration, the generator's residual blocks, the generator, the multi-period discriminator,
 the multi-scale discriminator. Layers carry the names of the official implementation, so that its checkpoints
@@ -24,8 +23,7 @@ LEAKY_SLOPE = 0.1
 
 @dataclass(frozen=True)
 class HiFiGANConfig(MelConfig):
-    """The mel that the generator reads (see `MelConfig`) and the sizes of the three networks; the defaults
-    are V1.
+    """The mel that the generator reads (see `MelConfig`) and the networks' sizes; the defaults are V1.
 
     Raises UserError, with the arithmetic, for sizes that can't work together.
     """
@@ -126,8 +124,7 @@ def WNConv1d(in_channels: int, out_channels: int, kernel_size: int, dilation: in
 
 
 class ResBlock1(nn.Module):
-    """Residual block of V1 and V2: for each dilation, a dilated convolution and an undilated one, and a
-    shortcut."""
+    """Residual block of V1 and V2: for each dilation a dilated convolution, an undilated one, a shortcut."""
 
     def __init__(self, channels: int, kernel_size: int, dilations: tuple[int, ...]):
         super().__init__()
@@ -205,8 +202,7 @@ class Generator(nn.Module):
         return torch.tanh(x)
 
     def fold_weight_norm(self) -> "Generator":
-        """Replace each layer's (direction, length) by the weight they make: the same audio, faster. For
-        inference."""
+        """Replace each layer's direction and length by the weight they make: faster, for inference alone."""
         for module in self.modules():
             if parametrize.is_parametrized(module, "weight"):
                 parametrize.remove_parametrizations(module, "weight")
@@ -239,8 +235,7 @@ class LayeredDiscriminator(nn.Module):
 
 
 class PeriodDiscriminator(LayeredDiscriminator):
-    """Sees every `period`-th sample side by side, as an image of `period` columns whose kernels span one
-    column."""
+    """Sees audio as an image of `period` columns, every `period`-th sample in one; kernels span a column."""
 
     def __init__(self, period: int, width: int):
         channels = (1, width // 32, width // 8, width // 2, width, width)
@@ -261,8 +256,7 @@ class PeriodDiscriminator(LayeredDiscriminator):
 
 
 class MultiPeriodDiscriminator(nn.Module):
-    """One sub-discriminator a period. Speech is a sum of periodic signals: each prime period shows another
-    part."""
+    """One sub-discriminator a period: speech is a sum of periodic signals, and each shows another part."""
 
     def __init__(self, config: HiFiGANConfig):
         super().__init__()

@@ -10,31 +10,34 @@ from torch import Tensor
 from tacotron2.mel import MelConfig
 
 
-def plot_mels(mels: Mapping[str, Tensor | np.ndarray], config: MelConfig, width: float = 10.0) -> Figure:
-    """Mels (num_mels, frames) one below the other, titled by their keys, on one colour scale."""
-    arrays = {
-        title: np.asarray(mel.detach().cpu() if isinstance(mel, Tensor) else mel)
-        for title, mel in mels.items()
-    }
+def plot_mels(mels: Mapping[str, Tensor | np.ndarray], config: MelConfig) -> Figure:
+    """Mels (num_mels, frames) side by side, titled by their keys, on one colour scale."""
+    arrays = {title: np.asarray(mel.cpu() if isinstance(mel, Tensor) else mel) for title, mel in mels.items()}
     low, high = min(mel.min() for mel in arrays.values()), max(mel.max() for mel in arrays.values())
-    figure = Figure(figsize=(width, 0.6 + 2.0 * len(arrays)), layout="constrained")
-    band_edges = librosa.mel_frequencies(config.num_mels + 2, fmin=config.fmin, fmax=config.highest_frequency)
-    ticks = [
-        frequency for frequency in (0, 500, 1000, 2000, 4000, 8000, 16000) if frequency <= band_edges[-2]
-    ]
-    for axes, (title, mel) in zip(
-        figure.subplots(len(arrays), squeeze=False)[:, 0], arrays.items(), strict=True
-    ):
+    figure = Figure(figsize=(1.0 + 5.0 * len(arrays), 3.5), layout="constrained")
+    panels = figure.subplots(1, len(arrays), sharey=True, squeeze=False)[0]
+    for axes, (title, mel) in zip(panels, arrays.items(), strict=True):
         seconds = mel.shape[1] * config.hop_size / config.sampling_rate
         image = axes.imshow(
-            mel, origin="lower", aspect="auto", vmin=low, vmax=high, cmap="magma",
+            mel,
+            origin="lower",
+            aspect="auto",
+            vmin=low,
+            vmax=high,
+            cmap="magma",
             extent=(0.0, seconds, -0.5, config.num_mels - 0.5),
-        )  # fmt: skip
-        axes.set_yticks(
-            np.interp(ticks, band_edges[1:-1], np.arange(config.num_mels)), [f"{tick}" for tick in ticks]
         )
-        axes.set(title=title, ylabel="frequency (Hz)")
-    axes.set_xlabel("time (s)")
-    unit = "ln amplitude" if config.mel_scale == "ln" else f"dB, scaled to ±{config.max_scaled_abs:g}"
-    figure.colorbar(image, ax=figure.axes, label=unit)
+        axes.set(title=title, xlabel="time (s)")
+    bands = librosa.mel_frequencies(config.num_mels + 2, fmin=config.fmin, fmax=config.highest_frequency)[
+        1:-1
+    ]
+    ticks = [frequency for frequency in (250, 500, 1000, 2000, 4000, 8000, 16000) if frequency <= bands[-1]]
+    panels[0].set_yticks(np.interp(ticks, bands, np.arange(config.num_mels)), ticks)
+    panels[0].set_ylabel("frequency (Hz)")
+    unit = (
+        "amplitude (ln)"
+        if config.mel_scale == "ln"
+        else f"amplitude (dB, scaled to ±{config.max_scaled_abs:g})"
+    )
+    figure.colorbar(image, ax=panels.tolist(), label=unit)
     return figure

@@ -1,5 +1,4 @@
-"""Train a HiFi-GAN vocoder: `accelerate launch train.py …`. Pretraining on true mels, fine-tuning on saved
-ones.
+"""Train a HiFi-GAN vocoder, on true mels or on saved ones: `accelerate launch train.py …`.
 
 Top to bottom: the flags, the training step, validation, and the run that ties them together.
 """
@@ -100,8 +99,7 @@ def build_parser() -> ArgumentParser:
 
 
 def parse_arguments(arguments: list[str] | None = None) -> tuple[argparse.Namespace, HiFiGANConfig]:
-    """The flags and the models' configuration. A flag beats `--config`, which beats the pretrained model's
-    settings."""
+    """The flags and the configuration. A flag beats `--config`, which beats the pretrained model's."""
     parser = build_parser()
     args = parser.parse_args(arguments)
     if args.path_to_pretrained_weights:
@@ -198,8 +196,7 @@ class VocoderTraining:
         return discriminator_loss(real_scores, generated_scores)
 
     def generators_turn(self, real: Tensor, generated: Tensor) -> dict[str, Tensor]:
-        """Losses of the generator, `gen_loss` being their weighted sum; audio as above, discriminators
-        frozen.
+        """Losses of the generator, and their weighted sum `gen_loss`; the discriminators are frozen.
 
         The official loop computes every gradient here too. But this turn needs none for the discriminators'
         weights, and none at all for the real half: a quarter of a step's arithmetic that changes nothing. Nor
@@ -226,8 +223,7 @@ class VocoderTraining:
 
     @torch.inference_mode()
     def validate(self, dataset: UtteranceDataset, run: TrainingRun) -> dict[str, float]:
-        """Mel L1 over whole utterances: summed over mel bins, so long clips count for more, whatever the
-        processes.
+        """Mel L1 over whole utterances: the mean over mel bins, whatever the number of processes.
 
         A few clips go to the trackers with their mels.
         """
@@ -243,7 +239,7 @@ class VocoderTraining:
             generated = self.generator(mel).squeeze(1)  # (1, samples)
             real_mel, generated_mel = self.loss_mel(audio), self.loss_mel(generated)
             totals += torch.tensor([(real_mel - generated_mel).abs().sum().item(), real_mel.numel()])
-            if accelerator.trackers and len(clips) < NUM_LOGGED_CLIPS:
+            if accelerator.is_main_process and accelerator.trackers and len(clips) < NUM_LOGGED_CLIPS:
                 figure = plot_mels({"real": real_mel[0], "generated": generated_mel[0]}, self.loss_mel.config)
                 clips[item["name"][0]] = generated[0].cpu().numpy(), figure
         self.generator.train()
@@ -287,7 +283,7 @@ def train(args: argparse.Namespace, config: HiFiGANConfig) -> Path:
     }
     run = TrainingRun(accelerator, args, config, models, training.schedulers)
     run.resume()
-    run.start_trackers()
+    run.start_trackers("hifigan")
     size = sum(parameter.numel() for parameter in training.generator.parameters()) / 1e6
     accelerator.print(
         f"Generator of {size:.2f} M parameters; {len(train_clips)} clips to train on, {len(val_clips)} to "

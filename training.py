@@ -1,5 +1,4 @@
-"""What the training scripts share: their common flags, and a run with its folder, checkpoints, log and stop
-signals.
+"""What the training scripts share: their common flags, and a run with its folder, checkpoints and log.
 
 Nothing here knows about vocoders: `train.py` holds the models, the losses and the loop.
 """
@@ -9,6 +8,7 @@ import ast
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import sys
@@ -31,8 +31,7 @@ from common import UserError, atomic_write, available_cores, recover_replaced
 from dataset import EpochSampler
 from tacotron2.mel import MEL_SCALES, MelConfig
 
-# A loss scaler starts high on purpose and skips until its scale fits: some ten to twenty steps are normal in
-# fp16.
+# A loss scaler starts high on purpose and skips until its scale fits: in fp16 ten to twenty steps are normal.
 MAX_NON_FINITE_IN_A_ROW = 50
 
 PROGRESS_NAME = "progress.json"
@@ -127,8 +126,7 @@ def float_or_none(text: str) -> float | None:
 
 
 def nested_tuple(text: str) -> tuple:
-    """`((1,3,5),(1,3,5))` from the command line, parsed as a literal: it can hold numbers and nothing that
-    runs."""
+    """`((1,3,5),(1,3,5))` from the command line, parsed as a literal: nothing in it can run."""
     try:
         return tuple(tuple(int(number) for number in row) for row in ast.literal_eval(text))
     except (ValueError, SyntaxError, TypeError) as error:
@@ -173,8 +171,7 @@ def make_accelerator(args: argparse.Namespace) -> Accelerator:
         # the processes' buffers are equal already: they depend on the weights alone
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
-    # `accelerate launch` sets OMP_NUM_THREADS to 1 unless told otherwise, which leaves a CPU's other cores
-    # idle
+    # `accelerate launch` sets OMP_NUM_THREADS to 1 unless told otherwise, and a CPU's other cores would idle
     if accelerator.device.type == "cpu" and os.environ.get("OMP_NUM_THREADS", "1") == "1":
         torch.set_num_threads(max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
     set_seed(args.seed)
@@ -184,8 +181,7 @@ def make_accelerator(args: argparse.Namespace) -> Accelerator:
 def make_loader(
     accelerator: Accelerator, args: argparse.Namespace, dataset: Dataset
 ) -> tuple[DataLoader, int]:
-    """A prepared loader over `dataset`, whose items are called for by (epoch, index), and its steps an
-    epoch."""
+    """A prepared loader over `dataset`, which is indexed by (epoch, index), and its steps an epoch."""
     clips_per_step = args.batch_size * accelerator.num_processes * args.gradient_accumulation_steps
     sampler = EpochSampler(len(dataset), clips_per_step, args.seed)
     if len(dataset) < clips_per_step:
@@ -210,8 +206,7 @@ def make_loader(
 
 
 class TrainingRun:
-    """Where a run stands, and everything it keeps on disk: checkpoints, `metrics.jsonl`, what its trackers
-    hold.
+    """Where a run stands, and all that it leaves: checkpoints, `metrics.jsonl`, what its trackers hold.
 
     `models` go into each checkpoint as `<name>.safetensors`, next to `config.json`; Accelerate saves
     optimisers, loss scaler and random state; `schedulers` are saved too. Prepare models and optimisers first,
@@ -259,8 +254,7 @@ class TrainingRun:
         if existing and not self.args.resume_from_checkpoint:
             raise UserError(
                 f"{self.folder} holds a run already ({existing.name}); go on with it by "
-                "--resume_from_checkpoint latest, "
-                "or name another --experiment_name"
+                "--resume_from_checkpoint latest, or name another --experiment_name"
             )
 
     def resume(self) -> None:
@@ -351,10 +345,9 @@ class TrainingRun:
                     break
 
     def update(self, optimizer: AcceleratedOptimizer, model: nn.Module) -> Tensor:
-        """Step the optimiser of `model` unless a gradient is infinite or not a number; gives the gradients'
-        norm.
+        """Step the optimiser of `model`, unless a gradient is not finite; gives the norm of the gradients.
 
-        The norm is of the gradients that the processes have averaged, so all of them decide alike.
+        It is the norm of what the processes have averaged, so all of them decide alike.
         """
         scaler = self.accelerator.scaler
         if scaler is not None:
@@ -407,8 +400,7 @@ class TrainingRun:
             hint = f"the last good checkpoint is {last}" if last else "there is no checkpoint yet"
             raise UserError(
                 f"{self.non_finite_in_a_row} steps in a row had losses or gradients that are not finite, "
-                "up to step "
-                f"{step}; {hint}. Try a lower --learning_rate, or --mixed_precision no"
+                f"up to step {step}; {hint}. Try a lower --learning_rate, or --mixed_precision no"
             )
         if self.args.checkpoint_steps and self.step % self.args.checkpoint_steps == 0:
             self.save("last_checkpoint")
@@ -419,8 +411,7 @@ class TrainingRun:
         return self.clips_in_epoch >= self.steps_per_epoch * self.clips_per_step
 
     def finish_epoch(self) -> None:
-        """Count the epoch and save a checkpoint when one is due; call it when schedulers have been
-        stepped."""
+        """Count the epoch, and save a checkpoint when one is due; the schedulers are stepped before."""
         self.epoch += 1
         self.clips_in_epoch = 0
         if self.epoch % self.args.checkpoint_epochs == 0:
@@ -485,11 +476,10 @@ class TrainingRun:
 
     def _remove_old_checkpoints(self) -> None:
         if self.args.keep_checkpoints:
-            epochs = sorted(
-                self.folder.glob("checkpoint_*"), key=lambda folder: int(folder.name.rpartition("_")[2])
-            )
-            for folder in epochs[: -self.args.keep_checkpoints]:
-                shutil.rmtree(folder)
+            numbers = [re.fullmatch(r"checkpoint_(\d+)", folder.name) for folder in self.folder.iterdir()]
+            epochs = sorted(int(match[1]) for match in numbers if match)
+            for epoch in epochs[: -self.args.keep_checkpoints]:
+                shutil.rmtree(self.folder / f"checkpoint_{epoch}")
 
     def _request_stop(self, number: int, frame) -> None:
         self.stop_signal = number
@@ -521,8 +511,7 @@ class TrainingRun:
         to_file: bool = True,
         to_trackers: bool = True,
     ) -> None:
-        """Append a line to `metrics.jsonl` and send the values to the trackers; by default as of the last
-        step."""
+        """Append a line to `metrics.jsonl`, send the values to the trackers; by default of the last step."""
         if not self.accelerator.is_main_process:
             return
         step = self.step - 1 if step is None else step
@@ -537,9 +526,8 @@ class TrainingRun:
         if to_trackers:
             self.accelerator.log({f"{split}/{name}": value for name, value in values.items()}, step=step)
 
-    def start_trackers(self) -> None:
-        """Start Weights & Biases and TensorBoard where asked. Neither a missing login nor a dead network ends
-        a run."""
+    def start_trackers(self, project: str) -> None:
+        """Start the trackers that were asked for. Neither a missing login nor a dead network ends a run."""
         settings = {name: str(value) for name, value in vars(self.args).items()}
         options: dict = {}
         if self.args.log_wandb and self.accelerator.is_main_process:
@@ -558,18 +546,18 @@ class TrainingRun:
                 "settings": wandb.Settings(init_timeout=30, console="off"),
             }
         try:
-            self.accelerator.init_trackers("hifigan", settings, {"wandb": options})
+            self.accelerator.init_trackers(project, settings, {"wandb": options})
         except Exception as error:  # whatever the tracker's client raises, the run is worth more than its log
             if not self.args.log_wandb or os.environ.get("WANDB_MODE") == "offline":
                 raise
             self.accelerator.print(f"Weights & Biases can't be reached ({error}): logging offline")
             os.environ["WANDB_MODE"] = "offline"
-            self.accelerator.init_trackers("hifigan", settings, {"wandb": options})
+            self.accelerator.init_trackers(project, settings, {"wandb": options})
 
     def log_clips(self, clips: dict[str, tuple], sampling_rate: int) -> None:
         """Send {name: (audio (samples,), matplotlib figure)} to the trackers, to listen to and to look at."""
         step = self.step - 1
-        for tracker in self.accelerator.trackers:
+        for tracker in self.accelerator.trackers if self.accelerator.is_main_process else []:
             if tracker.name == "wandb":
                 import wandb
 
@@ -590,7 +578,7 @@ def is_checkpoint(folder: Path) -> bool:
 
 def latest_checkpoint(folder: Path) -> Path | None:
     """The checkpoint in a run's folder that has done the most steps, whatever it is called."""
-    checkpoints = [child for child in folder.glob("*checkpoint*") if is_checkpoint(child)]
+    checkpoints = [child for child in folder.glob("[!.]*") if is_checkpoint(child)]
     return max(
         checkpoints, key=lambda path: json.loads((path / PROGRESS_NAME).read_text())["step"], default=None
     )

@@ -69,8 +69,7 @@ class MelConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping) -> Self:
-        """From a parsed `config.json`, ours or an official HiFi-GAN's; keys that are not this class's are
-        passed over.
+        """From a parsed `config.json`, ours or an official one; keys of other things are passed over.
 
         A file without `mel_scale` is an official one, whose mels are natural logarithms.
         """
@@ -180,8 +179,7 @@ class MelSpectrogram(nn.Module):
 
 
 def convert_mel_scale(mel, source: MelConfig, target: MelConfig):
-    """Values of a mel (tensor or array, any shape) from `source`'s scale to `target`'s; exact, nothing is
-    clipped.
+    """Values of a mel, tensor or array of any shape, from `source`'s scale to `target`'s: exact, no clipping.
 
     Raises UserError when the two differ in more than the scale: such mels hold other frequencies or other
     frames.
@@ -218,17 +216,25 @@ def mel_to_magnitude(mel: np.ndarray, config: MelConfig) -> np.ndarray:
 
     Non-negative least squares: the pseudo-inverse of the filters yields negative magnitudes, heard as chirps.
     """
-    amplitude = np.exp(config._to_ln(np.asarray(mel, dtype=np.float64)))
-    return librosa.feature.inverse.mel_to_stft(
-        amplitude, sr=config.sampling_rate, n_fft=config.n_fft, power=1.0, fmin=config.fmin, fmax=config.fmax
+    filters = librosa.filters.mel(
+        sr=config.sampling_rate, n_fft=config.n_fft, n_mels=config.num_mels, fmin=config.fmin, fmax=config.fmax
     )
+    # Multiplicative updates (Lee and Seung, 2001) from a smooth start. librosa's mel_to_stft stops at its first
+    # guess, the clipped pseudo-inverse, because speech is below its solver's absolute tolerance; an active-set
+    # solver fits exactly, but puts each band into one bin of its many, which whistles.
+    amplitude = np.exp(config._to_ln(np.asarray(mel, dtype=np.float32)))
+    tiny = np.finfo(np.float32).tiny  # for bins, and in a short n_fft bands, that no filter covers
+    magnitude = filters.T @ (amplitude / (filters @ filters.sum(0) + tiny)[:, None])
+    wanted = filters.T @ amplitude
+    for _ in range(50):
+        magnitude *= wanted / (filters.T @ (filters @ magnitude) + tiny)
+    return magnitude
 
 
 def griffin_lim(
     mel: Tensor | np.ndarray, config: MelConfig, iterations: int = 60, seed: int = 0
 ) -> np.ndarray:
-    """Audio (frames * hop_size,) float32 from a mel (num_mels, frames), its phases found by Griffin and Lim's
-    method.
+    """Audio (frames * hop_size,) float32 from a mel (num_mels, frames), with phases by Griffin and Lim.
 
     The baseline that every vocoder is compared with: no weights, no training. Fast Griffin-Lim (Perraudin et
     al., 2013) as librosa implements it, from random phases drawn with `seed`. Sample i * hop_size starts
