@@ -8,10 +8,10 @@ the discriminators.
 
 import json
 import pickle
+import warnings
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -55,6 +55,7 @@ def config_path(path: Path) -> Path:
 
 def weights_path(path: Path) -> Path:
     """The generator's file: `path` itself, or the one in that folder (of an official one the newest `g_…`)."""
+    path = path.parent if path.name == CONFIG_NAME else path
     if not path.is_dir():
         return path
     own = path / "generator.safetensors"
@@ -130,14 +131,15 @@ def read_weights(path: Path, name: str) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        contents = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the age of the pickle: no trouble of the user's
+            contents = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path} is refused: it is no checkpoint, or holds more than tensors, which could run code on "
-            "loading; "
-            "use a .safetensors file, or a checkpoint of tensors alone"
+            "loading; use a .safetensors file, or a checkpoint of tensors alone"
         ) from error
-    except (SafetensorError, OSError, EOFError, RuntimeError, ValueError, KeyError) as error:
+    except Exception as error:  # a damaged pickle raises anything, from IndexError to struct.error
         raise UserError(f"{path} can't be read as a checkpoint: {error}; is the file whole?") from error
     state = contents.get(name) if isinstance(contents, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):

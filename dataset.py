@@ -45,7 +45,7 @@ def read_manifest(
     """
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # a transcript may hold U+2028
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"can't read the manifest {path}: {error}; prep_splits.py makes one") from error
     lines = [line for line in lines if line.strip()]

@@ -17,6 +17,8 @@ from tacotron2.mel import MelConfig, MelSpectrogram
 def load_audio(path: Path, sampling_rate: int) -> np.ndarray:
     """(samples,) of a file at the given rate in Hz; says so where it mixes channels down or resamples."""
     audio, file_rate, channels = read_audio(path)
+    if not np.isfinite(audio).all():
+        raise UserError(f"{path} holds values that are not finite; mend or remove the file")
     changes = []
     if channels > 1:
         changes.append(f"its {channels} channels are mixed down to one")
@@ -97,6 +99,9 @@ def build_parser() -> ArgumentParser:
     parser.add_argument(
         "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda, cuda:1, …"
     )
+    parser.add_argument(
+        "--plot", action="store_true", help="draw the mels of input and output into a .png beside each output"
+    )
     return parser
 
 
@@ -110,10 +115,14 @@ def main(arguments: list[str] | None = None) -> None:
         generator = load_generator(args.checkpoint_file, args.device)
     except (RuntimeError, AssertionError) as error:  # what torch raises for a device it does not know or have
         raise UserError(f"can't use --device {args.device}: {error}") from error
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"can't write to {output_dir}: {error}; name another --output_dir") from error
     config = generator.config
     frontend = MelSpectrogram(config)
     count = 0
-    for name, mel in tqdm(input_mels(args, config), unit="file"):
+    for name, mel in tqdm(input_mels(args, config), unit="file", disable=None):
         audio = vocode(generator, mel)
         write_wav(output_dir / name, audio, config.sampling_rate)
         if args.plot:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import librosa
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -41,3 +42,10 @@ def plot_mels(mels: Mapping[str, Tensor | np.ndarray], config: MelConfig) -> Fig
     )
     figure.colorbar(image, ax=panels.tolist(), label=unit)
     return figure
+
+
+def render(figure: Figure) -> np.ndarray:
+    """The figure as a picture, (height, width, 3) uint8."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

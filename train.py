@@ -20,7 +20,7 @@ from common import ArgumentParser, UserError, report_user_errors
 from dataset import SavedMels, SegmentDataset, UtteranceDataset, read_manifest
 from losses import adversarial_loss, discriminator_loss, feature_matching_loss, mel_loss
 from model import Discriminators, Generator, HiFiGANConfig
-from plots import plot_mels
+from plots import plot_mels, render
 from tacotron2.mel import MelSpectrogram
 from training import (
     TrainingRun,
@@ -28,6 +28,7 @@ from training import (
     add_run_arguments,
     check_run_arguments,
     float_or_none,
+    leave_process_group,
     make_accelerator,
     make_loader,
     nested_tuple,
@@ -230,7 +231,9 @@ class VocoderTraining:
         accelerator = self.accelerator
         self.generator.eval()
         mine = range(accelerator.process_index, len(dataset), accelerator.num_processes)
-        loader = DataLoader(Subset(dataset, mine), batch_size=1, num_workers=min(1, self.args.num_workers))
+        loader = DataLoader(
+            Subset(dataset, mine), num_workers=min(1, self.args.num_workers), worker_init_fn=leave_process_group
+        )
         totals = torch.zeros(2, dtype=torch.float64)  # the sum of absolute differences, the number of bins
         clips = {}
         for item in loader:
@@ -240,8 +243,9 @@ class VocoderTraining:
             real_mel, generated_mel = self.loss_mel(audio), self.loss_mel(generated)
             totals += torch.tensor([(real_mel - generated_mel).abs().sum().item(), real_mel.numel()])
             if accelerator.is_main_process and accelerator.trackers and len(clips) < NUM_LOGGED_CLIPS:
-                figure = plot_mels({"real": real_mel[0], "generated": generated_mel[0]}, self.loss_mel.config)
-                clips[item["name"][0]] = generated[0].cpu().numpy(), figure
+                mels = {"real": real_mel[0], "generated": generated_mel[0]}
+                picture = render(plot_mels(mels, self.loss_mel.config))
+                clips[item["name"][0]] = generated[0].cpu().numpy(), picture
         self.generator.train()
         run.log_clips(clips, self.config.sampling_rate)
         difference, bins = accelerator.reduce(totals.to(accelerator.device), "sum").tolist()

@@ -5,6 +5,7 @@ Nothing here knows about vocoders: `train.py` holds the models, the losses and t
 
 import argparse
 import ast
+import ctypes
 import json
 import math
 import os
@@ -165,6 +166,8 @@ def make_accelerator(args: argparse.Namespace) -> Accelerator:
                 "--log_tensorboard needs TensorBoard; install it with: pip install tensorboard"
             ) from error
     accelerator = Accelerator(
+        # unless told so, Accelerate leaves processes that find no GPU unconnected: each trains a model of its own
+        cpu="LOCAL_RANK" in os.environ and not torch.accelerator.is_available(),
         mixed_precision=args.mixed_precision,
         log_with=trackers or None,
         project_dir=args.working_directory / args.experiment_name,
@@ -200,9 +203,25 @@ def make_loader(
         sampler=sampler,
         num_workers=args.num_workers,
         persistent_workers=args.num_workers > 0,
+        worker_init_fn=leave_process_group,
         pin_memory=accelerator.device.type == "cuda",
     )
     return accelerator.prepare(loader), sampler.length // clips_per_step
+
+
+def leave_process_group(worker: int) -> None:
+    """A signal to the whole group (Ctrl+C, `timeout`, torchrun) is for the run, which needs its workers a last
+    time."""
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()
+
+
+def stop_with_launcher() -> None:
+    """Ask Linux for a SIGTERM when `accelerate launch` dies: it passes none on, and a killed run would go on
+    unseen."""
+    if sys.platform == "linux" and "ACCELERATE_MIXED_PRECISION" in os.environ:  # which only the launcher sets
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
 class TrainingRun:
@@ -240,6 +259,7 @@ class TrainingRun:
         self._open_folder()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._request_stop)
+        stop_with_launcher()
 
     # -- starting and resuming --
 
@@ -482,9 +502,9 @@ class TrainingRun:
                 shutil.rmtree(self.folder / f"checkpoint_{epoch}")
 
     def _request_stop(self, number: int, frame) -> None:
-        self.stop_signal = number
-        # a second signal acts at once
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        self.stop_signal = self.stop_signal or number
+        if number == signal.SIGINT:  # a second Ctrl+C acts at once; a second SIGTERM comes of a dying launcher
+            signal.signal(number, signal.default_int_handler)
 
     def stop_requested(self) -> bool:
         """Whether any process got SIGINT or SIGTERM, so that all stop after the same step."""
@@ -533,43 +553,39 @@ class TrainingRun:
         if self.args.log_wandb and self.accelerator.is_main_process:
             import wandb
 
-            if "WANDB_MODE" not in os.environ and not wandb.login(
-                anonymous="never", verify=False, prompt=False
-            ):
-                self.accelerator.print(
-                    "No Weights & Biases login: logging offline; `wandb sync` uploads it later"
-                )
-                os.environ["WANDB_MODE"] = "offline"
             options = {
                 "dir": str(self.folder),
                 "name": self.args.experiment_name,
                 "settings": wandb.Settings(init_timeout=30, console="off"),
             }
+            if "WANDB_MODE" not in os.environ and not wandb.login(prompt=False, verify=False):
+                self.accelerator.print("No Weights & Biases login: logging offline; `wandb sync` uploads it later")
+                options["mode"] = "offline"
         try:
             self.accelerator.init_trackers(project, settings, {"wandb": options})
         except Exception as error:  # whatever the tracker's client raises, the run is worth more than its log
-            if not self.args.log_wandb or os.environ.get("WANDB_MODE") == "offline":
+            if not options or options.get("mode") == "offline":
                 raise
             self.accelerator.print(f"Weights & Biases can't be reached ({error}): logging offline")
-            os.environ["WANDB_MODE"] = "offline"
+            options["mode"] = "offline"
             self.accelerator.init_trackers(project, settings, {"wandb": options})
 
     def log_clips(self, clips: dict[str, tuple], sampling_rate: int) -> None:
-        """Send {name: (audio (samples,), matplotlib figure)} to the trackers, to listen to and to look at."""
+        """Send {name: (audio (samples,), picture (height, width, channels))} to the trackers."""
         step = self.step - 1
         for tracker in self.accelerator.trackers if self.accelerator.is_main_process else []:
             if tracker.name == "wandb":
                 import wandb
 
                 values: dict = {}
-                for name, (audio, figure) in clips.items():
+                for name, (audio, picture) in clips.items():
                     values[f"audio/{name}"] = wandb.Audio(audio, sample_rate=sampling_rate)
-                    values[f"mel/{name}"] = wandb.Image(figure)
+                    values[f"mel/{name}"] = wandb.Image(picture)
                 tracker.log(values, step=step)
             elif tracker.name == "tensorboard":
-                for name, (audio, figure) in clips.items():
+                for name, (audio, picture) in clips.items():
                     tracker.writer.add_audio(f"audio/{name}", audio, step, sampling_rate)
-                    tracker.writer.add_figure(f"mel/{name}", figure, step, close=False)
+                    tracker.writer.add_image(f"mel/{name}", picture, step, dataformats="HWC")
 
 
 def is_checkpoint(folder: Path) -> bool:
