@@ -8,6 +8,7 @@ the discriminators.
 
 import json
 import pickle
+import re
 import warnings
 from pathlib import Path
 
@@ -54,7 +55,8 @@ def config_path(path: Path) -> Path:
 
 
 def weights_path(path: Path) -> Path:
-    """The generator's file: `path` itself, or the one in that folder (of an official one the newest `g_…`)."""
+    """The generator's file: `path` itself, or the one in that folder (of an official one the newest
+    `g_…`)."""
     path = path.parent if path.name == CONFIG_NAME else path
     if not path.is_dir():
         return path
@@ -148,18 +150,21 @@ def read_weights(path: Path, name: str) -> dict[str, Tensor]:
 
 
 def load_weights(model: nn.Module, state: dict[str, Tensor], source: Path) -> None:
-    """Load a state dict in whatever form its normed weights come; `source` is for the error message.
+    """Load a state dict in whatever form it comes, ours or an official one; `source` is for the error
+    message.
 
-    Three forms: the parametrizations of `model`; the old hooks' names of official checkpoints (weight norm's
-    weight_g and weight_v, spectral norm's weight_orig, weight_u and weight_v); a plain weight with the norm
-    folded in.
+    Normed weights have three forms: the parametrizations of `model`; the old hooks' names of official
+    checkpoints (weight norm's weight_g and weight_v, spectral norm's weight_orig, weight_u and weight_v); a
+    plain weight with the norm folded in.
     """
     wanted = model.state_dict()
+    ours = {official: name for name, official in official_layers(model).items()}
     state = {key.removeprefix("module."): value for key, value in state.items()}
     renamed = {}
     for key, tensor in state.items():
-        layer, _, leaf = key.rpartition(".")
-        spectral = f"{layer}.weight_orig" in state
+        official_layer, _, leaf = key.rpartition(".")
+        layer = ours.get(official_layer, official_layer)
+        spectral = f"{official_layer}.weight_orig" in state
         new_leaf = {
             "weight_g": "parametrizations.weight.original0",
             "weight_v": "parametrizations.weight.0._v" if spectral else "parametrizations.weight.original1",
@@ -167,8 +172,8 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], source: Path) -> No
             "weight_orig": "parametrizations.weight.original",
         }.get(leaf, leaf)
         if leaf == "weight" and f"{layer}.parametrizations.weight.original1" in wanted:
-            # weight = g v / |v|, the norm taken over all but the first dimension: any weight is its own
-            # direction
+            # weight = g v / |v|, the norm taken over all but the first dimension: any weight is a direction
+            # of its own
             length = tensor.flatten(1).norm(dim=1).view(-1, *[1] * (tensor.dim() - 1))
             renamed[f"{layer}.parametrizations.weight.original0"] = length
             new_leaf = "parametrizations.weight.original1"
@@ -186,10 +191,27 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], source: Path) -> No
         if tensor.shape != wanted[key].shape:
             raise UserError(
                 f"{source} does not fit its configuration: {key} is {tuple(tensor.shape)} in the file and "
-                f"{tuple(wanted[key].shape)} in the model; check the config.json and the flags for the "
-                "model's sizes"
+                f"{tuple(wanted[key].shape)} in the model; check the config.json and the flags for the sizes"
             )
     model.load_state_dict(renamed)
+
+
+def official_layers(model: nn.Module) -> dict[str, str]:
+    """{our name: official name} of those layers of a generator that the official codes number straight
+    through."""
+    names = {}
+    for name, module in model.named_modules():
+        official = name.replace("head.conv_post", "conv_post")
+        if match := re.match(r"fusions\.(\d+)\.blocks\.(\d+)\.(.+)", name):  # HiFi-GAN and iSTFTNet
+            stage, block, rest = int(match[1]), int(match[2]), match[3]
+            official = f"resblocks.{stage * len(model.fusions[0].blocks) + block}.{rest}"
+        elif match := re.match(r"fusions\.(\d+)\.(expand|reduce)$", name):  # MISRNet
+            official = f"{match[2]}_convs.{match[1]}"
+        elif match := re.match(r"fusions\.(\d+)\.block\.(.+)", name):
+            official = f"resblocks.{match[1]}.{match[2]}"
+        if official != name and isinstance(module, nn.Conv1d):
+            names[name] = official
+    return names
 
 
 @torch.no_grad()

@@ -1,11 +1,11 @@
 """HiFi-GAN (Kong, Kim and Bae, 2020): a generator from mel to audio, and the discriminators that train it.
 
-Bottom up: the configuration, the generator's residual blocks, the generator, the multi-period discriminator,
-the multi-scale discriminator. Layers carry the names of the official implementation, so that its checkpoints
-fit.
+In reading order: the configuration; the generator, as in the paper; variants of its parts, for later; the
+discriminators; last, what makes a configuration impossible. Layers carry the official implementation's names.
 """
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -33,77 +33,30 @@ class HiFiGANConfig(MelConfig):
     upsample_kernel_sizes: tuple[int, ...] = (16, 16, 4, 4)
     upsample_initial_channel: int = 512
     resblock_kernel_sizes: tuple[int, ...] = (3, 7, 11)
-    resblock_dilation_sizes: tuple[tuple[int, ...], ...] = ((1, 3, 5), (1, 3, 5), (1, 3, 5))
+    resblock_dilation_sizes: tuple = ((1, 3, 5), (1, 3, 5), (1, 3, 5))  # a list a kernel; for "misr" one list
+    upsampling: str = "transpose"  # a key of UPSAMPLINGS
+    fusion: str = "mrf"  # a key of FUSIONS
+    resblock_num: int = 3  # of "misr": signals that the shared block sees
+    resblock_kernel_size: int = 11  # of "misr"
+    gen_istft_n_fft: int | None = None  # with a number, an inverse Fourier transform makes the samples
+    gen_istft_hop_size: int | None = None
+    discriminators: tuple[str, ...] = ("mpd", "msd")  # keys of DISCRIMINATORS
     mpd_periods: tuple[int, ...] = (2, 3, 5, 7, 11)
     msd_num_downsamples: int = 2
+    mrd_resolutions: tuple = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))  # n_fft, hop, window
     discriminator_channels: int = 1024  # of the widest layers; the others keep their proportion to it
     fmax_loss: float | None = None  # upper edge in Hz of the mel that the loss compares; None: half the rate
 
     def __post_init__(self):
         super().__post_init__()
-        if not isinstance(self.resblock, str):  # some JSON files say 1
-            object.__setattr__(self, "resblock", str(self.resblock))
-        rates, kernels = self.upsample_rates, self.upsample_kernel_sizes
-        if self.resblock not in ("1", "2"):
-            raise UserError(f'resblock is {self.resblock!r}; it must be "1" (V1, V2) or "2" (V3)')
-        for name in ("upsample_rates", "upsample_kernel_sizes", "resblock_kernel_sizes", "mpd_periods"):
-            values = getattr(self, name)
-            if not values or min(values) < 1:
-                raise UserError(
-                    f"{name} is {list(values)}; it needs at least one number, all of them positive"
-                )
-        if math.prod(rates) != self.hop_size:
-            product = " x ".join(map(str, rates))
-            raise UserError(
-                f"upsample_rates multiply to {product} = {math.prod(rates)}, but hop_size is "
-                f"{self.hop_size}: "
-                "each frame must become hop_size samples"
-            )
-        if len(kernels) != len(rates):
-            raise UserError(
-                f"upsample_kernel_sizes has {len(kernels)} entries and upsample_rates {len(rates)}: one "
-                "kernel a rate"
-            )
-        for rate, kernel in zip(rates, kernels, strict=True):
-            if kernel < rate or (kernel - rate) % 2:
-                raise UserError(
-                    f"upsampling by {rate} with kernel {kernel}: kernel - rate = {kernel - rate}, which "
-                    "must be even "
-                    "and not negative, half of it being trimmed from either side"
-                )
-        if len(self.resblock_dilation_sizes) != len(self.resblock_kernel_sizes):
-            raise UserError(
-                f"resblock_dilation_sizes has {len(self.resblock_dilation_sizes)} entries and "
-                "resblock_kernel_sizes "
-                f"{len(self.resblock_kernel_sizes)}: one list of dilations a kernel"
-            )
-        for dilations in self.resblock_dilation_sizes:
-            if not dilations or min(dilations) < 1:
-                raise UserError(
-                    f"resblock_dilation_sizes holds {list(dilations)}; dilations are positive numbers"
-                )
-        for kernel in self.resblock_kernel_sizes:
-            if kernel % 2 == 0:
-                raise UserError(
-                    f"resblock kernel {kernel} is even: only an odd one keeps the length of its input"
-                )
-        if self.upsample_initial_channel < 1 or self.upsample_initial_channel % 2 ** len(rates):
-            raise UserError(
-                f"upsample_initial_channel {self.upsample_initial_channel} is halved {len(rates)} times: "
-                "it must be a "
-                f"positive multiple of {2 ** len(rates)}"
-            )
-        if self.discriminator_channels < 32 or self.discriminator_channels % 32:
-            raise UserError(
-                f"discriminator_channels is {self.discriminator_channels}; it must be a multiple of 32"
-            )
-        if self.msd_num_downsamples < 0:
-            raise UserError(f"msd_num_downsamples is {self.msd_num_downsamples}; it can't be negative")
-        if self.fmax_loss is not None and not self.fmin < self.fmax_loss <= self.sampling_rate / 2:
-            raise UserError(
-                f"fmax_loss {self.fmax_loss} must lie between fmin {self.fmin} and half the sampling rate, "
-                f"{self.sampling_rate / 2}"
-            )
+        check_sizes(self)
+
+    @classmethod
+    def from_dict(cls, values):
+        """As `MelConfig.from_dict`; an official MISRNet's file is known by its `resblock_num`."""
+        if "resblock_num" in values and "fusion" not in values:
+            values = {**values, "fusion": "misr"}
+        return super().from_dict({**values, "resblock": str(values.get("resblock", cls.resblock))})
 
 
 def same_padding(kernel_size: int, dilation: int = 1) -> int:
@@ -114,13 +67,20 @@ def same_padding(kernel_size: int, dilation: int = 1) -> int:
 # ---- Generator (section 2.2) ----
 #
 # The official code draws the weights of these layers from N(0, 0.01), but under its weight norm that never
-# reaches the parameters: PyTorch's own initialisation is what its published models started from, and what
-# stands here.
+# reaches the parameters: its published models started from PyTorch's own initialisation, and so do ours.
 
 
 def WNConv1d(in_channels: int, out_channels: int, kernel_size: int, dilation: int = 1) -> nn.Conv1d:
     padding = same_padding(kernel_size, dilation)
     return weight_norm(nn.Conv1d(in_channels, out_channels, kernel_size, dilation=dilation, padding=padding))
+
+
+def transposed_convolution(in_channels: int, out_channels: int, kernel_size: int, rate: int) -> nn.Module:
+    """(B, in_channels, N) -> (B, out_channels, N * rate)"""
+    padding = (kernel_size - rate) // 2
+    return weight_norm(
+        nn.ConvTranspose1d(in_channels, out_channels, kernel_size, stride=rate, padding=padding)
+    )
 
 
 class ResBlock1(nn.Module):
@@ -158,48 +118,69 @@ class ResBlock2(nn.Module):
         return x
 
 
+RESBLOCKS = {"1": ResBlock1, "2": ResBlock2}
+
+
+class MultiReceptiveFieldFusion(nn.Module):
+    """Residual blocks of several kernel sizes see the same signal side by side; the mean of them goes on.
+
+    So patterns of many lengths are seen at every resolution.
+    """
+
+    def __init__(self, config: HiFiGANConfig, channels: int):
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            RESBLOCKS[config.resblock](channels, kernel_size, dilations)
+            for kernel_size, dilations in zip(
+                config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True
+            )
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, N) -> (B, channels, N)"""
+        return sum(block(x) for block in self.blocks) / len(self.blocks)
+
+
+class WaveformHead(nn.Module):
+    """The last channels (B, channels, N) to audio (B, 1, N) in (-1, 1)."""
+
+    def __init__(self, config: HiFiGANConfig, channels: int):
+        super().__init__()
+        self.conv_post = WNConv1d(channels, 1, kernel_size=7)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # 0.01 and not LEAKY_SLOPE: the official code leaves this one at PyTorch's default, and weights expect
+        # it
+        return torch.tanh(self.conv_post(F.leaky_relu(x, 0.01)))
+
+
 class Generator(nn.Module):
     """Mel (B, num_mels, T) in `config.mel_scale` to audio (B, 1, T * hop_size) in (-1, 1).
 
-    Transposed convolutions stretch the frames to samples in several stages, halving the channels each time.
-    After each stage residual blocks of several kernel sizes look at the same signal side by side, and the
-    mean of what they see goes on: the paper's multi-receptive field fusion, patterns of many lengths at every
-    resolution.
+    Stage by stage the frames are stretched to samples, and the channels halved. V1 takes transposed
+    convolutions, the fusion above and the head above; other parts stand below.
     """
 
     def __init__(self, config: HiFiGANConfig):
         super().__init__()
         self.config = config
-        block = {"1": ResBlock1, "2": ResBlock2}[config.resblock]
+        upsampling, fusion = UPSAMPLINGS[config.upsampling], FUSIONS[config.fusion]
+        head = InverseSTFTHead if config.gen_istft_n_fft else WaveformHead
         channels = config.upsample_initial_channel
         self.conv_pre = WNConv1d(config.num_mels, channels, kernel_size=7)
-        self.ups = nn.ModuleList()
-        self.resblocks = (
-            nn.ModuleList()
-        )  # flat, as in the official code: all blocks of stage 0, of stage 1, …
+        self.ups, self.fusions = nn.ModuleList(), nn.ModuleList()
         for rate, kernel_size in zip(config.upsample_rates, config.upsample_kernel_sizes, strict=True):
-            stretch = nn.ConvTranspose1d(
-                channels, channels // 2, kernel_size, stride=rate, padding=(kernel_size - rate) // 2
-            )
-            self.ups.append(weight_norm(stretch))
+            self.ups.append(upsampling(channels, channels // 2, kernel_size, rate))
             channels //= 2
-            for size, dilations in zip(
-                config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True
-            ):
-                self.resblocks.append(block(channels, size, dilations))
-        self.conv_post = WNConv1d(channels, 1, kernel_size=7)
+            self.fusions.append(fusion(config, channels))
+        self.head = head(config, channels)
 
     def forward(self, mel: Tensor) -> Tensor:
         x = self.conv_pre(mel)  # (B, upsample_initial_channel, T)
-        blocks_per_stage = len(self.config.resblock_kernel_sizes)
-        for stage, stretch in enumerate(self.ups):
+        for stretch, fuse in zip(self.ups, self.fusions, strict=True):
             x = stretch(F.leaky_relu(x, LEAKY_SLOPE))  # (B, channels / 2, N * rate)
-            blocks = self.resblocks[stage * blocks_per_stage : (stage + 1) * blocks_per_stage]
-            x = sum(block(x) for block in blocks) / blocks_per_stage
-        # 0.01 and not LEAKY_SLOPE: the official code leaves this one at PyTorch's default, and its weights
-        # expect it
-        x = self.conv_post(F.leaky_relu(x, 0.01))  # (B, 1, T * hop_size)
-        return torch.tanh(x)
+            x = fuse(x)
+        return self.head(x)  # (B, 1, T * hop_size)
 
     def fold_weight_norm(self) -> "Generator":
         """Replace each layer's direction and length by the weight they make: faster, for inference alone."""
@@ -208,6 +189,128 @@ class Generator(nn.Module):
                 parametrize.remove_parametrizations(module, "weight")
         return self
 
+    @property
+    def context_frames(self) -> int:
+        """How many frames before and after a frame its audio depends on, from the sizes in the
+        configuration."""
+        config = self.config
+        if config.gen_istft_n_fft:  # conv_post, the frame that is reflected, and the windows that overlap
+            reach = same_padding(7) + 1 + (config.gen_istft_n_fft // 2 - 1) // config.gen_istft_hop_size
+        else:
+            reach = same_padding(7)
+        if config.fusion == "misr":
+            blocks = [(config.resblock_kernel_size, config.resblock_dilation_sizes)]
+        else:
+            blocks = list(zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True))
+        convs = 2 if config.resblock == "1" else 1  # in resblock "1" an undilated one follows each
+        for rate, kernel_size in zip(
+            config.upsample_rates[::-1], config.upsample_kernel_sizes[::-1], strict=True
+        ):
+            reach += max(
+                sum(
+                    same_padding(kernel, dilation) + (convs - 1) * same_padding(kernel)
+                    for dilation in dilations
+                )
+                for kernel, dilations in blocks
+            )
+            # a sample reaches `reach` samples, the last of its input's `rate` samples being the farthest off
+            padding = (
+                same_padding(kernel_size) if config.upsampling == "resize" else (kernel_size - rate) // 2
+            )
+            reach = (reach + padding + rate - 1) // rate
+        return reach + same_padding(7)
+
+    @torch.inference_mode()
+    def stream(self, mels: Iterable[Tensor], max_frames: int = 512) -> Iterator[Tensor]:
+        """Chunks of a mel, (B, num_mels, t) with any t, as they come, to chunks of its audio (B, 1, n).
+
+        Joined, they are the audio of the whole mel. Audio follows `context_frames` behind the mel, the rest
+        comes at the end. At most `max_frames` frames are made at once, so memory does not grow with the
+        length.
+        """
+        context, hop_size = self.context_frames, self.config.hop_size
+        buffer: Tensor | None = None  # the frames from `start` on
+        start = done = 0
+        for mel, is_last in followed_by_end(mels):
+            if mel is not None:
+                buffer = mel if buffer is None else torch.cat([buffer, mel], dim=-1)
+            if buffer is None:
+                return
+            ready = start + buffer.shape[-1] - (0 if is_last else context)
+            while done < ready:
+                end = min(ready, done + max_frames)
+                audio = self(buffer[..., : end + context - start])
+                yield audio[..., (done - start) * hop_size : (end - start) * hop_size]
+                done = end
+                keep_from = max(0, done - context)
+                buffer, start = buffer[..., keep_from - start :], keep_from
+
+
+def followed_by_end(items: Iterable) -> Iterator[tuple]:
+    """Each item with False, then None with True."""
+    for item in items:
+        yield item, False
+    yield None, True
+
+
+# ---- Variants of the generator's parts ----
+
+
+class ResizeConvolution(nn.Sequential):
+    """Repeat each sample, then convolve: no checkerboard, which uneven overlaps of a transposed kernel leave.
+
+    (B, in_channels, N) -> (B, out_channels, N * rate). Odena, Dumoulin and Olah, 2016.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, rate: int):
+        super().__init__(nn.Upsample(scale_factor=rate), WNConv1d(in_channels, out_channels, kernel_size))
+
+
+class MultiInputSharedResidual(nn.Module):
+    """MISRNet's fusion (Kaneko et al., Interspeech 2022): one residual block for several signals.
+
+    A convolution makes `resblock_num` signals of one; the one block sees all of them, as so many items of the
+    batch; another convolution merges them. Fewer weights than blocks of their own, and larger products.
+    """
+
+    def __init__(self, config: HiFiGANConfig, channels: int):
+        super().__init__()
+        self.num = config.resblock_num
+        self.expand = nn.Conv1d(channels, channels * self.num, kernel_size=1)
+        self.block = RESBLOCKS[config.resblock](
+            channels, config.resblock_kernel_size, config.resblock_dilation_sizes
+        )
+        self.reduce = nn.Conv1d(channels * self.num, channels, kernel_size=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, N) -> (B, channels, N)"""
+        x = self.expand(x).unflatten(1, (self.num, -1)).flatten(0, 1)  # (B * num, channels, N)
+        x = self.block(x)
+        return self.reduce(x.unflatten(0, (-1, self.num)).flatten(1, 2))
+
+
+class InverseSTFTHead(nn.Module):
+    """iSTFTNet (Kaneko et al., ICASSP 2022): magnitudes and phases instead of the last, most expensive
+    stages.
+
+    (B, channels, N) -> (B, 1, N * gen_istft_hop_size).
+    """
+
+    def __init__(self, config: HiFiGANConfig, channels: int):
+        super().__init__()
+        self.n_fft, self.hop_size = config.gen_istft_n_fft, config.gen_istft_hop_size
+        self.conv_post = WNConv1d(channels, self.n_fft + 2, kernel_size=7)
+        self.register_buffer("window", torch.hann_window(self.n_fft), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.pad(F.leaky_relu(x, 0.01), (1, 0), mode="reflect")  # N + 1 centred frames span N hops
+        magnitude, phase = self.conv_post(x).float().chunk(2, dim=1)  # (B, n_fft / 2 + 1, N + 1) each
+        spectrum = torch.polar(torch.exp(magnitude), torch.sin(phase))
+        return torch.istft(spectrum, self.n_fft, self.hop_size, window=self.window).unsqueeze(1)
+
+
+UPSAMPLINGS = {"transpose": transposed_convolution, "resize": ResizeConvolution}
+FUSIONS = {"mrf": MultiReceptiveFieldFusion, "misr": MultiInputSharedResidual}
 
 # ---- Discriminators (section 2.3) ----
 #
@@ -320,14 +423,179 @@ class MultiScaleDiscriminator(nn.Module):
         return scores, feature_maps
 
 
-class Discriminators(nn.Module):
-    """Both critics as one: the lists of their scores and feature maps, joined."""
+class ResolutionDiscriminator(LayeredDiscriminator):
+    """Sees the magnitudes of a short-time Fourier transform as an image, at one resolution."""
+
+    def __init__(self, resolution: tuple[int, int, int], width: int):
+        channels = width // 32
+        shapes = (((3, 9), (1, 1)), ((3, 9), (1, 2)), ((3, 9), (1, 2)), ((3, 9), (1, 2)), ((3, 3), (1, 1)))
+        super().__init__(
+            [
+                weight_norm(
+                    nn.Conv2d(
+                        channels if i else 1,
+                        channels,
+                        kernel,
+                        stride,
+                        padding=(kernel[0] // 2, kernel[1] // 2),
+                    )
+                )
+                for i, (kernel, stride) in enumerate(shapes)
+            ],
+            weight_norm(nn.Conv2d(channels, 1, (3, 3), padding=(1, 1))),
+        )
+        self.n_fft, self.hop_size, window_size = resolution
+        self.register_buffer("window", torch.hann_window(window_size), persistent=False)
+
+    def forward(self, audio: Tensor) -> tuple[Tensor, list[Tensor]]:
+        edge = self.n_fft - self.hop_size
+        audio = F.pad(audio.float(), (edge // 2, edge - edge // 2), mode="reflect").squeeze(1)
+        spectrum = torch.stft(
+            audio, self.n_fft, self.hop_size, len(self.window), self.window, center=False, return_complex=True
+        )
+        return super().forward(spectrum.abs().unsqueeze(1).transpose(2, 3))  # (B, 1, frames, bins)
+
+
+class MultiResolutionDiscriminator(nn.Module):
+    """UnivNet's critic of spectra (Jang et al., Interspeech 2021): one sub-discriminator a resolution."""
 
     def __init__(self, config: HiFiGANConfig):
         super().__init__()
-        self.mpd = MultiPeriodDiscriminator(config)
-        self.msd = MultiScaleDiscriminator(config)
+        self.discriminators = nn.ModuleList(
+            ResolutionDiscriminator(resolution, config.discriminator_channels)
+            for resolution in config.mrd_resolutions
+        )
+
+    forward = MultiPeriodDiscriminator.forward
+
+
+DISCRIMINATORS = {
+    "mpd": MultiPeriodDiscriminator,
+    "msd": MultiScaleDiscriminator,
+    "mrd": MultiResolutionDiscriminator,
+}
+
+
+class Discriminators(nn.Module):
+    """Those that the configuration names, as one: the lists of their scores and feature maps, joined."""
+
+    def __init__(self, config: HiFiGANConfig):
+        super().__init__()
+        for name in config.discriminators:
+            self.add_module(name, DISCRIMINATORS[name](config))
 
     def forward(self, audio: Tensor) -> tuple[list[Tensor], list[list[Tensor]]]:
-        (mpd_scores, mpd_maps), (msd_scores, msd_maps) = self.mpd(audio), self.msd(audio)
-        return mpd_scores + msd_scores, mpd_maps + msd_maps
+        scores, feature_maps = [], []
+        for discriminator in self.children():
+            new_scores, new_maps = discriminator(audio)
+            scores += new_scores
+            feature_maps += new_maps
+        return scores, feature_maps
+
+
+# ---- Configurations that can't work ----
+
+
+def check_sizes(config: HiFiGANConfig) -> None:
+    """Raise UserError for the first thing that is impossible, with the arithmetic."""
+
+    def require(condition: bool, message: str) -> None:
+        if not condition:
+            raise UserError(message)
+
+    def require_key(name: str, value: str, allowed: Iterable[str]) -> None:
+        require(value in allowed, f"{name} is {value!r}; it must be one of {', '.join(allowed)}")
+
+    require_key("resblock", config.resblock, RESBLOCKS)
+    require_key("upsampling", config.upsampling, UPSAMPLINGS)
+    require_key("fusion", config.fusion, FUSIONS)
+    require(len(config.discriminators) > 0, "discriminators is empty; training needs one")
+    for name in config.discriminators:
+        require_key("a discriminator", name, DISCRIMINATORS)
+
+    rates, kernels = config.upsample_rates, config.upsample_kernel_sizes
+    for name in ("upsample_rates", "upsample_kernel_sizes", "resblock_kernel_sizes", "mpd_periods"):
+        values = getattr(config, name)
+        positive = len(values) > 0 and min(values) >= 1
+        require(positive, f"{name} is {list(values)}; it needs at least one number, all of them positive")
+
+    factors, names = list(rates), "upsample_rates"
+    if config.gen_istft_n_fft or config.gen_istft_hop_size:
+        n_fft, hop_size = config.gen_istft_n_fft, config.gen_istft_hop_size
+        require(
+            bool(n_fft and hop_size) and n_fft % 2 == 0 and 0 < 2 * hop_size <= n_fft,
+            f"gen_istft_n_fft is {n_fft} and gen_istft_hop_size {hop_size}: n_fft must be even, and at "
+            "least twice "
+            "the hop, or the inverse transform has gaps",
+        )
+        factors, names = [*rates, hop_size], "upsample_rates and gen_istft_hop_size"
+    product = " x ".join(map(str, factors))
+    require(
+        math.prod(factors) == config.hop_size,
+        f"{names} multiply to {product} = {math.prod(factors)}, but hop_size is {config.hop_size}: each "
+        "frame must "
+        "become hop_size samples",
+    )
+    require(
+        len(kernels) == len(rates),
+        f"upsample_kernel_sizes has {len(kernels)} entries and upsample_rates {len(rates)}: one kernel a "
+        "rate",
+    )
+    for rate, kernel in zip(rates, kernels, strict=True):
+        if config.upsampling == "resize":
+            require(
+                kernel % 2 == 1,
+                f"upsampling by resize with kernel {kernel}: only an odd kernel keeps the length of its "
+                "input",
+            )
+        else:
+            require(
+                kernel >= rate and (kernel - rate) % 2 == 0,
+                f"upsampling by {rate} with kernel {kernel}: kernel - rate = {kernel - rate}, which must "
+                "be even "
+                "and not negative, half of it being trimmed from either side",
+            )
+    halvings = 2 ** len(rates)
+    require(
+        config.upsample_initial_channel >= 1 and config.upsample_initial_channel % halvings == 0,
+        f"upsample_initial_channel {config.upsample_initial_channel} is halved {len(rates)} times: it must "
+        "be a "
+        f"positive multiple of {halvings}",
+    )
+
+    if config.fusion == "misr":
+        require(config.resblock_num >= 1, f"resblock_num is {config.resblock_num}; it must be positive")
+        block_kernels, dilation_lists = [config.resblock_kernel_size], [config.resblock_dilation_sizes]
+        flat = all(isinstance(dilation, int) for dilation in config.resblock_dilation_sizes)
+        require(
+            flat, f"resblock_dilation_sizes is {config.resblock_dilation_sizes}; misr takes one list: (1,3,5)"
+        )
+    else:
+        block_kernels, dilation_lists = config.resblock_kernel_sizes, config.resblock_dilation_sizes
+        require(
+            len(dilation_lists) == len(block_kernels),
+            f"resblock_dilation_sizes has {len(dilation_lists)} entries and resblock_kernel_sizes "
+            f"{len(block_kernels)}: one list of dilations a kernel",
+        )
+    for kernel in block_kernels:
+        require(
+            kernel % 2 == 1,
+            f"resblock kernel {kernel} is even: only an odd one keeps the length of its input",
+        )
+    for dilations in dilation_lists:
+        positive = isinstance(dilations, tuple) and len(dilations) > 0 and min(dilations) >= 1
+        require(positive, f"resblock_dilation_sizes holds {dilations}; it needs lists of positive numbers")
+
+    width = config.discriminator_channels
+    require(
+        width >= 32 and width % 32 == 0, f"discriminator_channels is {width}; it must be a multiple of 32"
+    )
+    require(
+        config.msd_num_downsamples >= 0, f"msd_num_downsamples is {config.msd_num_downsamples}, a negative"
+    )
+    nyquist = config.sampling_rate / 2
+    require(
+        config.fmax_loss is None or config.fmin < config.fmax_loss <= nyquist,
+        f"fmax_loss {config.fmax_loss} must lie between fmin {config.fmin} and half the sampling rate, "
+        f"{nyquist}",
+    )
