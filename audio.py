@@ -1,5 +1,6 @@
 """Audio files in and out: 1-D float32 arrays in [-1, 1], through soundfile."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,8 +67,22 @@ def resample(audio: np.ndarray, source_rate: int, target_rate: int) -> np.ndarra
     return librosa.resample(audio, orig_sr=source_rate, target_sr=target_rate, res_type="soxr_hq")
 
 
-def write_wav(path: Path | str, audio: np.ndarray, sampling_rate: int) -> None:
-    """Write (samples,) audio as 16-bit PCM, whole or not at all; never rescaled, and clipped at ±1."""
-    pcm = np.clip(np.rint(np.asarray(audio, dtype=np.float64) * 32768.0), -32768, 32767).astype(np.int16)
-    with atomic_write(path) as temporary:
-        soundfile.write(temporary, pcm, sampling_rate, subtype="PCM_16", format="WAV")
+def write_wav(path: Path | str, audio: np.ndarray | Iterable[np.ndarray], sampling_rate: int) -> None:
+    """Write (samples,) audio, or such chunks of it as they come, as 16-bit PCM, whole or not at all.
+
+    Never rescaled, and clipped at ±1.
+    """
+    chunks = [audio] if isinstance(audio, np.ndarray) else audio
+    with (
+        atomic_write(path) as temporary,
+        soundfile.SoundFile(
+            temporary, "w", samplerate=sampling_rate, channels=1, subtype="PCM_16", format="WAV"
+        ) as file,
+    ):
+        for chunk in chunks:
+            file.write(to_pcm(chunk))
+
+
+def to_pcm(audio: np.ndarray) -> np.ndarray:
+    """Audio in [-1, 1] to int16, rounded to the nearest and clipped."""
+    return np.clip(np.rint(audio * np.float32(32768.0)), -32768, 32767).astype(np.int16)

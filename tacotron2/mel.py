@@ -17,7 +17,7 @@ from typing_extensions import Self
 
 from common import UserError
 
-MEL_SCALES = ("db", "ln")
+MEL_SCALES = ("db", "ln", "log10")
 
 # What the official HiFi-GAN's JSON calls some of our fields.
 OFFICIAL_NAMES = {"win_size": "window_size", "fmax_for_loss": "fmax_loss"}
@@ -27,10 +27,10 @@ OFFICIAL_NAMES = {"win_size": "window_size", "fmax_for_loss": "fmax_loss"}
 class MelConfig:
     """How audio becomes a mel. Two programs that exchange mels must agree on every field.
 
-    `mel_scale` says what the values are: "ln" is the natural logarithm of the amplitude; "db" maps its
-    decibels linearly so that `min_db` lies at `-max_scaled_abs` and 0 dB at `+max_scaled_abs`, and goes on
-    above without a clip. Amplitudes are clipped below at `min_db` in either scale. Rates and frequencies are
-    in Hz, sizes in samples; an `fmax` of None is half the sampling rate.
+    `mel_scale` says what the values are: "ln" is the natural logarithm of the amplitude, "log10" the decimal
+    one; "db" maps its decibels linearly so that `min_db` lies at `-max_scaled_abs` and 0 dB at
+    `+max_scaled_abs`, and goes on above without a clip. Amplitudes are clipped below at `min_db` in any
+    scale. Rates and frequencies are in Hz, sizes in samples; an `fmax` of None is half the sampling rate.
     """
 
     sampling_rate: int = 22050
@@ -103,19 +103,23 @@ class MelConfig:
     @property
     def silence(self) -> float:
         """The value of a mel bin in digital silence."""
-        return self._from_ln(math.log(self.min_amplitude))
+        return self.from_ln(math.log(self.min_amplitude))
 
-    def _from_ln(self, ln_amplitude):
+    def from_ln(self, ln_amplitude):
         """Natural-log amplitude to this scale: the affine map, for a number, an array or a tensor."""
         if self.mel_scale == "ln":
             return ln_amplitude
+        if self.mel_scale == "log10":
+            return ln_amplitude / math.log(10.0)
         decibels = ln_amplitude * (20.0 / math.log(10.0))
         return (decibels - self.min_db) * (2.0 * self.max_scaled_abs / -self.min_db) - self.max_scaled_abs
 
-    def _to_ln(self, values):
-        """The inverse of `_from_ln`."""
+    def to_ln(self, values):
+        """The inverse of `from_ln`."""
         if self.mel_scale == "ln":
             return values
+        if self.mel_scale == "log10":
+            return values * math.log(10.0)
         decibels = (values + self.max_scaled_abs) * (-self.min_db / (2.0 * self.max_scaled_abs)) + self.min_db
         return decibels * (math.log(10.0) / 20.0)
 
@@ -174,7 +178,7 @@ class MelSpectrogram(nn.Module):
                 torch.view_as_real(spectrum).pow(2).sum(-1) + 1e-9
             )  # (B, n_fft // 2 + 1, frames)
             amplitude = torch.matmul(self.filters, magnitude)  # (B, num_mels, frames)
-            mel = config._from_ln(torch.log(amplitude.clamp(min=config.min_amplitude)))
+            mel = config.from_ln(torch.log(amplitude.clamp(min=config.min_amplitude)))
         return mel.reshape(*audio.shape[:-1], *mel.shape[-2:])
 
 
@@ -185,7 +189,7 @@ def convert_mel_scale(mel, source: MelConfig, target: MelConfig):
     frames.
     """
     check_same_mel(source, target, "the mel", "its user", scale_matters=False)
-    return target._from_ln(source._to_ln(mel))
+    return target.from_ln(source.to_ln(mel))
 
 
 def check_same_mel(
@@ -201,8 +205,8 @@ def check_same_mel(
         one, other = getattr(first, field.name), getattr(second, field.name)
         if field.name == "fmax":
             one, other = first.highest_frequency, second.highest_frequency
-        if field.name == "max_scaled_abs" and first.mel_scale == second.mel_scale == "ln":
-            continue  # a natural logarithm does not use it
+        if field.name == "max_scaled_abs" and first.mel_scale == second.mel_scale != "db":
+            continue  # the logarithms do not use it
         if one != other:
             differences.append(f"{field.name} is {one} in {first_name} but {other} in {second_name}")
     if differences:
@@ -222,7 +226,7 @@ def mel_to_magnitude(mel: np.ndarray, config: MelConfig) -> np.ndarray:
     # Multiplicative updates (Lee and Seung, 2001) from a smooth start. librosa's mel_to_stft stops at its first
     # guess, the clipped pseudo-inverse, because speech is below its solver's absolute tolerance; an active-set
     # solver fits exactly, but puts each band into one bin of its many, which whistles.
-    amplitude = np.exp(config._to_ln(np.asarray(mel, dtype=np.float32)))
+    amplitude = np.exp(config.to_ln(np.asarray(mel, dtype=np.float32)))
     tiny = np.finfo(np.float32).tiny  # for bins, and in a short n_fft bands, that no filter covers
     magnitude = filters.T @ (amplitude / (filters @ filters.sum(0) + tiny)[:, None])
     wanted = filters.T @ amplitude

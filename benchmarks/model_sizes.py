@@ -1,0 +1,32 @@
+"""Parameters and arithmetic of every configuration, as the README's table: `python benchmarks/model_sizes.py`."""
+
+import sys
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from checkpoint import read_config
+from model import Generator
+
+
+def main() -> None:
+    print("| configuration | sampling rate | parameters | GFLOP per second of audio |")
+    print("|---|---|---|---|")
+    for path in sorted((ROOT / "configs").glob("*.json")):
+        config = read_config(path)
+        generator = Generator(config).eval().fold_weight_norm()
+        parameters = sum(parameter.numel() for parameter in generator.parameters())
+        frames = 100
+        with FlopCounterMode(display=False) as counter, torch.inference_mode():
+            generator(torch.zeros(1, config.num_mels, frames))
+        seconds = frames * config.hop_size / config.sampling_rate
+        flops = counter.get_total_flops() / seconds
+        print(f"| `{path.stem}` | {config.sampling_rate} Hz | {parameters / 1e6:.2f} M | {flops / 1e9:.1f} |")
+
+
+if __name__ == "__main__":
+    main()
