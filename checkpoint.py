@@ -1,26 +1,54 @@
-"""Every way a model is written to disk or read from it.
+"""Every way a model is written to disk or read from it; `python checkpoint.py convert` makes one of another.
 
 A model on disk is a folder with `config.json` and `generator.safetensors`; a training checkpoint is such a
-folder with the discriminators and what resuming needs beside them. The official files are read too:
-`g_02500000` or `generator_v1`, a pickle of {"generator": …} beside its `config.json`, and `do_02500000` with
-the discriminators.
+folder with the discriminators and what resuming needs beside them. Other people's are read too:
+- the official files: `g_02500000` or `generator_v1`, a pickle of {"generator": …} beside its `config.json`,
+  and `do_02500000` with the discriminators; MISRNet's are alike;
+- NVIDIA's DeepLearningExamples: `hifigan_gen_checkpoint_10000.pt`, with its configuration inside;
+- transformers' SpeechT5HifiGan and FastSpeech2ConformerHifiGan: a folder with `config.json` and
+  `model.safetensors` or `pytorch_model.bin`.
+What their parts are called is in `foreign.py`.
 """
 
 import json
 import pickle
 import re
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from common import UserError, atomic_write
+from common import ArgumentParser, UserError, atomic_write, report_user_errors
+from foreign import (
+    OFFICIAL_DISCRIMINATORS,
+    InputNorm,
+    check_official,
+    is_transformers,
+    nvidia_settings,
+    official_name,
+    official_settings,
+    official_training_state,
+    official_weights,
+    transformers_settings,
+    transformers_weights,
+)
 from model import Discriminators, Generator, HiFiGANConfig
 from tacotron2.mel import MelConfig, check_same_mel
 
 CONFIG_NAME = "config.json"
+PROGRESS_NAME = "progress.json"  # where a training checkpoint stands
+TRANSFORMERS_FILES = ("pytorch_model.bin", "model.safetensors")
+# What a generator's file may be called; of several in a folder the one that comes last counts.
+GENERATOR_FILES = (
+    "hifigan_gen_checkpoint_*.pt",
+    *TRANSFORMERS_FILES,
+    "g_*",
+    "generator_v*",
+    "generator.safetensors",
+)
 
 
 def read_json(path: Path) -> dict:
@@ -35,17 +63,27 @@ def read_json(path: Path) -> dict:
 
 def read_config(path: Path | str) -> HiFiGANConfig:
     """The configuration of a model, by its folder, a file of weights in it, or the JSON itself."""
-    return HiFiGANConfig.from_dict(read_json(config_path(Path(path))))
+    return HiFiGANConfig.from_dict(read_settings(Path(path)))
 
 
 def read_mel_config(path: Path) -> MelConfig:
     """The mel settings alone, from the `config.json` of any model or of a folder of saved mels."""
-    return MelConfig.from_dict(read_json(path))
+    return MelConfig.from_dict(read_settings(path))
+
+
+def read_settings(path: Path) -> dict:
+    """What `from_dict` of a configuration reads, of a model in any of the forms above."""
+    if not path.exists():
+        raise UserError(f"there is no {path}; name a model's folder, a file in it, or an official g_… file")
+    if path.is_dir() and not (path / CONFIG_NAME).is_file() and any(path.glob("*.pt")):
+        path = weights_path(path)
+    if path.suffix == ".pt" and isinstance(contents := read_pickle(path), dict) and contents.get("config"):
+        return nvidia_settings(contents)
+    values = read_json(config_path(path))
+    return transformers_settings(values, path) if is_transformers(values) else values
 
 
 def config_path(path: Path) -> Path:
-    if not path.exists():
-        raise UserError(f"there is no {path}; name a model's folder, a file in it, or an official g_… file")
     if path.suffix == ".json":
         return path
     folder = path if path.is_dir() else path.parent
@@ -55,18 +93,22 @@ def config_path(path: Path) -> Path:
 
 
 def weights_path(path: Path) -> Path:
-    """The generator's file: `path` itself, or the one in that folder (of an official one the newest
-    `g_…`)."""
+    """The generator's file: `path` itself, or the one in that folder (an official one's newest `g_…`)."""
     path = path.parent if path.name == CONFIG_NAME else path
     if not path.is_dir():
         return path
-    own = path / "generator.safetensors"
-    official = sorted(path.glob("g_*")) + sorted(path.glob("generator_v*"))
-    if not own.is_file() and not official:
+    found = [file for pattern in GENERATOR_FILES for file in sorted(path.glob(pattern), key=number_in)]
+    if not found:
         raise UserError(
             f"{path} holds no generator.safetensors and no official g_… file; name a model's folder"
         )
-    return own if own.is_file() else official[-1]
+    return found[-1]
+
+
+def number_in(path: Path) -> int:
+    """The first number in the name of a file, of a checkpoint its steps or epochs."""
+    match = re.search(r"\d+", path.name)
+    return int(match[0]) if match else 0
 
 
 def save_model(folder: Path | str, config: HiFiGANConfig, **models: nn.Module) -> None:
@@ -87,15 +129,28 @@ def write_model(folder: Path, config: HiFiGANConfig, weights: dict[str, dict[str
         )
 
 
-def load_generator(path: Path | str, device: torch.device | str = "cpu") -> Generator:
+def load_generator(
+    path: Path | str, device: torch.device | str = "cpu", generator_class: type[Generator] = Generator
+) -> Generator:
     """A generator in eval mode, weight norm folded, from any of the forms named at the top of this file.
 
     Raises UserError for what is missing, damaged, or not a generator of its configuration.
     """
     path = Path(path)
-    generator = Generator(read_config(path))
-    load_weights(generator, read_weights(weights_path(path), "generator"), weights_path(path))
+    generator = generator_class(read_config(path))
+    load_generator_weights(generator, path)
     return generator.fold_weight_norm().eval().requires_grad_(False).to(device)
+
+
+def load_generator_weights(generator: Generator, path: Path) -> None:
+    """Load the generator at `path`; one of transformers' gets an `InputNorm` before its first layer."""
+    file = weights_path(path)
+    state = read_weights(file, "generator")
+    if file.name in TRANSFORMERS_FILES:
+        state = transformers_weights(state, read_json(config_path(file)))
+    if "conv_pre.0.mean" in state:
+        generator.conv_pre = nn.Sequential(InputNorm(generator.config.num_mels), generator.conv_pre)
+    load_weights(generator, state, file)
 
 
 def load_pretrained(path: Path | str, generator: Generator, discriminators: Discriminators) -> str:
@@ -106,20 +161,9 @@ def load_pretrained(path: Path | str, generator: Generator, discriminators: Disc
     scale.
     """
     path = Path(path)
-    file, config, wanted = weights_path(path), read_config(path), generator.config
-    check_same_mel(config, wanted, str(path), "this run", scale_matters=False)
-    load_weights(generator, read_weights(file, "generator"), file)
-    message = f"generator from {file}"
-    if config.mel_scale != wanted.mel_scale:
-        change_mel_scale(generator, config)
-        message += f", its input converted from {config.mel_scale} to {wanted.mel_scale} mels"
-
-    official = file.with_name(file.name.replace("g_", "do_", 1))
+    message = load_plain_generator(path, generator)
     for name, discriminator in discriminators.named_children():
-        own = file.with_name(f"{name}.safetensors")
-        source = (
-            own if own.is_file() else official if file.name.startswith("g_") and official.is_file() else None
-        )
+        source = discriminator_path(weights_path(path), name)
         if source is None:
             message += f"; {name} from scratch, there being none beside it"
         else:
@@ -128,14 +172,54 @@ def load_pretrained(path: Path | str, generator: Generator, discriminators: Disc
     return message
 
 
+def load_plain_generator(path: Path, generator: Generator) -> str:
+    """Load a generator such that it reads the mel scale of `generator.config`, and has no `InputNorm`."""
+    config, wanted = read_config(path), generator.config
+    check_same_mel(config, wanted, str(path), "this run", scale_matters=False)
+    load_generator_weights(generator, path)
+    changes = []
+    if isinstance(generator.conv_pre, nn.Sequential):
+        norm, generator.conv_pre = generator.conv_pre
+        fold_input_map(generator.conv_pre, 1 / norm.scale, -norm.mean / norm.scale)
+        changes.append("its normalization of the mel folded into its first layer")
+    if [config.from_ln(x) for x in (0.0, 1.0)] != [wanted.from_ln(x) for x in (0.0, 1.0)]:
+        change_mel_scale(generator, config)
+        changes.append(f"its input converted from {config.mel_scale} to {wanted.mel_scale} mels")
+    if changes:
+        changes.append(f"which is inexact within {generator.context_frames} frames of an utterance's ends")
+    return ", ".join([f"generator from {weights_path(path)}", *changes])
+
+
+def discriminator_path(generator_file: Path, name: str) -> Path | None:
+    """The file of a discriminator beside its generator's, if there is one."""
+    own = generator_file.with_name(f"{name}.safetensors")
+    official = generator_file.with_name(generator_file.name.replace("g_", "do_", 1))
+    if own.is_file():
+        return own
+    return official if generator_file.name.startswith("g_") and official.is_file() else None
+
+
 def read_weights(path: Path, name: str) -> dict[str, Tensor]:
-    """The state dict in a `.safetensors` file, or under the key `name` in an official pickle."""
-    try:
-        if path.suffix == ".safetensors":
+    """The state dict in a `.safetensors` file, or in a pickle under the key `name` (not so transformers')."""
+    if path.suffix == ".safetensors":
+        try:
             return load_file(path)
+        except Exception as error:
+            raise UserError(f"{path} can't be read as a checkpoint: {error}; is the file whole?") from error
+    contents = read_pickle(path)
+    if isinstance(contents, dict) and path.name not in TRANSFORMERS_FILES:
+        contents = contents.get(name)
+    if not isinstance(contents, dict) or not all(isinstance(value, Tensor) for value in contents.values()):
+        raise UserError(f"{path} holds no {name!r} state dict; is it the right file?")
+    return contents
+
+
+def read_pickle(path: Path):
+    """What `torch.save` wrote, if it is tensors, numbers, strings and containers of them alone."""
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the age of the pickle: no trouble of the user's
-            contents = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path} is refused: it is no checkpoint, or holds more than tensors, which could run code on "
@@ -143,49 +227,37 @@ def read_weights(path: Path, name: str) -> dict[str, Tensor]:
         ) from error
     except Exception as error:  # a damaged pickle raises anything, from IndexError to struct.error
         raise UserError(f"{path} can't be read as a checkpoint: {error}; is the file whole?") from error
-    state = contents.get(name) if isinstance(contents, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"{path} holds no {name!r} state dict; is it the right file?")
-    return state
 
 
 def load_weights(model: nn.Module, state: dict[str, Tensor], source: Path) -> None:
-    """Load a state dict in whatever form it comes, ours or an official one; `source` is for the error
-    message.
+    """Load a state dict in whatever form it comes, ours or another's; `source` is for the error message.
 
     Normed weights have three forms: the parametrizations of `model`; the old hooks' names of official
     checkpoints (weight norm's weight_g and weight_v, spectral norm's weight_orig, weight_u and weight_v); a
     plain weight with the norm folded in.
     """
     wanted = model.state_dict()
-    ours = {official: name for name, official in official_layers(model).items()}
-    state = {key.removeprefix("module."): value for key, value in state.items()}
+    ours = {official_name(key, model): key for key in wanted}
     renamed = {}
     for key, tensor in state.items():
-        official_layer, _, leaf = key.rpartition(".")
-        layer = ours.get(official_layer, official_layer)
-        spectral = f"{official_layer}.weight_orig" in state
-        new_leaf = {
-            "weight_g": "parametrizations.weight.original0",
-            "weight_v": "parametrizations.weight.0._v" if spectral else "parametrizations.weight.original1",
-            "weight_u": "parametrizations.weight.0._u",
-            "weight_orig": "parametrizations.weight.original",
-        }.get(leaf, leaf)
-        if leaf == "weight" and f"{layer}.parametrizations.weight.original1" in wanted:
+        official = official_name(key, model)
+        is_folded = official.endswith(".weight") and f"{official}_g" in ours
+        name = ours.get(f"{official}_v" if is_folded else official, official)
+        if name in wanted and tensor.shape == (*wanted[name].shape, 1):
+            tensor = tensor.squeeze(-1)  # some of NVIDIA's 1D convolutions were 2D ones, for speed
+        if is_folded:
             # weight = g v / |v|, the norm taken over all but the first dimension: any weight is a direction
             # of its own
-            length = tensor.flatten(1).norm(dim=1).view(-1, *[1] * (tensor.dim() - 1))
-            renamed[f"{layer}.parametrizations.weight.original0"] = length
-            new_leaf = "parametrizations.weight.original1"
-        renamed[f"{layer}.{new_leaf}"] = tensor
+            length = tensor.float().flatten(1).norm(dim=1).view(-1, *[1] * (tensor.dim() - 1))
+            renamed[ours[f"{official}_g"]] = length
+        renamed[name] = tensor
 
     missing, extra = sorted(wanted.keys() - renamed.keys()), sorted(renamed.keys() - wanted.keys())
     if missing or extra:
         found = f"{missing[0]} is missing" if missing else f"{extra[0]} has no place"
         raise UserError(
             f"{source} does not fit its configuration ({len(missing)} tensors missing, {len(extra)} left "
-            "over; "
-            f"{found}); check the config.json"
+            f"over; {found}); check the config.json"
         )
     for key, tensor in renamed.items():
         if tensor.shape != wanted[key].shape:
@@ -196,35 +268,148 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], source: Path) -> No
     model.load_state_dict(renamed)
 
 
-def official_layers(model: nn.Module) -> dict[str, str]:
-    """{our name: official name} of those layers of a generator that the official codes number straight
-    through."""
-    names = {}
-    for name, module in model.named_modules():
-        official = name.replace("head.conv_post", "conv_post")
-        if match := re.match(r"fusions\.(\d+)\.blocks\.(\d+)\.(.+)", name):  # HiFi-GAN and iSTFTNet
-            stage, block, rest = int(match[1]), int(match[2]), match[3]
-            official = f"resblocks.{stage * len(model.fusions[0].blocks) + block}.{rest}"
-        elif match := re.match(r"fusions\.(\d+)\.(expand|reduce)$", name):  # MISRNet
-            official = f"{match[2]}_convs.{match[1]}"
-        elif match := re.match(r"fusions\.(\d+)\.block\.(.+)", name):
-            official = f"resblocks.{match[1]}.{match[2]}"
-        if official != name and isinstance(module, nn.Conv1d):
-            names[name] = official
-    return names
+@torch.no_grad()
+def change_mel_scale(generator: Generator, trained_with: MelConfig) -> None:
+    """Make a generator that was trained with one mel scale read the scale of its own `config`."""
+    config = generator.config
+    offset = trained_with.from_ln(config.to_ln(0.0))
+    slope = trained_with.from_ln(config.to_ln(1.0)) - offset
+    fold_input_map(generator.conv_pre, slope, offset)
 
 
 @torch.no_grad()
-def change_mel_scale(generator: Generator, trained_with: MelConfig) -> None:
-    """Make a generator that was trained with one mel scale read the scale of its own `config`.
+def fold_input_map(conv: nn.Conv1d, slope: Tensor | float, offset: Tensor | float) -> None:
+    """Make a convolution of slope * x + offset, numbers or (in_channels, 1) tensors, one of x.
 
-    The scales differ by a map a x + b, which the first convolution takes up: its weights times a, its bias
-    plus b times their sum. Only the three frames at either end differ a little, where the convolution sees
-    its zero padding.
+    Its weights take up the slope, its bias the offset times their sum. Only the three frames at either end
+    differ, where the convolution sees its padding: zeros of x now, which are other mels than zeros of
+    slope * x + offset. Later layers spread that over `Generator.context_frames`.
     """
-    config = generator.config
-    offset = trained_with._from_ln(config._to_ln(0.0))
-    slope = trained_with._from_ln(config._to_ln(1.0)) - offset
-    layer = generator.conv_pre
-    layer.bias += offset * layer.weight.sum(dim=(1, 2))
-    layer.weight = layer.weight * slope
+    weight = conv.weight  # (out_channels, in_channels, kernel_size)
+    conv.bias += (weight * offset).sum(dim=(1, 2))
+    conv.weight = weight * slope
+
+
+# ---- python checkpoint.py convert ----
+
+
+def convert(source: Path, target: Path, to: str, fold: bool = False, **card: str | None) -> list[str]:
+    """Write the model at `source` into the folder `target`; gives, in lines, what there is to be said.
+
+    `to` is "project", "official" or "hub"; `fold` is for `write_project` and `card` for `hub.model_card`.
+    Raises UserError if `target` holds anything.
+    """
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UserError(f"{target} is there already; name a new folder, or an empty one")
+    with atomic_write(target) as temporary:
+        temporary.mkdir()
+        if to == "official":
+            return write_official(temporary, source)
+        if to == "hub":
+            from hub import write_hub_folder  # what it imports is slow to
+
+            return write_hub_folder(temporary, source, **card)
+        return write_project(temporary, source, fold)
+
+
+def write_project(folder: Path, source: Path, fold: bool) -> list[str]:
+    """Our own form: a model to train on from, or with `fold` the generator alone, weight norm folded."""
+    config, file = read_config(source), weights_path(source)
+    generator = Generator(config)
+    load_generator_weights(generator, source)
+    models = {"generator": generator.fold_weight_norm() if fold else generator}
+    for name, discriminator in () if fold else Discriminators(config).named_children():
+        if path := discriminator_path(file, name):
+            load_weights(discriminator, read_weights(path, name), path)
+            models[name] = discriminator
+    write_model(folder, config, {name: model.state_dict() for name, model in models.items()})
+    return [f"{', '.join(models)} from {file.parent}"]
+
+
+def write_official(folder: Path, source: Path) -> list[str]:
+    """Write the model at `source` for the official code; gives, in lines, what there is to be said.
+
+    `config.json`, `g_<steps>`, and `do_<steps>` if the discriminators are there and of the official sizes.
+    From a training checkpoint the official `train.py` goes on where it stood; else with new optimizers.
+    """
+    config, file = read_config(source), weights_path(source)
+    check_official(config)
+    settings = official_settings(config, read_settings(source))
+    (folder / CONFIG_NAME).write_text(json.dumps(settings, indent=4) + "\n", encoding="utf-8")
+    generator = Generator(replace(config, mel_scale="ln"))
+    lines = [load_plain_generator(source, generator)]
+    if config.min_db != MelConfig.min_db:
+        lines.append(f"it knows mels clipped at {config.min_db:g} dB, and the official code clips at -100 dB")
+    steps, epoch = training_progress(file)
+    save_pickle({"generator": official_weights(generator)}, folder / f"g_{steps:08d}")
+
+    present = {name: discriminator_path(file, name) for name in config.discriminators}
+    sources = {name: present.get(name) for name in ("mpd", "msd")}
+    sizes = {name: getattr(config, name) for name in OFFICIAL_DISCRIMINATORS}
+    if None in sources.values():
+        return [*lines, "no do_… file: there are not both of mpd and msd beside the generator"]
+    if sizes != OFFICIAL_DISCRIMINATORS:
+        return [*lines, f"no do_… file: official discriminators have {OFFICIAL_DISCRIMINATORS}, not {sizes}"]
+    discriminators = Discriminators(config)
+    for name, path in sources.items():
+        load_weights(discriminators.get_submodule(name), read_weights(path, name), path)
+        lines.append(f"{name} from {path}")
+    optimizers = tuple(file.with_name(name) for name in ("optimizer.bin", "optimizer_1.bin"))
+    if all(path.is_file() for path in optimizers):
+        optimizers = tuple(read_pickle(path) for path in optimizers)
+    else:
+        optimizers = None
+        lines.append("the optimizers start anew, their state not being beside the generator")
+    contents = official_training_state(generator, discriminators, optimizers)
+    save_pickle(contents | {"steps": steps, "epoch": epoch}, folder / f"do_{steps:08d}")
+    return lines
+
+
+def training_progress(generator_file: Path) -> tuple[int, int]:
+    """(steps, completed epochs) of a training checkpoint; an official file has the steps in its name."""
+    progress = generator_file.with_name(PROGRESS_NAME)
+    if progress.is_file():
+        values = read_json(progress)
+        return values["step"], values["epoch"]
+    return number_in(generator_file) if generator_file.name.startswith("g_") else 0, 0
+
+
+def save_pickle(contents: dict, path: Path) -> None:
+    # the official code asks for PyTorch 1.4, which can't read the zip files that came with 1.6
+    torch.save(contents, path, _use_new_zipfile_serialization=False)
+
+
+def build_parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="checkpoint.py", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("convert", help="write a model in another form")
+    command.add_argument("source", type=Path, help="a model's folder or a file in it, in any form")
+    command.add_argument("target", type=Path, help="the folder to write")
+    command.add_argument(
+        "--to", required=True, choices=("project", "official", "hub"),
+        help="our own form; jik876/hifi-gan's (or MISRNet's) files; our own form with a model card",
+    )  # fmt: skip
+    command.add_argument(
+        "--fold_weight_norm", action="store_true", help="project: the generator alone, smaller, for inference"
+    )
+    group = command.add_argument_group("the model card of --to hub")
+    group.add_argument("--license", help="its identifier on the hub: mit, cc0-1.0, …")
+    group.add_argument("--training_data", help="what the model was trained on, in a sentence")
+    group.add_argument("--metrics", help="how well it does; by default the last validation of its run")
+    return parser
+
+
+@report_user_errors
+def main(arguments: list[str] | None = None) -> None:
+    args = build_parser().parse_args(arguments)
+    card = {"license": args.license, "training_data": args.training_data, "metrics": args.metrics}
+    try:
+        lines = convert(args.source, args.target, args.to, args.fold_weight_norm, **card)
+    except OSError as error:
+        raise UserError(f"can't write {args.target}: {error}; name another folder") from error
+    files = ", ".join(sorted(path.name for path in args.target.iterdir()))
+    print("\n".join([*lines, f"{args.target} holds {files}"]))
+
+
+if __name__ == "__main__":
+    main()
