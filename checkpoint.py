@@ -54,12 +54,12 @@ def config_path(path: Path) -> Path:
 
 
 def weights_path(path: Path) -> Path:
-    """The generator's file: `path` itself, or the one in that folder (of an official one the newest `g_…`)."""
+    """The generator's file: `path` itself, or the one in that folder (an official one's newest `g_…`)."""
     path = path.parent if path.name == CONFIG_NAME else path
     if not path.is_dir():
         return path
     own = path / "generator.safetensors"
-    official = sorted(path.glob("g_*")) + sorted(path.glob("generator_v*"))
+    official = sorted(path.glob("generator_v*")) + sorted(path.glob("g_*"))
     if not own.is_file() and not official:
         raise UserError(
             f"{path} holds no generator.safetensors and no official g_… file; name a model's folder"
@@ -197,8 +197,8 @@ def change_mel_scale(generator: Generator, trained_with: MelConfig) -> None:
     """Make a generator that was trained with one mel scale read the scale of its own `config`.
 
     The scales differ by a map a x + b, which the first convolution takes up: its weights times a, its bias
-    plus b times their sum. Only the three frames at either end differ a little, where the convolution sees
-    its zero padding.
+    plus b times their sum. At either end of an utterance a few frames differ: that convolution pads with
+    zeros, which are another level in the other scale.
     """
     config = generator.config
     offset = trained_with._from_ln(config._to_ln(0.0))

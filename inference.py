@@ -1,6 +1,7 @@
 """Hear a vocoder: `python inference.py --checkpoint_file X` turns wavs, or saved mels, into audio."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -74,9 +75,13 @@ def input_mels(args, config: MelConfig) -> Iterator[tuple[str, torch.Tensor]]:
 def files_in(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}; name one with --input_wavs_dir or --input_mels_dir")
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes)
+    found = [path for path in folder.iterdir() if path.suffix.lower() in suffixes]
+    found.sort(key=lambda path: (path.stem, path.suffix))
     if not found:
         raise UserError(f"{folder} holds no {' or '.join(suffixes)} files")
+    for first, second in pairwise(found):
+        if first.stem == second.stem:
+            raise UserError(f"{first} and {second} would give one output of the same name; rename one")
     return found
 
 

@@ -78,12 +78,25 @@ def build_parser() -> ArgumentParser:
     group.add_argument(
         "--upsample_rates", type=int, nargs="+", default=defaults.upsample_rates, help="of each stage"
     )
-    group.add_argument("--upsample_kernel_sizes", type=int, nargs="+", default=defaults.upsample_kernel_sizes)
-    group.add_argument("--upsample_initial_channel", type=int, default=defaults.upsample_initial_channel)
-    group.add_argument("--resblock_kernel_sizes", type=int, nargs="+", default=defaults.resblock_kernel_sizes)
     group.add_argument(
-        "--resblock_dilation_sizes", type=nested_tuple, default=defaults.resblock_dilation_sizes
+        "--upsample_kernel_sizes",
+        type=int,
+        nargs="+",
+        default=defaults.upsample_kernel_sizes,
+        help="likewise",
     )
+    group.add_argument(
+        "--upsample_initial_channel", type=int, default=defaults.upsample_initial_channel,
+        help="channels before the first stage; each stage halves them",
+    )  # fmt: skip
+    group.add_argument(
+        "--resblock_kernel_sizes", type=int, nargs="+", default=defaults.resblock_kernel_sizes,
+        help="of the residual blocks side by side in each stage",
+    )  # fmt: skip
+    group.add_argument(
+        "--resblock_dilation_sizes", type=nested_tuple, default=defaults.resblock_dilation_sizes,
+        help="of each such block's convolutions",
+    )  # fmt: skip
     group.add_argument("--mpd_periods", type=int, nargs="+", default=defaults.mpd_periods, help="in samples")
     group.add_argument(
         "--msd_num_downsamples", type=int, default=defaults.msd_num_downsamples, help="halvings of audio"
@@ -109,7 +122,9 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[argparse.Namesp
         official = {"adam_b1": "beta1", "adam_b2": "beta2"}
         settings = {official.get(name, name): value for name, value in read_json(args.config).items()}
         known = vars(args).keys()
-        parser.set_defaults(**{name: value for name, value in settings.items() if name in known})
+        given = {n: v for n, v in settings.items() if n in known and v is not None}
+        # argparse checks a default that is a string as it checks a flag
+        parser.set_defaults(**{n: v if isinstance(v, bool) else str(v) for n, v in given.items()})
         parser.set_defaults(**HiFiGANConfig.from_dict(settings).to_dict())
     args = parser.parse_args(arguments)
 
@@ -153,6 +168,17 @@ class VocoderTraining:
             self.generator, self.discriminators
         )
         self.optimizers = list(accelerator.prepare(*self.optimizers))
+
+    def use_rates(self) -> None:
+        """After a resume: flags that differ from the checkpoint's rates apply as if from the first epoch."""
+        args = self.args
+        for optimizer, scheduler in zip(self.optimizers, self.schedulers, strict=True):
+            for group in optimizer.param_groups:
+                group["betas"] = (args.beta1, args.beta2)
+                if (scheduler.base_lrs[0], scheduler.gamma) != (args.learning_rate, args.lr_decay):
+                    group["lr"] = args.learning_rate * args.lr_decay**scheduler.last_epoch
+            scheduler.base_lrs, scheduler.gamma = [args.learning_rate], args.lr_decay
+            scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]
 
     def step(self, batches: list[dict[str, Tensor]], run: TrainingRun) -> dict[str, Tensor]:
         """One update of the discriminators, then one of the generator, on the mean gradient of `batches`.
@@ -232,7 +258,9 @@ class VocoderTraining:
         self.generator.eval()
         mine = range(accelerator.process_index, len(dataset), accelerator.num_processes)
         loader = DataLoader(
-            Subset(dataset, mine), num_workers=min(1, self.args.num_workers), worker_init_fn=leave_process_group
+            Subset(dataset, mine),
+            num_workers=min(1, self.args.num_workers),
+            worker_init_fn=leave_process_group,
         )
         totals = torch.zeros(2, dtype=torch.float64)  # the sum of absolute differences, the number of bins
         clips = {}
@@ -287,6 +315,7 @@ def train(args: argparse.Namespace, config: HiFiGANConfig) -> Path:
     }
     run = TrainingRun(accelerator, args, config, models, training.schedulers)
     run.resume()
+    training.use_rates()
     run.start_trackers("hifigan")
     size = sum(parameter.numel() for parameter in training.generator.parameters()) / 1e6
     accelerator.print(
