@@ -152,33 +152,28 @@ class VocoderTraining:
         self.input_mel = MelSpectrogram(config).to(accelerator.device)
         self.loss_mel = MelSpectrogram(replace(config, fmax=config.fmax_loss)).to(accelerator.device)
 
-        self.optimizers, self.schedulers = [], []
+        self.optimizers = []
         for model in (self.generator, self.discriminators):
             model.to(accelerator.device)  # first, for a fused optimiser is fused for the device it finds
             optimizer = torch.optim.AdamW(
                 model.parameters(), args.learning_rate, betas=(args.beta1, args.beta2), fused=True
             )
             self.optimizers.append(optimizer)
-            # not prepared below: Accelerate would step it once a process, and the decay is once an epoch
-            self.schedulers.append(torch.optim.lr_scheduler.ExponentialLR(optimizer, args.lr_decay))
 
-        # What Accelerate prepares exchanges gradients between processes: calls that are to train go through
-        # it.
+        # What Accelerate prepares exchanges gradients between processes: calls that train go through it.
         self.parallel_generator, self.parallel_discriminators = accelerator.prepare(
             self.generator, self.discriminators
         )
         self.optimizers = list(accelerator.prepare(*self.optimizers))
 
-    def use_rates(self) -> None:
-        """After a resume: flags that differ from the checkpoint's rates apply as if from the first epoch."""
-        args = self.args
-        for optimizer, scheduler in zip(self.optimizers, self.schedulers, strict=True):
+    def set_learning_rate(self, epoch: int) -> float:
+        """Decay once an epoch. A function of the flags and the epoch: right after a resume, whoever trains
+        along."""
+        learning_rate = self.args.learning_rate * self.args.lr_decay**epoch
+        for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["betas"] = (args.beta1, args.beta2)
-                if (scheduler.base_lrs[0], scheduler.gamma) != (args.learning_rate, args.lr_decay):
-                    group["lr"] = args.learning_rate * args.lr_decay**scheduler.last_epoch
-            scheduler.base_lrs, scheduler.gamma = [args.learning_rate], args.lr_decay
-            scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]
+                group["lr"], group["betas"] = learning_rate, (self.args.beta1, self.args.beta2)
+        return learning_rate
 
     def step(self, batches: list[dict[str, Tensor]], run: TrainingRun) -> dict[str, Tensor]:
         """One update of the discriminators, then one of the generator, on the mean gradient of `batches`.
@@ -313,27 +308,23 @@ def train(args: argparse.Namespace, config: HiFiGANConfig) -> Path:
         "mpd": training.discriminators.mpd,
         "msd": training.discriminators.msd,
     }
-    run = TrainingRun(accelerator, args, config, models, training.schedulers)
+    run = TrainingRun(accelerator, args, config, models)
     run.resume()
-    training.use_rates()
     run.start_trackers("hifigan")
     size = sum(parameter.numel() for parameter in training.generator.parameters()) / 1e6
     accelerator.print(
         f"Generator of {size:.2f} M parameters; {len(train_clips)} clips to train on, {len(val_clips)} to "
-        "validate; "
-        f"{steps_per_epoch} steps an epoch"
+        f"validate; {steps_per_epoch} steps an epoch"
     )
 
     while not run.finished:
+        learning_rate = training.set_learning_rate(run.epoch)
         for batches in run.batches(loader, steps_per_epoch):
             losses = training.step(batches, run)
             frames = sum(batch["mel"].shape[0] * batch["mel"].shape[-1] for batch in batches)
-            learning_rate = training.schedulers[0].get_last_lr()[0]
             run.finish_step(losses, frames, learning_rate)
         run.log("val", training.validate(utterances, run))
         if run.epoch_is_complete:
-            for scheduler in training.schedulers:
-                scheduler.step()
             run.finish_epoch()
     return run.finish()
 

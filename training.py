@@ -210,7 +210,7 @@ def make_loader(
 
 
 def leave_process_group(worker: int) -> None:
-    """For workers: a signal to the group (Ctrl+C, `timeout`, torchrun) is for the run, which needs them yet."""
+    """For workers: a signal to the group (Ctrl+C, `timeout`, torchrun) is the run's, which needs them yet."""
     if hasattr(os, "setpgrp"):
         os.setpgrp()
 
@@ -227,7 +227,7 @@ class TrainingRun:
     """Where a run stands, and all that it leaves: checkpoints, `metrics.jsonl`, what its trackers hold.
 
     `models` go into each checkpoint as `<name>.safetensors`, next to `config.json`; Accelerate saves
-    optimisers, loss scaler and random state; `schedulers` are saved too. Prepare models and optimisers first,
+    optimisers, loss scaler and random state. Prepare models and optimisers first,
     then make the run.
     """
 
@@ -237,7 +237,6 @@ class TrainingRun:
         args: argparse.Namespace,
         config: MelConfig,
         models: dict[str, nn.Module],
-        schedulers: list,
     ):
         self.accelerator, self.args, self.config, self.models = accelerator, args, config, models
         self.folder = args.working_directory / args.experiment_name
@@ -254,7 +253,6 @@ class TrainingRun:
 
         accelerator.register_save_state_pre_hook(self._save_models)
         accelerator.register_load_state_pre_hook(self._load_models)
-        accelerator.register_for_checkpointing(*schedulers)
         self._open_folder()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._request_stop)
@@ -437,7 +435,7 @@ class TrainingRun:
         return self.clips_in_epoch >= self.steps_per_epoch * self.clips_per_step
 
     def finish_epoch(self) -> None:
-        """Count the epoch, and save a checkpoint when one is due; the schedulers are stepped before."""
+        """Count the epoch, and save a checkpoint when one is due."""
         self.epoch += 1
         self.clips_in_epoch = 0
         if self.epoch % self.args.checkpoint_epochs == 0:
