@@ -85,7 +85,7 @@ def test_a_run_killed_at_any_moment_ends_as_if_never_interrupted(small_corpus, u
     (folder / "last_checkpoint").rename(folder / "last_checkpoint.replaced")
 
     said = complete(LAUNCH_ONE, command_line(small_corpus, folder, num_workers=2, **again))
-    assert f"Resumed from {folder / 'last_checkpoint'}" in said
+    assert f"Resumed from {folder / 'last_checkpoint'}: " in said
     assert_ended_alike(folder, uninterrupted)
 
 
