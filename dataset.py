@@ -5,6 +5,7 @@ at a time.
 """
 
 import csv
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -51,13 +52,15 @@ def read_manifest(
     lines = [line for line in lines if line.strip()]
     if lines and "file_path" in next(csv.reader(lines[:1])):
         rows = list(csv.DictReader(lines))
+        if cut_off := [number for number, row in enumerate(rows, 2) if not row["file_path"]]:
+            raise UserError(f"line {cut_off[0]} of {path} has no file_path; make the manifest again")
         paths = [path.parent / row["file_path"] for row in rows]
         transcripts = [row.get("normalized_transcript") or "" for row in rows]
     elif input_wavs_dir is not None:
         fields = [line.split("|") for line in lines]
         names = [name if Path(name).suffix == ".wav" else f"{name}.wav" for name, *_ in fields]
         rows, paths = [{}] * len(fields), [Path(input_wavs_dir) / name for name in names]
-        transcripts = [texts[-1] for texts in fields]
+        transcripts = [texts[-1].strip() for texts in fields]
     else:
         raise UserError(
             f"{path} has no column file_path; if it is an official filelist (id|text|text), add "
@@ -119,7 +122,10 @@ class SavedMels:
         if (self.folder / "config.json").is_file():
             saved_with = read_mel_config(self.folder / "config.json")
             check_same_mel(saved_with, config, f"the saved mels of {self.folder}", "the vocoder")
-        problems = []
+        stems = Counter(path.stem for path in {clip.path for clip in clips})
+        problems = [
+            f"{stem} (two clips have this name, one mel)" for stem, count in stems.items() if count > 1
+        ]
         for clip in clips:
             expected = (config.num_mels, clip.samples // config.hop_size)
             if not self.path(clip).is_file():

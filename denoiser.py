@@ -15,27 +15,29 @@ BIAS_FRAMES = 88
 class Denoiser(nn.Module):
     """Spectral subtraction of a generator's bias: the spectrum of what it makes of a mel of zeros (in "ln").
 
-    Audio (B, samples) and a strength (0: unchanged; NVIDIA's tools use 0.005 to 0.1) to audio of the same shape. The
-    magnitudes lose `strength` times the bias's and stop at zero; the phases stay.
+    Audio (..., samples) and a strength (0: unchanged; NVIDIA's tools use 0.005 to 0.1) to audio of the same
+    shape, on the CPU. The magnitudes lose `strength` times the bias's and stop at zero; the phases stay.
+    `device` is the generator's.
     """
 
-    def __init__(self, generator: Generator):
+    def __init__(self, generator: Generator, device: torch.device | str = "cpu"):
         super().__init__()
-        parameter = next(generator.parameters())
-        self.register_buffer("window", torch.hann_window(N_FFT, device=parameter.device), persistent=False)
+        self.register_buffer("window", torch.hann_window(N_FFT), persistent=False)
         config = generator.config
-        zeros = parameter.new_full((1, config.num_mels, BIAS_FRAMES), config.from_ln(0.0))
+        zeros = torch.full((1, config.num_mels, BIAS_FRAMES), config.from_ln(0.0), device=device)
         with torch.inference_mode():
-            spectrum = self.stft(generator(zeros).squeeze(1).float())
-        self.register_buffer("bias", spectrum.abs()[:, :, :1], persistent=False)  # (1, bins, 1)
+            spectrum = self.stft(generator(zeros)[0, 0].float().cpu())
+        self.register_buffer("bias", spectrum.abs()[:, :1], persistent=False)  # (bins, 1)
 
     def stft(self, audio: Tensor) -> Tensor:
         return torch.stft(audio, N_FFT, HOP_SIZE, window=self.window, return_complex=True)
 
     def forward(self, audio: Tensor, strength: float) -> Tensor:
-        if strength == 0 or audio.shape[-1] <= N_FFT // 2:  # the transform's reflected edge needs as many samples
+        if (
+            strength == 0 or audio.shape[-1] <= N_FFT // 2
+        ):  # the transform's reflected edge needs as many samples
             return audio
-        spectrum = self.stft(audio)  # (B, bins, frames)
+        spectrum = self.stft(audio)  # (..., bins, frames)
         magnitude = spectrum.abs()
         gain = (magnitude - strength * self.bias).clamp(min=0.0) / magnitude.clamp(min=1e-12)
         return torch.istft(spectrum * gain, N_FFT, HOP_SIZE, window=self.window, length=audio.shape[-1])

@@ -3,7 +3,9 @@
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,14 +19,20 @@ from denoiser import Denoiser
 from model import Generator
 from tacotron2.mel import MEL_SCALES, MelConfig, MelSpectrogram, convert_mel_scale
 
+if TYPE_CHECKING:
+    from export import OnnxGenerator
+
 MEL_SUFFIXES = (".npy", ".npz", ".pt", ".safetensors")
-# Frames of a chunk when streaming: half a second, beside the generator's context of a few frames on either side.
+# Frames of a chunk when streaming: half a second, beside the generator's context of a few frames on either
+# side.
 STREAM_FRAMES = 43
 
 
 def load_audio(path: Path, sampling_rate: int) -> np.ndarray:
     """(samples,) of a file at the given rate in Hz; says so where it mixes channels down or resamples."""
     audio, file_rate, channels = read_audio(path)
+    if not np.isfinite(audio).all():
+        raise UserError(f"{path} holds values that are not finite; mend or remove the file")
     changes = []
     if channels > 1:
         changes.append(f"its {channels} channels are mixed down to one")
@@ -51,7 +59,9 @@ def read_array(path: Path) -> Tensor:
         else:
             contents = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what a damaged file makes these libraries raise is not for us to foresee
-        raise UserError(f"can't read the mel {path}: {' '.join(str(error).split())}; save it again") from error
+        raise UserError(
+            f"can't read the mel {path}: {' '.join(str(error).split())}; save it again"
+        ) from error
     if isinstance(contents, Tensor):
         return contents.float()
     tensors = {name: value for name, value in dict(contents).items() if isinstance(value, Tensor)}
@@ -88,16 +98,33 @@ def load_mel(path: Path, config: MelConfig, mel_scale: str | None = None, transp
     low, high = source.from_ln(source.to_ln(source.silence) - 2.5), source.from_ln(3.0)
     if mel.min() < low or mel.max() > high:
         raise UserError(
-            f"{path} holds values from {mel.min():.2f} to {mel.max():.2f}; mels in the scale {source.mel_scale} lie "
-            f"between {low:.2f} and {high:.2f}: say with --mel_scale which scale it is in ({' or '.join(MEL_SCALES)})"
+            f"{path} holds values from {mel.min():.2f} to {mel.max():.2f}; mels in the scale "
+            f"{source.mel_scale} lie "
+            f"between {low:.2f} and {high:.2f}: say with --mel_scale which scale it is in "
+            f"({' or '.join(MEL_SCALES)})"
         )
     return convert_mel_scale(mel, source, config).contiguous()
 
 
+def load_vocoder(path: Path, device: str) -> "Generator | OnnxGenerator":
+    """What `checkpoint.load_generator` gives, or an `.onnx` file of export.py, which is called alike."""
+    if path.suffix == ".onnx":
+        from export import OnnxGenerator
+
+        return OnnxGenerator(path)
+    try:
+        return load_generator(path, device)
+    except (RuntimeError, AssertionError) as error:  # what torch raises for a device it does not know or have
+        raise UserError(f"can't use --device {device}: {error}") from error
+
+
 @torch.inference_mode()
-def vocode(generator: Generator, mel: Tensor, chunk_frames: int = 512) -> Iterator[np.ndarray]:
-    """Audio of one mel (num_mels, frames) in the generator's scale: (n,) float32 chunks, in bounded memory."""
-    for chunk in generator.stream([mel.unsqueeze(0)], chunk_frames):
+def vocode(generator, mel: Tensor, device: str = "cpu", chunk_frames: int = 256) -> Iterator[np.ndarray]:
+    """Audio of one mel (num_mels, frames) in the generator's scale: (n,) float32 chunks, in bounded
+    memory."""
+    for chunk in generator.stream(
+        (part.unsqueeze(0).to(device) for part in mel.split(chunk_frames, 1)), chunk_frames
+    ):
         yield chunk[0, 0].cpu().numpy()
 
 
@@ -120,9 +147,13 @@ def input_mels(args, config: MelConfig) -> Iterator[tuple[str, Tensor]]:
 def files_in(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}; name one with --input_wavs_dir or --input_mels_dir")
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes)
+    found = [path for path in folder.iterdir() if path.suffix.lower() in suffixes]
+    found.sort(key=lambda path: (path.stem, path.suffix))
     if not found:
         raise UserError(f"{folder} holds no {' or '.join(suffixes)} files")
+    for first, second in pairwise(found):
+        if first.stem == second.stem:
+            raise UserError(f"{first} and {second} would give one output of the same name; rename one")
     return found
 
 
@@ -135,8 +166,12 @@ def build_parser() -> ArgumentParser:
         help="the vocoder: a model's folder, a file in it, an official g_… file beside its config.json, or an .onnx",
     )
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--input_wavs_dir", type=Path, default=Path("test_files"), help="wavs to resynthesise")
-    source.add_argument("--input_mels_dir", type=Path, help="mels to turn into audio: .npy, .npz, .pt, .safetensors")
+    source.add_argument(
+        "--input_wavs_dir", type=Path, default=Path("test_files"), help="wavs to resynthesise"
+    )
+    source.add_argument(
+        "--input_mels_dir", type=Path, help="mels to turn into audio: .npy, .npz, .pt, .safetensors"
+    )
     parser.add_argument("--mel_scale", choices=MEL_SCALES, help="of these mels; by default the vocoder's own")
     parser.add_argument("--transposed", action="store_true", help="these mels are (frames, num_mels)")
     parser.add_argument(
@@ -151,9 +186,13 @@ def build_parser() -> ArgumentParser:
         help="subtract so much of the vocoder's own hum from its spectrum: 0.005 is little, 0.1 is much",
     )
     parser.add_argument(
-        "--stream", action="store_true", help="give audio as it is made; to - as raw 16-bit PCM at the vocoder's rate"
+        "--stream",
+        action="store_true",
+        help="give audio as it is made; to - as raw 16-bit PCM at the vocoder's rate",
     )
-    parser.add_argument("--plot", action="store_true", help="also draw each input's mel beside the output's, as PNG")
+    parser.add_argument(
+        "--plot", action="store_true", help="also draw each input's mel beside the output's, as PNG"
+    )
     parser.add_argument(
         "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda, cuda:1, …"
     )
@@ -170,38 +209,49 @@ def main(arguments: list[str] | None = None) -> None:
     to_stdout = str(args.output_dir) == "-"
     if to_stdout and not args.stream:
         raise UserError("--output_dir - is for --stream; name a folder")
-    default_dir = "generated_files_from_mel" if args.input_mels_dir else "generated_files"
-    output_dir = args.output_dir or Path(default_dir)
-    try:
-        generator = load_generator(args.checkpoint_file, args.device)
-    except (RuntimeError, AssertionError) as error:  # what torch raises for a device it does not know or have
-        raise UserError(f"can't use --device {args.device}: {error}") from error
+    output_dir = args.output_dir or Path(
+        "generated_files_from_mel" if args.input_mels_dir else "generated_files"
+    )
+    generator = load_vocoder(args.checkpoint_file, args.device)
+    if not to_stdout:
+        try:
+            output_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"can't write to {output_dir}: {error}; name another --output_dir") from error
 
     config = generator.config
-    frontend = MelSpectrogram(config)
-    denoiser = Denoiser(generator) if args.denoising_strength else None
+    denoiser = Denoiser(generator, args.device) if args.denoising_strength else None
     count = 0
-    for name, mel in tqdm(input_mels(args, config), unit="file"):
+    for name, mel in tqdm(input_mels(args, config), unit="file", disable=None):
+        chunks = vocode(generator, mel, args.device, STREAM_FRAMES if args.stream else 256)
+        if denoiser or args.plot:
+            audio = np.concatenate(list(chunks))
+            chunks = [
+                denoiser(torch.from_numpy(audio), args.denoising_strength).numpy() if denoiser else audio
+            ]
         if to_stdout:
-            for chunk in vocode(generator, mel, STREAM_FRAMES):
+            for chunk in chunks:
                 sys.stdout.buffer.write(to_pcm(chunk).astype("<i2").tobytes())
                 sys.stdout.buffer.flush()
-        elif args.plot or denoiser:
-            audio = np.concatenate(list(vocode(generator, mel)))
-            if denoiser:
-                on_device = torch.from_numpy(audio).to(denoiser.window.device)
-                audio = denoiser(on_device.unsqueeze(0), args.denoising_strength)[0].cpu().numpy()
-            write_wav(output_dir / name, audio, config.sampling_rate)
-            if args.plot:
-                from plots import plot_mels  # matplotlib is slow to import
-
-                figure = plot_mels({"input": mel, "generated": frontend(torch.from_numpy(audio))}, config)
-                with atomic_write(output_dir / Path(name).with_suffix(".png")) as temporary:
-                    figure.savefig(temporary, format="png", dpi=100)
         else:
-            write_wav(output_dir / name, vocode(generator, mel), config.sampling_rate)
+            write_wav(output_dir / name, chunks, config.sampling_rate)
+        if args.plot:
+            save_plot(output_dir / Path(name).with_suffix(".png"), mel, chunks[0], config)
         count += 1
-    print(f"{count} files {'spoken' if to_stdout else f'in {output_dir}'}", file=sys.stderr if to_stdout else sys.stdout)
+    if to_stdout:
+        print(f"{count} files spoken", file=sys.stderr)
+    else:
+        print(f"{count} files in {output_dir}")
+
+
+def save_plot(path: Path, mel: Tensor, audio: np.ndarray, config: MelConfig) -> None:
+    """Draw a mel beside the mel of the audio that was made of it."""
+    from plots import plot_mels  # matplotlib is slow to import
+
+    padded = np.pad(audio, (0, max(0, config.min_samples - len(audio))))
+    figure = plot_mels({"input": mel, "generated": MelSpectrogram(config)(torch.from_numpy(padded))}, config)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
 
 
 if __name__ == "__main__":

@@ -35,12 +35,8 @@ def plot_mels(mels: Mapping[str, Tensor | np.ndarray], config: MelConfig) -> Fig
     ticks = [frequency for frequency in (250, 500, 1000, 2000, 4000, 8000, 16000) if frequency <= bands[-1]]
     panels[0].set_yticks(np.interp(ticks, bands, np.arange(config.num_mels)), ticks)
     panels[0].set_ylabel("frequency (Hz)")
-    unit = (
-        "amplitude (ln)"
-        if config.mel_scale == "ln"
-        else f"amplitude (dB, scaled to ±{config.max_scaled_abs:g})"
-    )
-    figure.colorbar(image, ax=panels.tolist(), label=unit)
+    unit = f"dB, scaled to ±{config.max_scaled_abs:g}" if config.mel_scale == "db" else config.mel_scale
+    figure.colorbar(image, ax=panels.tolist(), label=f"amplitude ({unit})")
     return figure
 
 

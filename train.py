@@ -19,7 +19,7 @@ from checkpoint import load_pretrained, read_config, read_json
 from common import ArgumentParser, UserError, report_user_errors
 from dataset import SavedMels, SegmentDataset, UtteranceDataset, read_manifest
 from losses import adversarial_loss, discriminator_loss, feature_matching_loss, mel_loss
-from model import Discriminators, Generator, HiFiGANConfig
+from model import DISCRIMINATORS, FUSIONS, UPSAMPLINGS, Discriminators, Generator, HiFiGANConfig
 from plots import plot_mels, render
 from tacotron2.mel import MelSpectrogram
 from training import (
@@ -28,6 +28,7 @@ from training import (
     add_run_arguments,
     check_run_arguments,
     float_or_none,
+    int_or_none,
     leave_process_group,
     make_accelerator,
     make_loader,
@@ -78,12 +79,55 @@ def build_parser() -> ArgumentParser:
     group.add_argument(
         "--upsample_rates", type=int, nargs="+", default=defaults.upsample_rates, help="of each stage"
     )
-    group.add_argument("--upsample_kernel_sizes", type=int, nargs="+", default=defaults.upsample_kernel_sizes)
-    group.add_argument("--upsample_initial_channel", type=int, default=defaults.upsample_initial_channel)
-    group.add_argument("--resblock_kernel_sizes", type=int, nargs="+", default=defaults.resblock_kernel_sizes)
     group.add_argument(
-        "--resblock_dilation_sizes", type=nested_tuple, default=defaults.resblock_dilation_sizes
+        "--upsample_kernel_sizes",
+        type=int,
+        nargs="+",
+        default=defaults.upsample_kernel_sizes,
+        help="likewise",
     )
+    group.add_argument(
+        "--upsample_initial_channel", type=int, default=defaults.upsample_initial_channel,
+        help="channels before the first stage; each stage halves them",
+    )  # fmt: skip
+    group.add_argument(
+        "--resblock_kernel_sizes", type=int, nargs="+", default=defaults.resblock_kernel_sizes,
+        help="of the residual blocks side by side in each stage",
+    )  # fmt: skip
+    group.add_argument(
+        "--resblock_dilation_sizes", type=nested_tuple, default=defaults.resblock_dilation_sizes,
+        help='of each such block\'s convolutions; for --fusion misr one list, "(1,3,5)"',
+    )  # fmt: skip
+    group.add_argument(
+        "--upsampling", choices=UPSAMPLINGS, default=defaults.upsampling,
+        help="transposed convolution, or resizing and an ordinary one",
+    )  # fmt: skip
+    group.add_argument(
+        "--fusion", choices=FUSIONS, default=defaults.fusion,
+        help="residual blocks side by side, or one that several signals share (MISRNet)",
+    )  # fmt: skip
+    group.add_argument(
+        "--resblock_num", type=int, default=defaults.resblock_num, help="of misr: those signals"
+    )
+    group.add_argument(
+        "--resblock_kernel_size", type=int, default=defaults.resblock_kernel_size, help="of misr's block"
+    )
+    group.add_argument(
+        "--gen_istft_n_fft", type=int_or_none, default=defaults.gen_istft_n_fft,
+        help="iSTFTNet: let an inverse Fourier transform of this size make the samples",
+    )  # fmt: skip
+    group.add_argument(
+        "--gen_istft_hop_size", type=int_or_none, default=defaults.gen_istft_hop_size,
+        help="samples between its frames: a factor of hop_size, like the upsample rates",
+    )  # fmt: skip
+    group.add_argument(
+        "--discriminators", nargs="+", choices=DISCRIMINATORS, default=defaults.discriminators,
+        help="periods, scales, and the resolutions of UnivNet",
+    )  # fmt: skip
+    group.add_argument(
+        "--mrd_resolutions", type=nested_tuple, default=defaults.mrd_resolutions,
+        help="(n_fft, hop, window) of each of these, in samples",
+    )  # fmt: skip
     group.add_argument("--mpd_periods", type=int, nargs="+", default=defaults.mpd_periods, help="in samples")
     group.add_argument(
         "--msd_num_downsamples", type=int, default=defaults.msd_num_downsamples, help="halvings of audio"
@@ -109,7 +153,9 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[argparse.Namesp
         official = {"adam_b1": "beta1", "adam_b2": "beta2"}
         settings = {official.get(name, name): value for name, value in read_json(args.config).items()}
         known = vars(args).keys()
-        parser.set_defaults(**{name: value for name, value in settings.items() if name in known})
+        given = {n: v for n, v in settings.items() if n in known and v is not None}
+        # argparse checks a default that is a string as it checks a flag
+        parser.set_defaults(**{n: v if isinstance(v, bool) else str(v) for n, v in given.items()})
         parser.set_defaults(**HiFiGANConfig.from_dict(settings).to_dict())
     args = parser.parse_args(arguments)
 
@@ -137,22 +183,28 @@ class VocoderTraining:
         self.input_mel = MelSpectrogram(config).to(accelerator.device)
         self.loss_mel = MelSpectrogram(replace(config, fmax=config.fmax_loss)).to(accelerator.device)
 
-        self.optimizers, self.schedulers = [], []
+        self.optimizers = []
         for model in (self.generator, self.discriminators):
             model.to(accelerator.device)  # first, for a fused optimiser is fused for the device it finds
             optimizer = torch.optim.AdamW(
                 model.parameters(), args.learning_rate, betas=(args.beta1, args.beta2), fused=True
             )
             self.optimizers.append(optimizer)
-            # not prepared below: Accelerate would step it once a process, and the decay is once an epoch
-            self.schedulers.append(torch.optim.lr_scheduler.ExponentialLR(optimizer, args.lr_decay))
 
-        # What Accelerate prepares exchanges gradients between processes: calls that are to train go through
-        # it.
+        # What Accelerate prepares exchanges gradients between processes: calls that train go through it.
         self.parallel_generator, self.parallel_discriminators = accelerator.prepare(
             self.generator, self.discriminators
         )
         self.optimizers = list(accelerator.prepare(*self.optimizers))
+
+    def set_learning_rate(self, epoch: int) -> float:
+        """Decay once an epoch. A function of the flags and the epoch: right after a resume, whoever trains
+        along."""
+        learning_rate = self.args.learning_rate * self.args.lr_decay**epoch
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"], group["betas"] = learning_rate, (self.args.beta1, self.args.beta2)
+        return learning_rate
 
     def step(self, batches: list[dict[str, Tensor]], run: TrainingRun) -> dict[str, Tensor]:
         """One update of the discriminators, then one of the generator, on the mean gradient of `batches`.
@@ -232,7 +284,9 @@ class VocoderTraining:
         self.generator.eval()
         mine = range(accelerator.process_index, len(dataset), accelerator.num_processes)
         loader = DataLoader(
-            Subset(dataset, mine), num_workers=min(1, self.args.num_workers), worker_init_fn=leave_process_group
+            Subset(dataset, mine),
+            num_workers=min(1, self.args.num_workers),
+            worker_init_fn=leave_process_group,
         )
         totals = torch.zeros(2, dtype=torch.float64)  # the sum of absolute differences, the number of bins
         clips = {}
@@ -280,31 +334,24 @@ def train(args: argparse.Namespace, config: HiFiGANConfig) -> Path:
     accelerator = make_accelerator(args)
     loader, steps_per_epoch = make_loader(accelerator, args, segments)
     training = VocoderTraining(accelerator, args, config)
-    models = {
-        "generator": training.generator,
-        "mpd": training.discriminators.mpd,
-        "msd": training.discriminators.msd,
-    }
-    run = TrainingRun(accelerator, args, config, models, training.schedulers)
+    models = {"generator": training.generator, **dict(training.discriminators.named_children())}
+    run = TrainingRun(accelerator, args, config, models)
     run.resume()
     run.start_trackers("hifigan")
     size = sum(parameter.numel() for parameter in training.generator.parameters()) / 1e6
     accelerator.print(
         f"Generator of {size:.2f} M parameters; {len(train_clips)} clips to train on, {len(val_clips)} to "
-        "validate; "
-        f"{steps_per_epoch} steps an epoch"
+        f"validate; {steps_per_epoch} steps an epoch"
     )
 
     while not run.finished:
+        learning_rate = training.set_learning_rate(run.epoch)
         for batches in run.batches(loader, steps_per_epoch):
             losses = training.step(batches, run)
             frames = sum(batch["mel"].shape[0] * batch["mel"].shape[-1] for batch in batches)
-            learning_rate = training.schedulers[0].get_last_lr()[0]
             run.finish_step(losses, frames, learning_rate)
         run.log("val", training.validate(utterances, run))
         if run.epoch_is_complete:
-            for scheduler in training.schedulers:
-                scheduler.step()
             run.finish_epoch()
     return run.finish()
 

@@ -8,6 +8,7 @@ import ast
 import ctypes
 import json
 import math
+import operator
 import os
 import re
 import shutil
@@ -126,10 +127,23 @@ def float_or_none(text: str) -> float | None:
     return None if text.lower() in ("none", "null", "") else float(text)
 
 
+def int_or_none(text: str) -> int | None:
+    return None if text.lower() in ("none", "null", "") else int(text)
+
+
 def nested_tuple(text: str) -> tuple:
-    """`((1,3,5),(1,3,5))` from the command line, parsed as a literal: nothing in it can run."""
+    """`((1,3,5),(1,3,5))` or `(1,3,5)` from the command line, parsed as a literal: nothing in it can run."""
+
+    def checked(value):
+        return (
+            tuple(checked(item) for item in value)
+            if isinstance(value, list | tuple)
+            else operator.index(value)
+        )
+
     try:
-        return tuple(tuple(int(number) for number in row) for row in ast.literal_eval(text))
+        value = checked(ast.literal_eval(text))
+        return value if isinstance(value, tuple) else (value,)
     except (ValueError, SyntaxError, TypeError) as error:
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form ((1,3,5),(1,3,5))") from error
 
@@ -166,7 +180,7 @@ def make_accelerator(args: argparse.Namespace) -> Accelerator:
                 "--log_tensorboard needs TensorBoard; install it with: pip install tensorboard"
             ) from error
     accelerator = Accelerator(
-        # unless told so, Accelerate leaves processes that find no GPU unconnected: each trains a model of its own
+        # else Accelerate leaves processes that find no GPU unconnected: each would train a model of its own
         cpu="LOCAL_RANK" in os.environ and not torch.accelerator.is_available(),
         mixed_precision=args.mixed_precision,
         log_with=trackers or None,
@@ -210,8 +224,7 @@ def make_loader(
 
 
 def leave_process_group(worker: int) -> None:
-    """A signal to the whole group (Ctrl+C, `timeout`, torchrun) is for the run, which needs its workers a last
-    time."""
+    """For workers: a signal to the group (Ctrl+C, `timeout`, torchrun) is the run's, which needs them yet."""
     if hasattr(os, "setpgrp"):
         os.setpgrp()
 
@@ -228,7 +241,7 @@ class TrainingRun:
     """Where a run stands, and all that it leaves: checkpoints, `metrics.jsonl`, what its trackers hold.
 
     `models` go into each checkpoint as `<name>.safetensors`, next to `config.json`; Accelerate saves
-    optimisers, loss scaler and random state; `schedulers` are saved too. Prepare models and optimisers first,
+    optimisers, loss scaler and random state. Prepare models and optimisers first,
     then make the run.
     """
 
@@ -238,7 +251,6 @@ class TrainingRun:
         args: argparse.Namespace,
         config: MelConfig,
         models: dict[str, nn.Module],
-        schedulers: list,
     ):
         self.accelerator, self.args, self.config, self.models = accelerator, args, config, models
         self.folder = args.working_directory / args.experiment_name
@@ -255,7 +267,6 @@ class TrainingRun:
 
         accelerator.register_save_state_pre_hook(self._save_models)
         accelerator.register_load_state_pre_hook(self._load_models)
-        accelerator.register_for_checkpointing(*schedulers)
         self._open_folder()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._request_stop)
@@ -317,12 +328,19 @@ class TrainingRun:
             raise UserError(f"can't resume from {checkpoint} with other settings: {'; '.join(differences)}")
 
     def _truncate_metrics(self) -> None:
-        """Drop lines from beyond the checkpoint: those steps are about to be done again."""
+        """Drop lines from beyond the checkpoint: those steps are about to be done again.
+
+        So is the validation of an epoch that the checkpoint has not completed.
+        """
+        validates_again = self.clips_in_epoch > 0 and not self.finished
         kept = []
         if self.metrics_path.exists():
             for line in self.metrics_path.read_text().splitlines():
                 try:
-                    kept += [line] if json.loads(line)["step"] < self.step else []
+                    record = json.loads(line)
+                    is_last_validation = record["split"] == "val" and record["step"] == self.step - 1
+                    if record["step"] < self.step and not (validates_again and is_last_validation):
+                        kept.append(line)
                 except ValueError:  # the last line of a killed process may be cut off
                     continue
         with atomic_write(self.metrics_path) as temporary:
@@ -416,7 +434,7 @@ class TrainingRun:
             self.bar.update()
 
         if self.non_finite_in_a_row > MAX_NON_FINITE_IN_A_ROW:
-            last = latest_checkpoint(self.folder)
+            last = latest_checkpoint(self.folder, before_trouble=True)
             hint = f"the last good checkpoint is {last}" if last else "there is no checkpoint yet"
             raise UserError(
                 f"{self.non_finite_in_a_row} steps in a row had losses or gradients that are not finite, "
@@ -431,7 +449,7 @@ class TrainingRun:
         return self.clips_in_epoch >= self.steps_per_epoch * self.clips_per_step
 
     def finish_epoch(self) -> None:
-        """Count the epoch, and save a checkpoint when one is due; the schedulers are stepped before."""
+        """Count the epoch, and save a checkpoint when one is due."""
         self.epoch += 1
         self.clips_in_epoch = 0
         if self.epoch % self.args.checkpoint_epochs == 0:
@@ -495,7 +513,8 @@ class TrainingRun:
         models.clear()
 
     def _remove_old_checkpoints(self) -> None:
-        if self.args.keep_checkpoints:
+        # while steps are being skipped, the older ones may be the good ones
+        if self.args.keep_checkpoints and not self.non_finite_in_a_row:
             numbers = [re.fullmatch(r"checkpoint_(\d+)", folder.name) for folder in self.folder.iterdir()]
             epochs = sorted(int(match[1]) for match in numbers if match)
             for epoch in epochs[: -self.args.keep_checkpoints]:
@@ -503,7 +522,7 @@ class TrainingRun:
 
     def _request_stop(self, number: int, frame) -> None:
         self.stop_signal = self.stop_signal or number
-        if number == signal.SIGINT:  # a second Ctrl+C acts at once; a second SIGTERM comes of a dying launcher
+        if number == signal.SIGINT:  # a second Ctrl+C acts at once; a second SIGTERM is a dying launcher's
             signal.signal(number, signal.default_int_handler)
 
     def stop_requested(self) -> bool:
@@ -558,8 +577,14 @@ class TrainingRun:
                 "name": self.args.experiment_name,
                 "settings": wandb.Settings(init_timeout=30, console="off"),
             }
-            if "WANDB_MODE" not in os.environ and not wandb.login(prompt=False, verify=False):
-                self.accelerator.print("No Weights & Biases login: logging offline; `wandb sync` uploads it later")
+            try:
+                is_logged_in = "WANDB_MODE" in os.environ or wandb.login(prompt=False, verify=False)
+            except wandb.Error:  # a key that can't be one
+                is_logged_in = False
+            if not is_logged_in:
+                self.accelerator.print(
+                    "No Weights & Biases login: logging offline; `wandb sync` uploads it later"
+                )
                 options["mode"] = "offline"
         try:
             self.accelerator.init_trackers(project, settings, {"wandb": options})
@@ -568,6 +593,7 @@ class TrainingRun:
                 raise
             self.accelerator.print(f"Weights & Biases can't be reached ({error}): logging offline")
             options["mode"] = "offline"
+            self.accelerator.trackers.clear()  # or the one that has failed is started again, and fails again
             self.accelerator.init_trackers(project, settings, {"wandb": options})
 
     def log_clips(self, clips: dict[str, tuple], sampling_rate: int) -> None:
@@ -592,9 +618,14 @@ def is_checkpoint(folder: Path) -> bool:
     return (folder / PROGRESS_NAME).is_file()
 
 
-def latest_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint in a run's folder that has done the most steps, whatever it is called."""
-    checkpoints = [child for child in folder.glob("[!.]*") if is_checkpoint(child)]
-    return max(
-        checkpoints, key=lambda path: json.loads((path / PROGRESS_NAME).read_text())["step"], default=None
-    )
+def latest_checkpoint(folder: Path, before_trouble: bool = False) -> Path | None:
+    """The checkpoint in a run's folder that has done the most steps, whatever it is called.
+
+    `before_trouble` passes over those whose last step was not finite.
+    """
+    steps = {}
+    for checkpoint in filter(is_checkpoint, folder.glob("[!.]*")):
+        progress = json.loads((checkpoint / PROGRESS_NAME).read_text())
+        if not (before_trouble and progress["non_finite_in_a_row"]):
+            steps[checkpoint] = progress["step"]
+    return max(steps, key=steps.get, default=None)

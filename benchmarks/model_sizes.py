@@ -1,4 +1,5 @@
-"""Parameters and arithmetic of every configuration, as the README's table: `python benchmarks/model_sizes.py`."""
+"""Parameters and arithmetic of every configuration, as the README's table: `python
+benchmarks/model_sizes.py`."""
 
 import sys
 from pathlib import Path

@@ -124,9 +124,8 @@ def main() -> None:
     baseline = statistics.median(times["official order"])
     for name, values in times.items():
         median = statistics.median(values)
-        print(
-            f"{name:>14}: median {median:.2f} s a step, {baseline / median:.2f} times the official order's speed"
-        )
+        ratio = f"{baseline / median:.2f} times the official order's speed"
+        print(f"{name:>14}: median {median:.2f} s a step, {ratio}")
 
 
 if __name__ == "__main__":

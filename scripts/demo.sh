@@ -10,8 +10,8 @@ echo "== A small vocoder, trained for about three minutes"
 accelerate launch --cpu --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no train.py \
     --experiment_name vocoder --working_directory demo --resume_from_checkpoint latest \
     --path_to_train_manifest demo/splits/train_metadata.csv --path_to_val_manifest demo/splits/test_metadata.csv \
-    --upsample_initial_channel 64 --discriminator_channels 32 --batch_size 8 --learning_rate 0.001 \
-    --max_train_steps 500 --num_workers 1
+    --upsample_initial_channel 64 --discriminator_channels 32 --batch_size 8 --learning_rate 0.002 \
+    --max_train_steps 600 --num_workers 1
 
 echo "== The clips it has never heard"
 mkdir -p demo/held_out

@@ -220,12 +220,10 @@ def mel_to_magnitude(mel: np.ndarray, config: MelConfig) -> np.ndarray:
 
     Non-negative least squares: the pseudo-inverse of the filters yields negative magnitudes, heard as chirps.
     """
-    filters = librosa.filters.mel(
-        sr=config.sampling_rate, n_fft=config.n_fft, n_mels=config.num_mels, fmin=config.fmin, fmax=config.fmax
-    )
-    # Multiplicative updates (Lee and Seung, 2001) from a smooth start. librosa's mel_to_stft stops at its first
-    # guess, the clipped pseudo-inverse, because speech is below its solver's absolute tolerance; an active-set
-    # solver fits exactly, but puts each band into one bin of its many, which whistles.
+    filters = MelSpectrogram(config).filters.numpy()
+    # Multiplicative updates (Lee and Seung, 2001) from a smooth start. librosa's mel_to_stft stops where it
+    # starts, at the clipped pseudo-inverse, because speech is below its solver's absolute tolerance; an
+    # active-set solver fits exactly, but puts each band into one bin of its many, which whistles.
     amplitude = np.exp(config.to_ln(np.asarray(mel, dtype=np.float32)))
     tiny = np.finfo(np.float32).tiny  # for bins, and in a short n_fft bands, that no filter covers
     magnitude = filters.T @ (amplitude / (filters @ filters.sum(0) + tiny)[:, None])

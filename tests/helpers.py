@@ -1,0 +1,78 @@
+"""What several test files need: a small model, official files made of any model, and whispers of speech."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from model import Generator, HiFiGANConfig
+
+ROOT = Path(__file__).resolve().parent.parent
+RATE = 22050
+
+OFFICIAL_LEAVES = {
+    "parametrizations.weight.original0": "weight_g",
+    "parametrizations.weight.original1": "weight_v",
+    "parametrizations.weight.original": "weight_orig",
+    "parametrizations.weight.0._u": "weight_u",
+    "parametrizations.weight.0._v": "weight_v",
+}
+
+
+def small_config(**settings) -> HiFiGANConfig:
+    """All the parts of HiFi-GAN and the default mel, with 1 % of V1's weights."""
+    small = {
+        "upsample_initial_channel": 16,
+        "resblock_kernel_sizes": (3, 5),
+        "resblock_dilation_sizes": ((1, 3), (1, 3)),
+        "mpd_periods": (2, 3),
+        "msd_num_downsamples": 1,
+        "discriminator_channels": 32,
+    }
+    return HiFiGANConfig(**small | settings)
+
+
+def small_generator(seed: int = 0, **settings) -> Generator:
+    torch.manual_seed(seed)
+    return Generator(small_config(**settings)).eval()
+
+
+def official_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict of ours under the names that the official code's older hooks give the same tensors."""
+    renamed = {}
+    for key, tensor in state.items():
+        for ours, official in OFFICIAL_LEAVES.items():
+            if key.endswith(f".{ours}"):
+                key = key.removesuffix(ours) + official
+                break
+        renamed[key] = tensor
+    return renamed
+
+
+def save_official(folder: Path, config: HiFiGANConfig, steps: int = 2_500_000, **models: nn.Module) -> Path:
+    """Write `g_02500000`, with mpd and msd `do_02500000`, and a `config.json`; give the first's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = config.to_dict()
+    for ours, official in (("window_size", "win_size"), ("fmax_loss", "fmax_for_loss")):
+        settings[official] = settings.pop(ours)
+    for unknown in ("mel_scale", "min_db", "max_scaled_abs"):
+        del settings[unknown]
+    (folder / "config.json").write_text(json.dumps(settings), encoding="utf-8")
+    states = {name: official_names(model.state_dict()) for name, model in models.items()}
+    generator = folder / f"g_{steps:08d}"
+    torch.save({"generator": states.pop("generator")}, generator)
+    if states:
+        torch.save(states | {"steps": steps, "epoch": 100}, folder / f"do_{steps:08d}")
+    return generator
+
+
+def voice(seconds: float, rate: int = RATE, seed: int = 0) -> np.ndarray:
+    """(samples,) float32 like a vowel: harmonics of a gliding pitch, a swelling level, and a little noise."""
+    time = np.arange(round(seconds * rate)) / rate
+    phase = 2 * np.pi * np.cumsum(130 + 30 * np.sin(2 * np.pi * 1.5 * time + seed)) / rate
+    tone = sum(np.sin(k * phase) / k for k in range(1, 25))
+    level = 0.1 + 0.25 * np.sin(2 * np.pi * 2.0 * time + seed) ** 2
+    noise = 0.003 * np.random.default_rng(seed).standard_normal(len(time))
+    return (level * tone + noise).clip(-1, 1).astype(np.float32)

@@ -1,0 +1,200 @@
+"""Training runs for tests: a corpus and a model that are small, ways to start it, and what a run left."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from accelerate.state import AcceleratorState, GradientState
+from helpers import RATE, ROOT, voice
+from safetensors.torch import load_file
+from torch import Tensor
+
+import train
+from audio import write_wav
+
+PYTHON = [sys.executable]
+SCRIPTS = Path(sys.executable).parent
+TORCHRUN = [str(SCRIPTS / "torchrun"), "--standalone", "--nproc_per_node", "2"]
+LAUNCH = [str(SCRIPTS / "accelerate"), "launch", "--num_machines", "1", "--mixed_precision", "no"]
+LAUNCH += ["--dynamo_backend", "no"]
+LAUNCH_ONE = [*LAUNCH, "--cpu", "--num_processes", "1"]
+LAUNCH_TWO = [*LAUNCH, "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
+
+SMALL_MODEL = {
+    "upsample_initial_channel": 16,
+    "resblock_kernel_sizes": [3],
+    "resblock_dilation_sizes": "((1,3),)",
+    "mpd_periods": [2, 3],
+    "msd_num_downsamples": 1,
+    "discriminator_channels": 32,
+}
+QUICK = {"segment_size": 2048, "batch_size": 2, "num_workers": 0}
+QUICK |= {"console_out_iters": 1, "checkpoint_epochs": 1}
+
+
+def make_corpus(folder: Path, train_clips: int = 8, val_clips: int = 2) -> Path:
+    """Wavs of 0.05 to 0.6 s, some shorter than a segment, and `train.csv` and `test.csv` over them."""
+    rows = []
+    for number in range(train_clips + val_clips):
+        write_wav(folder / "wavs" / f"clip{number}.wav", voice(0.05 + 0.06 * number, seed=number), RATE)
+        rows.append(manifest_row(folder / "wavs" / f"clip{number}.wav"))
+    write_manifest(folder / "train.csv", rows[:train_clips])
+    write_manifest(folder / "test.csv", rows[train_clips:])
+    return folder
+
+
+def manifest_row(wav: Path) -> dict:
+    audio, rate = soundfile.read(wav, dtype="float32")
+    peak = float(np.nanmax(np.abs(audio), initial=0.0))
+    samples = len(audio)
+    row = {"file_path": wav, "normalized_transcript": "a", "duration": samples / rate}
+    return row | {"samples": samples, "peak": peak}
+
+
+def write_manifest(path: Path, rows: list[dict]) -> Path:
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def command_line(corpus: Path, folder: Path, **settings) -> list[str]:
+    """The flags of a small, quick run in `folder`; settings of None are left out, True is a flag alone."""
+    required = {
+        "experiment_name": folder.name,
+        "working_directory": folder.parent,
+        "path_to_train_manifest": corpus / "train.csv",
+        "path_to_val_manifest": corpus / "test.csv",
+    }
+    arguments = []
+    for name, value in (required | SMALL_MODEL | QUICK | settings).items():
+        if value is True:
+            arguments.append(f"--{name}")
+        elif value is not None:
+            values = value if isinstance(value, list) else [value]
+            arguments += [f"--{name}", *map(str, values)]
+    return arguments
+
+
+@contextmanager
+def as_own_process() -> Iterator[None]:
+    """Take back what a run changes in its process: signal handlers, threads, Accelerate's singletons."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    threads, used_cpu = torch.get_num_threads(), os.environ.get("ACCELERATE_USE_CPU")
+    os.environ["ACCELERATE_USE_CPU"] = "true"  # on a machine with a GPU as well
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        torch.set_num_threads(threads)
+        del os.environ["ACCELERATE_USE_CPU"]
+        if used_cpu is not None:
+            os.environ["ACCELERATE_USE_CPU"] = used_cpu
+        AcceleratorState._reset_state(reset_partial_state=True)
+        GradientState._reset_state()
+
+
+def train_here(corpus: Path, folder: Path, **settings) -> Path:
+    """`python train.py …` without the seconds that a process spends on imports; gives the run's folder."""
+    with as_own_process():
+        train.main(command_line(corpus, folder, **settings))
+    return folder
+
+
+def start(launcher: list[str], arguments: list[str], **environment: str | None) -> subprocess.Popen:
+    """`train.py` in processes of its own, leaders of a process group; None takes a variable away."""
+    variables = {**os.environ, "CUDA_VISIBLE_DEVICES": "", **environment}
+    return subprocess.Popen(
+        [*launcher, "train.py", *arguments],
+        cwd=ROOT,
+        env={name: value for name, value in variables.items() if value is not None},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(process: subprocess.Popen, timeout: float = 120) -> tuple[int, str, str]:
+    """Wait for the end; (exit status, stdout, stderr)."""
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        kill_group(process)
+        raise
+    return process.returncode, out, err
+
+
+def complete(launcher: list[str], arguments: list[str], **environment: str | None) -> str:
+    """Run to the end, which must be a good one; gives what was printed."""
+    status, out, err = finish(start(launcher, arguments, **environment))
+    assert status == 0, out + err
+    return out + err
+
+
+def kill_group(process: subprocess.Popen) -> None:
+    """As when the machine goes down: nothing of the run gets to do anything more."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "nothing has happened for too long"
+        time.sleep(0.005)
+
+
+def has_done(folder: Path, step: int) -> Callable[[], bool]:
+    """A condition: the run has logged this step."""
+    return lambda: any(record["step"] >= step for record in metrics(folder))
+
+
+def metrics(folder: Path, split: str | None = None) -> list[dict]:
+    """The lines of `metrics.jsonl`; one that is being written is not there yet."""
+    path = folder / "metrics.jsonl"
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    records = [json.loads(line) for line in lines if line.endswith("\n")]
+    return [record for record in records if split in (None, record["split"])]
+
+
+def repeatable(records: list[dict]) -> list[dict]:
+    """All of the records but their speed."""
+    return [{name: record[name] for name in record if name != "frames_per_second"} for record in records]
+
+
+def weights(checkpoint: Path) -> dict[str, Tensor]:
+    """Every tensor of the three models."""
+    return {
+        f"{model}.{name}": tensor
+        for model in ("generator", "mpd", "msd")
+        for name, tensor in load_file(checkpoint / f"{model}.safetensors").items()
+    }
+
+
+def different_weights(first: Path, second: Path) -> list[str]:
+    """Names of the tensors that are not the same to the last bit."""
+    one, other = weights(first), weights(second)
+    assert one.keys() == other.keys()
+    return [name for name in one if not torch.equal(one[name], other[name])]
+
+
+def error_line(stderr: str) -> str:
+    """The one line with which a user's mistake ends a program, beside what libraries say."""
+    assert "Traceback" not in stderr
+    lines = [line for line in stderr.splitlines() if ": error: " in line]
+    assert len(lines) == 1, stderr
+    return lines[0]

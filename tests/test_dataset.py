@@ -1,0 +1,464 @@
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from helpers import RATE, voice
+from torch.utils.data import DataLoader
+
+import audio
+from audio import write_wav
+from common import UserError
+from dataset import Clip, EpochSampler, SavedMels, SegmentDataset, UtteranceDataset, read_manifest
+from prep_splits import main as prep_splits
+from tacotron2.mel import MelConfig, MelSpectrogram
+
+CONFIG = MelConfig()
+SEGMENT, HOP = 8192, 256
+FRAMES = SEGMENT // HOP
+COLUMNS = ("file_path", "normalized_transcript", "duration", "samples", "peak")
+
+
+def write_manifest(path: Path, rows: list[dict], columns=COLUMNS, encoding="utf-8") -> Path:
+    with open(path, "w", encoding=encoding, newline="") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def make_clips(folder: Path, seconds: list[float], rate: int = RATE) -> list[dict]:
+    """Wavs `clip0.wav`, … of these lengths in the folder, and their manifest rows."""
+    rows = []
+    for number, length in enumerate(seconds):
+        samples = voice(length, rate, seed=number) * (0.2 + 0.1 * number)
+        write_wav(folder / f"clip{number}.wav", samples, rate)
+        stored, _ = soundfile.read(folder / f"clip{number}.wav", dtype="float32")
+        rows.append(
+            {
+                "file_path": f"clip{number}.wav",
+                "normalized_transcript": f"text {number}",
+                "duration": len(stored) / rate,
+                "samples": len(stored),
+                "peak": np.abs(stored).max(),
+            }
+        )
+    return rows
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> list[Clip]:
+    folder = tmp_path_factory.mktemp("corpus")
+    rows = make_clips(folder, [1.0, 0.8, 1.3, 0.25, 0.5, 2.0, 0.7])
+    return read_manifest(write_manifest(folder / "train.csv", rows), RATE)
+
+
+@pytest.fixture
+def ruler(tmp_path) -> tuple[list[Clip], Path]:
+    """Clips whose sample i is i / 2**20, and mels whose frame i is i: a slice tells where it was cut."""
+    clips = []
+    for name, samples in (("long", 60 * HOP + 100), ("exact", 32 * HOP), ("short", 5 * HOP + 17)):
+        path = tmp_path / "wavs" / f"{name}.wav"
+        path.parent.mkdir(exist_ok=True)
+        soundfile.write(path, np.arange(samples, dtype=np.float32) / 2**20, RATE, subtype="FLOAT")
+        (tmp_path / "mels").mkdir(exist_ok=True)
+        frames = np.arange(samples // HOP, dtype=np.float32)
+        np.save(tmp_path / "mels" / f"{name}.npy", np.tile(frames, (80, 1)))
+        clips.append(Clip(path, samples, (samples - 1) / 2**20, "x"))
+    return clips, tmp_path / "mels"
+
+
+def start_in(clip: Clip, segment: torch.Tensor) -> int:
+    """Where in the clip, scaled to a peak of 0.95, a segment was cut, if it is one of its slices."""
+    whole, _ = soundfile.read(clip.path, dtype="float32")
+    whole = whole * np.float32(0.95 / clip.peak)
+    for start in np.flatnonzero(np.isclose(whole, float(segment[0]), atol=1e-6)):
+        if np.allclose(whole[start : start + len(segment)], segment, atol=1e-6):
+            return int(start)
+    raise AssertionError("the segment is no slice of its clip")
+
+
+# ---- Manifests ----
+
+
+def test_a_manifest_of_prep_splits_is_read_whole(tmp_path):
+    make_clips(tmp_path / "corpus" / "wavs", [0.3, 0.4, 0.5])
+    texts = ["a, b and \u2028c", '“d” "e"', "f"]
+    lines = "".join(f"clip{number}|raw|{text}\n" for number, text in enumerate(texts))
+    (tmp_path / "corpus" / "metadata.csv").write_text(lines, encoding="utf-8")
+    prep_splits(["--path_to_ljspeech", str(tmp_path / "corpus"), "--path_to_save", str(tmp_path / "out")])
+    clips = read_manifest(tmp_path / "out" / "train_metadata.csv", RATE)
+    clips += read_manifest(tmp_path / "out" / "test_metadata.csv", RATE)
+    assert sorted(clip.transcript for clip in clips) == sorted(texts)
+    for clip in clips:
+        stored, _ = soundfile.read(clip.path, dtype="float32")
+        assert (clip.samples, np.float32(clip.peak)) == (len(stored), np.abs(stored).max())
+
+
+def test_paths_are_relative_to_the_manifest_and_absolute_ones_stay(tmp_path, monkeypatch):
+    rows = make_clips(tmp_path / "corpus" / "wavs", [0.1, 0.1])
+    rows[0]["file_path"] = "../corpus/wavs/clip0.wav"
+    rows[1]["file_path"] = str(tmp_path / "corpus" / "wavs" / "clip1.wav")
+    (tmp_path / "lists").mkdir()
+    manifest = write_manifest(tmp_path / "lists" / "train.csv", rows)
+    monkeypatch.chdir("/")
+    clips = read_manifest(manifest, RATE)
+    assert [clip.path.resolve().name for clip in clips] == ["clip0.wav", "clip1.wav"]
+    assert all(clip.path.is_file() for clip in clips)
+
+
+def test_a_byte_order_mark_further_columns_quotes_and_commas_do_no_harm(tmp_path):
+    rows = make_clips(tmp_path, [0.1, 0.1])
+    rows[0]["normalized_transcript"] = 'He said, "No, never"'
+    rows[1]["normalized_transcript"] = "two\nlines | and a bar"
+    for row in rows:
+        row["speaker"] = "Linda, reader"
+    columns = (*COLUMNS, "speaker")
+    clips = read_manifest(write_manifest(tmp_path / "a.csv", rows, columns, "utf-8-sig"), RATE)
+    assert clips[0].transcript == 'He said, "No, never"'
+    assert clips[1].transcript.startswith("two") and clips[1].transcript.endswith("lines | and a bar")
+    assert [clip.samples for clip in clips] == [row["samples"] for row in rows]
+
+
+@pytest.mark.parametrize("lacking", ["samples", "peak", "duration"])
+def test_what_a_manifest_lacks_is_read_from_the_clips(tmp_path, lacking):
+    rows = make_clips(tmp_path, [0.1, 0.2])
+    columns = [column for column in COLUMNS if column != lacking]
+    clips = read_manifest(write_manifest(tmp_path / "a.csv", rows, columns), RATE)
+    assert [clip.samples for clip in clips] == [row["samples"] for row in rows]
+    assert [clip.peak for clip in clips] == pytest.approx([float(row["peak"]) for row in rows])
+    rows[1][lacking] = ""
+    assert read_manifest(write_manifest(tmp_path / "b.csv", rows), RATE) == clips
+
+
+def test_an_official_filelist_is_read_with_the_folder_of_its_wavs(tmp_path):
+    rows = make_clips(tmp_path / "wavs", [0.1, 0.2])
+    filelist = tmp_path / "training.txt"
+    filelist.write_text('clip0|Dr. "X|Doctor X\n\nclip1.wav|one text\n', encoding="utf-8")
+    clips = read_manifest(filelist, RATE, tmp_path / "wavs")
+    assert [clip.transcript for clip in clips] == ["Doctor X", "one text"]
+    assert [clip.samples for clip in clips] == [row["samples"] for row in rows]
+    with pytest.raises(UserError, match="--input_wavs_dir"):
+        read_manifest(filelist, RATE)
+
+
+@pytest.mark.parametrize("scanned", [False, True], ids=["manifest", "scan"])
+def test_clips_of_another_sampling_rate_are_refused_by_name(tmp_path, scanned):
+    rows = make_clips(tmp_path, [0.1, 0.1], rate=16000)
+    columns = COLUMNS[:3] if scanned else COLUMNS
+    manifest = write_manifest(tmp_path / "a.csv", rows, columns)
+    with pytest.raises(UserError, match=r"2 of 2 clips.*clip0\.wav: .* 16000 Hz, not 22050 Hz"):
+        read_manifest(manifest, RATE)
+
+
+def test_clips_that_can_not_be_used_are_refused_by_name_and_reason(tmp_path):
+    rows = make_clips(tmp_path, [0.1, 0.1])
+    for name, reason, make in (
+        ("gone.wav", "missing", lambda path: None),
+        ("empty.wav", "empty", lambda path: path.touch()),
+        ("text.wav", "can't be decoded", lambda path: path.write_text("no audio at all")),
+        ("stereo.wav", "2 channels", lambda path: soundfile.write(path, np.zeros((500, 2)), RATE)),
+    ):
+        make(tmp_path / name)
+        bad = {"file_path": name, "normalized_transcript": "x"}
+        with pytest.raises(UserError) as error:
+            read_manifest(write_manifest(tmp_path / "a.csv", [*rows, bad]), RATE)
+        assert f"{name}: " in str(error.value) and reason in str(error.value)
+        assert "1 of 3 clips" in str(error.value)
+
+
+def test_a_manifest_that_is_none_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"can't read the manifest .*nowhere\.csv"):
+        read_manifest(tmp_path / "nowhere.csv", RATE)
+    with pytest.raises(UserError, match="lists no clips"):
+        read_manifest(write_manifest(tmp_path / "a.csv", []), RATE)
+    make_clips(tmp_path, [0.1])
+    with pytest.raises(UserError, match="can't read the manifest"):
+        read_manifest(tmp_path / "clip0.wav", RATE)
+
+
+# ---- Segments to pretrain on ----
+
+
+def test_a_segment_is_a_slice_of_its_clip_at_a_peak_of_0_95(corpus):
+    dataset = SegmentDataset(corpus, CONFIG, SEGMENT, seed=0)
+    assert len(dataset) == len(corpus)
+    starts = {}
+    for index in (0, 1, 2, 5):
+        for epoch in range(6):
+            segment = dataset[epoch, index]["audio"]
+            assert segment.shape == (SEGMENT,) and segment.dtype == torch.float32
+            starts.setdefault(index, []).append(start_in(corpus[index], segment))
+    assert all(len(set(drawn)) > 3 for drawn in starts.values())  # other epochs, other segments
+    assert any(start % HOP for drawn in starts.values() for start in drawn)
+
+
+def test_every_start_that_fits_is_drawn(tmp_path):
+    rows = make_clips(tmp_path, [0.1])
+    clip = read_manifest(write_manifest(tmp_path / "a.csv", rows), RATE)[0]
+    size = (clip.samples - 5) // HOP * HOP
+    dataset = SegmentDataset([clip], CONFIG, size, seed=0)
+    drawn = {start_in(clip, dataset[epoch, 0]["audio"]) for epoch in range(600)}
+    assert {min(drawn), max(drawn)} == {0, clip.samples - size}
+
+
+def test_a_whole_clip_in_a_segment_peaks_at_0_95_and_is_padded_with_zeros(corpus):
+    clip = corpus[3]
+    assert clip.samples < SEGMENT
+    segment = SegmentDataset(corpus, CONFIG, SEGMENT, seed=0)[0, 3]["audio"]
+    assert segment.shape == (SEGMENT,)
+    assert start_in(clip, segment[: clip.samples]) == 0
+    assert float(segment.abs().max()) == pytest.approx(0.95)
+    assert not segment[clip.samples :].any()
+
+
+def test_digital_silence_stays_silent(tmp_path):
+    write_wav(tmp_path / "quiet.wav", np.zeros(10000), RATE)
+    clip = Clip(tmp_path / "quiet.wav", 10000, 0.0, "")
+    assert not SegmentDataset([clip], CONFIG, SEGMENT, seed=0)[0, 0]["audio"].any()
+    assert not UtteranceDataset([clip], CONFIG)[0]["audio"].any()
+
+
+def batches(clips: list[Clip], workers: int, seed: int = 3, epoch: int = 1) -> torch.Tensor:
+    dataset, sampler = SegmentDataset(clips, CONFIG, SEGMENT, seed), EpochSampler(len(clips), 2, seed)
+    sampler.set_epoch(epoch)
+    loader = DataLoader(dataset, batch_size=2, sampler=sampler, num_workers=workers)
+    return torch.stack([batch["audio"] for batch in loader])
+
+
+def test_segments_do_not_depend_on_the_number_of_workers(corpus):
+    alone = batches(corpus, workers=0)
+    assert torch.equal(alone, batches(corpus, workers=2))
+    assert not torch.equal(alone, batches(corpus, workers=0, epoch=2))
+    assert not torch.equal(alone, batches(corpus, workers=0, seed=4))
+
+
+def test_segments_do_not_depend_on_what_was_drawn_before(corpus):
+    dataset = SegmentDataset(corpus, CONFIG, SEGMENT, seed=0)
+    keys = [(epoch, index) for epoch in range(2) for index in range(len(corpus))]
+    forwards = {key: dataset[key]["audio"] for key in keys}
+    np.random.seed(5)
+    torch.manual_seed(5)
+    again = SegmentDataset(corpus, CONFIG, SEGMENT, seed=0)
+    for key in reversed(keys):
+        assert torch.equal(again[key]["audio"], forwards[key])
+    other_seed = SegmentDataset(corpus, CONFIG, SEGMENT, seed=1)
+    assert not torch.equal(other_seed[0, 0]["audio"], forwards[0, 0])
+
+
+def test_only_the_segment_is_read(corpus, monkeypatch):
+    read, asked = soundfile.read, []
+
+    def spy(path, **how):
+        asked.append(how)
+        return read(path, **how)
+
+    monkeypatch.setattr(audio.soundfile, "read", spy)
+    monkeypatch.setattr(soundfile.SoundFile, "blocks", None)
+    clip, segment = corpus[5], SegmentDataset(corpus, CONFIG, SEGMENT, seed=0)[0, 5]["audio"]
+    assert [how["frames"] for how in asked] == [SEGMENT]
+    assert asked[0]["start"] == start_in(clip, segment)
+
+
+def test_a_clip_cut_after_its_manifest_was_made_is_named_where_the_cut_is_met(tmp_path):
+    rows = make_clips(tmp_path, [2.0])
+    clip = read_manifest(write_manifest(tmp_path / "a.csv", rows), RATE)[0]
+    dataset = SegmentDataset([clip], CONFIG, 2048, seed=0)
+    starts = [start_in(clip, dataset[epoch, 0]["audio"]) for epoch in range(30)]
+    half = clip.samples // 2
+    clip.path.write_bytes(clip.path.read_bytes()[: 44 + 2 * half])
+    refused = 0
+    for epoch, start in enumerate(starts):
+        if start + 2048 <= half:
+            assert dataset[epoch, 0]["audio"].shape == (2048,)
+        else:
+            refused += 1
+            with pytest.raises(UserError, match=r"clip0\.wav"):
+                dataset[epoch, 0]
+    assert 0 < refused < 30
+
+
+def test_a_segment_that_no_mel_fits_is_refused():
+    for size in (8000, 256, 0):
+        with pytest.raises(UserError, match=f"segment_size is {size}.* 256"):
+            SegmentDataset([], CONFIG, size, seed=0)
+
+
+# ---- Segments to fine-tune on ----
+
+
+def test_in_fine_tuning_audio_and_mel_are_the_same_frames_to_the_sample(ruler):
+    clips, mels = ruler
+    dataset = SegmentDataset(clips, CONFIG, SEGMENT, seed=0, saved_mels=SavedMels(mels, clips, CONFIG))
+    firsts = set()
+    for epoch in range(200):
+        item = dataset[epoch, 0]
+        assert item["audio"].shape == (SEGMENT,)
+        assert item["mel"].shape == (80, FRAMES) and item["mel"].dtype == torch.float32
+        first = int(item["mel"][0, 0])
+        assert torch.equal(item["mel"], torch.arange(first, first + FRAMES).float().expand(80, -1))
+        assert torch.equal(item["audio"] * 2**20, torch.arange(first * HOP, first * HOP + SEGMENT).float())
+        firsts.add(first)
+    assert firsts == set(range(60 - FRAMES + 1))  # every place that fits, the first and the last included
+    item = dataset[0, 1]
+    assert torch.equal(item["audio"] * 2**20, torch.arange(SEGMENT).float())
+
+
+def test_in_fine_tuning_a_short_clip_is_padded_with_silence_in_both(ruler):
+    clips, mels = ruler
+    dataset = SegmentDataset(clips, CONFIG, SEGMENT, seed=0, saved_mels=SavedMels(mels, clips, CONFIG))
+    item = dataset[0, 2]
+    assert torch.equal(item["audio"][: 5 * HOP] * 2**20, torch.arange(5 * HOP).float())
+    assert not item["audio"][5 * HOP :].any()
+    assert torch.equal(item["mel"][0, :5], torch.arange(5).float())
+    assert torch.equal(item["mel"][:, 5:], torch.full((80, FRAMES - 5), CONFIG.silence))
+
+
+def test_a_real_mel_slice_is_the_mel_of_the_audio_slice(corpus, tmp_path):
+    clips, frontend = corpus[:3], MelSpectrogram(CONFIG)
+    for clip in clips:
+        whole, _ = soundfile.read(clip.path, dtype="float32")
+        np.save(tmp_path / f"{clip.path.stem}.npy", frontend(torch.from_numpy(whole)))
+    dataset = SegmentDataset(clips, CONFIG, SEGMENT, seed=0, saved_mels=SavedMels(tmp_path, clips, CONFIG))
+    for index in range(3):
+        item = dataset[0, index]
+        inside = slice(2, -2)  # at the ends, one was computed from the reflected edge and the other was not
+        torch.testing.assert_close(
+            frontend(item["audio"])[:, inside], item["mel"][:, inside], rtol=0, atol=1e-3
+        )
+
+
+def test_mels_of_three_dimensions_are_read_too(ruler):
+    clips, mels = ruler
+    plain = SegmentDataset(clips, CONFIG, SEGMENT, seed=0, saved_mels=SavedMels(mels, clips, CONFIG))[0, 0]
+    for path in mels.iterdir():
+        np.save(path, np.load(path)[None])
+    again = SegmentDataset(clips, CONFIG, SEGMENT, seed=0, saved_mels=SavedMels(mels, clips, CONFIG))[0, 0]
+    assert torch.equal(plain["mel"], again["mel"]) and torch.equal(plain["audio"], again["audio"])
+
+
+def test_clips_without_a_fitting_mel_are_refused_by_name_with_both_sizes(ruler):
+    clips, mels = ruler
+    np.save(mels / "exact.npy", np.zeros((80, 33), np.float32))
+    (mels / "short.npy").unlink()
+    with pytest.raises(UserError) as error:
+        SavedMels(mels, clips, CONFIG)
+    told = str(error.value)
+    assert "2 of 3 clips" in told and "long" not in told
+    assert "exact (its mel is (80, 33), its audio needs (80, 32))" in told
+    assert "short (no file" in told
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [b"", b"not numpy", np.lib.format.magic(1, 0) + b"\x10"],
+    ids=["empty", "text", "cut header"],
+)
+def test_a_damaged_mel_is_told_by_name(ruler, contents):
+    clips, mels = ruler
+    (mels / "exact.npy").write_bytes(contents)
+    with pytest.raises(UserError, match=r"can't read the mel .*exact\.npy"):
+        SavedMels(mels, clips, CONFIG)
+
+
+def test_a_cut_mel_and_a_mel_of_objects_are_told_by_name(ruler):
+    clips, mels = ruler
+    whole = (mels / "exact.npy").read_bytes()
+    (mels / "exact.npy").write_bytes(whole[:-100])
+    with pytest.raises(UserError, match=r"exact\.npy"):
+        SavedMels(mels, clips, CONFIG)
+    np.save(mels / "exact.npy", np.array([[None]]), allow_pickle=True)
+    with pytest.raises(UserError, match=r"exact\.npy"):
+        SavedMels(mels, clips, CONFIG)
+
+
+def test_a_folder_of_mels_made_with_other_settings_is_refused(ruler):
+    clips, mels = ruler
+    (mels / "config.json").write_text(json.dumps(MelConfig(mel_scale="ln", fmin=50.0).to_dict()))
+    with pytest.raises(UserError) as error:
+        SavedMels(mels, clips, CONFIG)
+    assert "mel_scale is ln in the saved mels" in str(error.value) and "but db in" in str(error.value)
+    assert "fmin is 50.0" in str(error.value)
+    (mels / "config.json").write_text(json.dumps(CONFIG.to_dict()))
+    SavedMels(mels, clips, CONFIG)
+    with pytest.raises(UserError, match="no folder"):
+        SavedMels(mels / "nowhere", clips, CONFIG)
+
+
+# ---- Whole utterances ----
+
+
+def test_an_utterance_is_the_whole_frames_of_its_clip(corpus):
+    dataset = UtteranceDataset(corpus, CONFIG)
+    assert len(dataset) == len(corpus)
+    for index, clip in enumerate(corpus):
+        item = dataset[index]
+        assert item["name"] == clip.path.stem
+        assert len(item["audio"]) == clip.samples // HOP * HOP
+        assert start_in(clip, item["audio"]) == 0
+
+
+def test_in_fine_tuning_an_utterance_has_its_level_and_its_mel(ruler):
+    clips, mels = ruler
+    dataset = UtteranceDataset(clips, CONFIG, SavedMels(mels, clips, CONFIG))
+    for index, clip in enumerate(clips):
+        item, frames = dataset[index], clip.samples // HOP
+        assert torch.equal(item["audio"] * 2**20, torch.arange(frames * HOP).float())
+        assert torch.equal(item["mel"], torch.arange(frames).float().expand(80, -1))
+
+
+def test_an_utterance_too_short_for_a_mel_is_refused_by_name(tmp_path):
+    rows = make_clips(tmp_path, [0.5, 300 / RATE])
+    clips = read_manifest(write_manifest(tmp_path / "a.csv", rows), RATE)
+    with pytest.raises(UserError, match="clip1 is shorter than 385 samples"):
+        UtteranceDataset(clips, CONFIG)
+
+
+# ---- The order of an epoch ----
+
+
+def epoch_of(num_clips: int, batch: int, epoch: int = 0, seed: int = 0) -> list[tuple[int, int]]:
+    sampler = EpochSampler(num_clips, batch, seed)
+    sampler.set_epoch(epoch)
+    keys = list(sampler)
+    assert len(keys) == len(sampler)
+    return keys
+
+
+@pytest.mark.parametrize(("num_clips", "batch"), [(16, 4), (19, 4), (7, 7), (1000, 16)])
+def test_an_epoch_is_whole_batches_of_clips_that_come_once(num_clips, batch):
+    keys = epoch_of(num_clips, batch, epoch=5)
+    assert len(keys) == num_clips // batch * batch
+    assert {epoch for epoch, _ in keys} == {5}
+    indices = [index for _, index in keys]
+    assert len(set(indices)) == len(indices)
+    assert set(indices) <= set(range(num_clips))
+    assert indices != sorted(indices)
+
+
+@pytest.mark.parametrize(("num_clips", "batch"), [(1, 1), (1, 4), (3, 8), (5, 16)])
+def test_a_corpus_smaller_than_a_batch_fills_one_with_other_segments(num_clips, batch, corpus):
+    indices = [index for _, index in epoch_of(num_clips, batch)]
+    assert len(indices) == batch and len(set(indices)) == batch
+    times = np.bincount([index % num_clips for index in indices])
+    assert times.max() - times.min() <= 1
+    dataset = SegmentDataset(corpus[:1], CONFIG, 2048, seed=0)
+    assert not torch.equal(dataset[0, 0]["audio"], dataset[0, 1]["audio"])
+
+
+def test_the_order_depends_on_seed_and_epoch_alone():
+    order = epoch_of(50, 4, epoch=2, seed=7)
+    sampler = EpochSampler(50, 4, seed=7)
+    for epoch in (0, 1, 2):
+        sampler.set_epoch(epoch)
+        last = list(sampler)
+    assert last == order == list(sampler)
+    assert [i for _, i in order] != [i for _, i in epoch_of(50, 4, epoch=3, seed=7)]
+    assert order != epoch_of(50, 4, epoch=2, seed=8)
+
+
+def test_every_clip_has_its_turn_over_the_epochs():
+    assert {index for epoch in range(20) for _, index in epoch_of(19, 4, epoch)} == set(range(19))

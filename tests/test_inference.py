@@ -1,0 +1,275 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from helpers import RATE, ROOT, save_official, small_generator, voice
+
+import inference
+from audio import write_wav
+from checkpoint import load_generator, save_model
+from tacotron2.mel import MelSpectrogram
+
+
+def run(*flags: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / "inference.py"), *map(str, flags)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    """A vocoder that has learnt nothing but to be loud enough to be told from silence."""
+    generator = small_generator(seed=1)
+    with torch.no_grad():
+        generator.conv_post.parametrizations.weight.original0.fill_(3.0)
+    save_model(tmp_path_factory.mktemp("model") / "small", generator.config, generator=generator)
+    return tmp_path_factory.getbasetemp() / "model0" / "small"
+
+
+@torch.inference_mode()
+def vocoded(model: Path, audio: np.ndarray) -> np.ndarray:
+    """What the model makes of the mel of this audio, as 16-bit samples."""
+    generator = load_generator(model)
+    generated = generator(MelSpectrogram(generator.config)(torch.from_numpy(audio))[None])[0, 0].numpy()
+    return np.rint(generated.astype(np.float64) * 32768).clip(-32768, 32767).astype(np.int16)
+
+
+def read(path: Path) -> np.ndarray:
+    samples, rate = soundfile.read(path, dtype="int16")
+    assert rate == RATE
+    assert soundfile.info(path).subtype == "PCM_16"
+    return samples
+
+
+def assert_close(one: np.ndarray, other: np.ndarray) -> None:
+    assert one.shape == other.shape
+    assert np.abs(one.astype(int) - other.astype(int)).max() <= 1
+
+
+def test_the_bare_command_turns_test_files_into_generated_files(model, tmp_path):
+    (tmp_path / "test_files").mkdir()
+    clips = {"one": voice(0.4), "two.b": voice(0.3, seed=1)}
+    for stem, samples in clips.items():
+        write_wav(tmp_path / "test_files" / f"{stem}.wav", samples, RATE)
+    (tmp_path / "test_files" / "notes.txt").write_text("not a clip")
+    done = run("--checkpoint_file", model, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "2 files in generated_files\n"
+    made = sorted(path.name for path in (tmp_path / "generated_files").iterdir())
+    assert made == ["one_generated.wav", "two.b_generated.wav"]
+    for stem in clips:
+        original, _ = soundfile.read(tmp_path / "test_files" / f"{stem}.wav", dtype="float32")
+        generated = read(tmp_path / "generated_files" / f"{stem}_generated.wav")
+        assert len(generated) == len(original) // 256 * 256
+        assert np.abs(generated).max() > 100
+        assert_close(generated, vocoded(model, original))
+
+
+def test_saved_mels_become_generated_files_from_mel(tmp_path):
+    generator = small_generator(seed=2, mel_scale="ln")
+    checkpoint = save_official(tmp_path / "official", generator.config, generator=generator)
+    folder = tmp_path / "test_mel_files"
+    folder.mkdir()
+    mel = torch.randn(80, 30, generator=torch.Generator().manual_seed(0)) * 2 - 5
+    np.save(folder / "flat.npy", mel)
+    np.save(folder / "boxed.npy", mel[None])
+    np.save(folder / "double.npy", mel.double())
+    done = run("--checkpoint_file", checkpoint, "--input_mels_dir", "test_mel_files", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    made = {path.name: read(path) for path in (tmp_path / "generated_files_from_mel").iterdir()}
+    assert sorted(made) == [f"{stem}_generated_e2e.wav" for stem in ("boxed", "double", "flat")]
+    with torch.inference_mode():
+        expected = np.rint(generator(mel[None])[0, 0].double().numpy() * 32768).astype(np.int16)
+    for samples in made.values():
+        assert_close(samples, expected)
+
+
+def test_the_published_model_says_the_published_clip(shared, reference, tmp_path):
+    expected = reference("lj_v2")
+    (tmp_path / "wavs").mkdir()
+    wav = f"{expected['clip']}.wav"
+    (tmp_path / "wavs" / wav).symlink_to(shared / "data" / "ljspeech-mini" / "wavs" / wav)
+    checkpoint = shared / "pretrained" / "LJ_V2" / "generator_v2"
+    inference.main(
+        [
+            f"--checkpoint_file={checkpoint}",
+            f"--input_wavs_dir={tmp_path / 'wavs'}",
+            f"--output_dir={tmp_path / 'out'}",
+        ]
+    )
+    generated = read(tmp_path / "out" / f"{expected['clip']}_generated.wav")
+    np.testing.assert_allclose(generated / 32768, expected["audio"].ravel(), atol=2e-4)
+
+
+# ---- In this process, for there is much to ask: `main` is all that the command runs ----
+
+
+@pytest.fixture
+def infer(model, tmp_path, capsys):
+    """infer(*flags) runs main with the model and tmp_path/out; gives its exit status, stdout and stderr."""
+
+    def infer(*flags: str | Path, checkpoint: Path = model):
+        arguments = ["--checkpoint_file", checkpoint, "--output_dir", tmp_path / "out", *flags]
+        try:
+            inference.main([str(argument) for argument in arguments])
+            status = 0
+        except SystemExit as stop:
+            status = stop.code
+        return status, *capsys.readouterr()
+
+    return infer
+
+
+@pytest.fixture
+def wavs(tmp_path) -> Path:
+    (tmp_path / "wavs").mkdir()
+    return tmp_path / "wavs"
+
+
+@pytest.fixture
+def mels(tmp_path) -> Path:
+    (tmp_path / "mels").mkdir()
+    return tmp_path / "mels"
+
+
+def test_output_dir_says_where_and_is_made(infer, wavs, tmp_path):
+    write_wav(wavs / "a.wav", voice(0.1), RATE)
+    deep = tmp_path / "some" / "where"
+    status, out, _ = infer("--input_wavs_dir", wavs, "--output_dir", deep)
+    assert (status, out) == (0, f"1 files in {deep}\n")
+    assert [path.name for path in deep.iterdir()] == ["a_generated.wav"]
+
+
+def test_another_rate_and_more_channels_are_changed_and_it_is_said(infer, model, wavs, tmp_path):
+    original = voice(0.5)
+    write_wav(wavs / "plain.wav", original, RATE)
+    soundfile.write(wavs / "both.flac", np.stack([voice(0.5, 16000), 0.5 * voice(0.5, 16000)], axis=1), 16000)
+    sides = np.stack([0.5 * original, 1.5 * original], axis=1)
+    soundfile.write(wavs / "stereo.wav", sides, RATE, subtype="FLOAT")
+    status, out, err = infer("--input_wavs_dir", wavs)
+    assert (status, err) == (0, "")
+    both, stereo, last = out.splitlines()
+    assert both.startswith("both.flac: ") and "2 channels" in both and "16000 Hz to 22050 Hz" in both
+    assert stereo.startswith("stereo.wav: ") and "2 channels" in stereo and "Hz" not in stereo
+    assert last.startswith("3 files")
+    assert_close(read(tmp_path / "out" / "stereo_generated.wav"), vocoded(model, original))
+    resampled = read(tmp_path / "out" / "both_generated.wav")
+    assert len(resampled) == int(0.5 * RATE) // 256 * 256
+
+
+def test_the_input_is_never_rescaled(infer, model, wavs, tmp_path):
+    for name, level in (("quiet", 0.05), ("loud", 2.5)):
+        soundfile.write(wavs / f"{name}.wav", level * voice(0.3), RATE, subtype="FLOAT")
+    infer("--input_wavs_dir", wavs)
+    for name, level in (("quiet", 0.05), ("loud", 2.5)):
+        expected = vocoded(model, np.float32(level) * voice(0.3))
+        assert_close(read(tmp_path / "out" / f"{name}_generated.wav"), expected)
+
+
+def test_the_output_is_never_rescaled(infer, wavs, tmp_path, monkeypatch):
+    write_wav(wavs / "a.wav", voice(0.1), RATE)
+    for level in (0.01, 0.5, 1.0, 1.7):
+        ramp = np.linspace(-level, level, 2048, dtype=np.float32)
+        monkeypatch.setattr(inference, "vocode", lambda generator, mel, ramp=ramp: ramp)
+        infer("--input_wavs_dir", wavs)
+        written = read(tmp_path / "out" / "a_generated.wav") / 32768
+        np.testing.assert_allclose(written, ramp.clip(-1, 32767 / 32768), atol=0.51 / 32768)
+
+
+def test_plot_draws_the_mels_beside_the_audio(infer, mels, tmp_path):
+    np.save(mels / "a.npy", np.zeros((80, 20), np.float32))
+    status, _, err = infer("--input_mels_dir", mels, "--plot")
+    assert (status, err) == (0, "")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "a_generated_e2e.png",
+        "a_generated_e2e.wav",
+    ]
+
+
+def assert_told(result: tuple[int, str, str], *words: str) -> None:
+    status, _, err = result
+    assert status == 2, err
+    assert err.startswith("inference.py: error: ") and err.count("\n") == 1 and err.endswith("\n"), err
+    assert all(word in err for word in words), err
+
+
+@pytest.fixture(autouse=True)
+def script_name(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["inference.py"])
+
+
+def test_a_mistake_on_the_real_command_line_is_one_line_and_status_2(model, mels, tmp_path):
+    np.save(mels / "a.npy", np.full((80, 20), np.nan, np.float32))
+    for flags, words in (
+        (("--checkpoint_file", tmp_path / "nowhere"), ["there is no", "nowhere"]),
+        (("--checkpoint_file", model, "--input_mels_dir", mels), ["a.npy", "not finite"]),
+    ):
+        done = run(*flags, cwd=tmp_path)
+        assert_told((done.returncode, done.stdout, done.stderr), *words)
+
+
+def test_a_checkpoint_that_is_none_is_told(infer, tmp_path, wavs):
+    write_wav(wavs / "a.wav", voice(0.1), RATE)
+    (tmp_path / "g_00000001").write_bytes(b"\x80\x02 nothing")
+    assert_told(infer(checkpoint=tmp_path / "g_00000001"), "config.json")
+    small_generator()
+    path = save_official(tmp_path / "official", small_generator().config, generator=small_generator())
+    path.write_bytes(path.read_bytes()[:3000])
+    assert_told(infer("--input_wavs_dir", wavs, checkpoint=path), "g_02500000", "whole")
+
+
+def test_folders_without_input_are_told(infer, wavs, mels, tmp_path):
+    assert_told(infer("--input_wavs_dir", wavs), str(wavs), ".wav")
+    assert_told(infer("--input_mels_dir", mels), str(mels), ".npy")
+    assert_told(infer("--input_wavs_dir", tmp_path / "nowhere"), "there is no folder", "nowhere")
+
+
+def test_mels_that_do_not_fit_are_told_with_both_numbers(infer, mels):
+    for shape in ((64, 20), (20, 80), (2, 80, 20), (80,), (80, 0)):
+        np.save(mels / "a.npy", np.zeros(shape, np.float32))
+        assert_told(infer("--input_mels_dir", mels), "a.npy", str(shape), "(80, frames)")
+
+
+def test_mels_that_can_not_be_read_are_told(infer, mels):
+    np.save(mels / "a.npy", np.zeros((80, 20), np.float32))
+    whole = (mels / "a.npy").read_bytes()
+    for contents in (b"", b"text", whole[:50], whole[:-4]):
+        (mels / "a.npy").write_bytes(contents)
+        assert_told(infer("--input_mels_dir", mels), "a.npy")
+    np.save(mels / "a.npy", np.array([{"a": 1}]), allow_pickle=True)
+    assert_told(infer("--input_mels_dir", mels), "a.npy")
+    for bad in (np.nan, np.inf):
+        np.save(mels / "a.npy", np.full((80, 20), bad, np.float32))
+        assert_told(infer("--input_mels_dir", mels), "a.npy", "not finite")
+
+
+def test_wavs_that_can_not_be_used_are_told(infer, wavs):
+    path = wavs / "a.wav"
+    for contents in (b"", b"RIFF", b"no audio at all" * 100):
+        path.write_bytes(contents)
+        assert_told(infer("--input_wavs_dir", wavs), "a.wav")
+    write_wav(path, np.zeros(384), RATE)
+    assert_told(infer("--input_wavs_dir", wavs), "a.wav", "384", "385")
+    soundfile.write(path, np.full(4000, np.nan), RATE, subtype="FLOAT")
+    assert_told(infer("--input_wavs_dir", wavs), "a.wav", "not finite")
+
+
+def test_flags_that_contradict_each_other_or_are_unknown_are_told(infer, wavs, mels):
+    assert_told(infer("--input_wavs_dir", wavs, "--input_mels_dir", mels), "--input_wavs_dir", "not allowed")
+    assert_told(infer("--input_wavs_dir", "test_files", "--input_mels_dir", mels), "not allowed")
+    assert_told(infer("--input_wavs", wavs), "--input_wavs")
+    assert_told(infer("--device", "abacus"), "abacus")
+
+
+def test_an_output_folder_that_can_not_be_is_told(infer, wavs):
+    write_wav(wavs / "a.wav", voice(0.1), RATE)
+    assert_told(infer("--input_wavs_dir", wavs, "--output_dir", wavs / "a.wav"), "a.wav", "--output_dir")
+
+
+def test_vocoding_and_training_do_not_need_torchaudio():
+    program = "import sys; sys.modules['torchaudio'] = None; import inference, train"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

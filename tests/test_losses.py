@@ -1,0 +1,58 @@
+import pytest
+import torch
+
+from losses import adversarial_loss, discriminator_loss, feature_matching_loss, mel_loss
+
+REAL = [torch.tensor([[1.0, 0.5]]), torch.tensor([[0.0], [2.0], [1.0]])]
+GENERATED = [torch.tensor([[0.0, 0.5]]), torch.tensor([[1.0], [0.0], [-1.0]])]
+
+
+def test_the_discriminator_pulls_real_scores_to_1_and_generated_ones_to_0():
+    first = (0 + 0.25) / 2 + (0 + 0.25) / 2
+    second = (1 + 1 + 0) / 3 + (1 + 0 + 1) / 3
+    assert float(discriminator_loss(REAL, GENERATED)) == pytest.approx(first + second)
+    perfect = discriminator_loss([torch.ones(2, 3)], [torch.zeros(2, 3)])
+    assert float(perfect) == 0.0
+
+
+def test_the_generator_pulls_generated_scores_to_1():
+    assert float(adversarial_loss(GENERATED)) == pytest.approx((1 + 0.25) / 2 + (0 + 1 + 4) / 3)
+    assert float(adversarial_loss([torch.ones(2, 3)])) == 0.0
+
+
+def test_feature_matching_sums_the_mean_differences_of_all_layers_unweighted():
+    real = [[torch.zeros(1, 2, 2), torch.ones(1, 3)], [torch.full((2, 1), 5.0)]]
+    generated = [
+        [torch.full((1, 2, 2), 0.5), torch.tensor([[1.0, 4.0, 1.0]])],
+        [torch.tensor([[3.0], [5.0]])],
+    ]
+    assert float(feature_matching_loss(real, generated)) == pytest.approx(0.5 + 1.0 + 1.0)
+    assert float(feature_matching_loss(real, real)) == 0.0
+
+
+def test_the_mel_loss_is_the_mean_absolute_difference():
+    real = torch.tensor([[[0.0, 1.0], [2.0, 3.0]]])
+    generated = torch.tensor([[[1.0, 1.0], [2.0, 0.0]]])
+    assert float(mel_loss(real, generated)) == pytest.approx((1 + 3) / 4)
+
+
+def test_every_loss_is_a_scalar_with_a_gradient_for_what_was_generated():
+    scores = [score.clone().requires_grad_() for score in GENERATED]
+    maps = [[torch.rand(1, 4, 5, requires_grad=True)], [torch.rand(1, 2, requires_grad=True)]]
+    real_maps = [[torch.rand_like(layer) for layer in layers] for layers in maps]
+    losses = (
+        discriminator_loss(REAL, scores) + adversarial_loss(scores),
+        feature_matching_loss(real_maps, maps),
+        mel_loss(real_maps[0][0], maps[0][0]),
+    )
+    assert all(loss.shape == () for loss in losses)
+    sum(losses).backward()
+    for tensor in (*scores, *(layer for layers in maps for layer in layers)):
+        assert tensor.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("loss", [discriminator_loss, feature_matching_loss])
+def test_lists_of_unequal_length_are_no_loss(loss):
+    one, two = [torch.zeros(1, 2)], [torch.zeros(1, 2)] * 2
+    with pytest.raises(ValueError):
+        loss(one, two) if loss is discriminator_loss else loss([one], [two])
