@@ -163,7 +163,7 @@ def build_parser() -> ArgumentParser:
         "--checkpoint_file",
         type=Path,
         required=True,
-        help="the vocoder: a model's folder, a file in it, an official g_… file beside its config.json, or an .onnx",
+        help="the vocoder: a model's folder or file, an official g_… beside its config.json, or an .onnx",
     )
     source = parser.add_mutually_exclusive_group()
     source.add_argument(
@@ -177,7 +177,7 @@ def build_parser() -> ArgumentParser:
     parser.add_argument(
         "--output_dir",
         type=Path,
-        help="by default generated_files, or generated_files_from_mel for mels; with --stream, - is standard output",
+        help="default: generated_files, or generated_files_from_mel; with --stream - is standard output",
     )
     parser.add_argument(
         "--denoising_strength",

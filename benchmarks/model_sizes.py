@@ -7,17 +7,18 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from checkpoint import read_config
 from model import Generator
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 
 def main() -> None:
     print("| configuration | sampling rate | parameters | GFLOP per second of audio |")
     print("|---|---|---|---|")
-    for path in sorted((ROOT / "configs").glob("*.json")):
+    for path in sorted(CONFIGS.glob("*.json")):
         config = read_config(path)
         generator = Generator(config).eval().fold_weight_norm()
         parameters = sum(parameter.numel() for parameter in generator.parameters())
