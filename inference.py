@@ -96,7 +96,8 @@ def load_mel(path: Path, config: MelConfig, mel_scale: str | None = None, transp
     source = replace(config, mel_scale=mel_scale or config.mel_scale)
     # 22 dB below the floor and 26 dB above full scale: no speech comes there, and mels of other scales do
     low, high = source.from_ln(source.to_ln(source.silence) - 2.5), source.from_ln(3.0)
-    if mel.min() < low or mel.max() > high:
+    # log10 is transformers' alone, whose mels may be normalised besides: nothing is known of their range
+    if source.mel_scale != "log10" and (mel.min() < low or mel.max() > high):
         raise UserError(
             f"{path} holds values from {mel.min():.2f} to {mel.max():.2f}; mels in the scale "
             f"{source.mel_scale} lie "
@@ -120,8 +121,7 @@ def load_vocoder(path: Path, device: str) -> "Generator | OnnxGenerator":
 
 @torch.inference_mode()
 def vocode(generator, mel: Tensor, device: str = "cpu", chunk_frames: int = 256) -> Iterator[np.ndarray]:
-    """Audio of one mel (num_mels, frames) in the generator's scale: (n,) float32 chunks, in bounded
-    memory."""
+    """Audio of one mel (num_mels, frames) in the generator's scale, as (n,) float32 chunks."""
     for chunk in generator.stream(
         (part.unsqueeze(0).to(device) for part in mel.split(chunk_frames, 1)), chunk_frames
     ):

@@ -1,7 +1,7 @@
 """HiFi-GAN (Kong, Kim and Bae, 2020): a generator from mel to audio, and the discriminators that train it.
 
 In reading order: the configuration; the generator, as in the paper; variants of its parts, for later; the
-discriminators; last, what makes a configuration impossible. Layers carry the official implementation's names.
+discriminators; last, what makes a configuration impossible. Where it serves, layers have the official names.
 """
 
 import math
@@ -191,8 +191,7 @@ class Generator(nn.Module):
 
     @property
     def context_frames(self) -> int:
-        """How many frames before and after a frame its audio depends on, from the sizes in the
-        configuration."""
+        """How many frames before and after a frame its audio depends on, worked out from the sizes."""
         config = self.config
         if config.gen_istft_n_fft:  # conv_post, the frame that is reflected, and the windows that overlap
             reach = same_padding(7) + 1 + (config.gen_istft_n_fft // 2 - 1) // config.gen_istft_hop_size
@@ -290,8 +289,7 @@ class MultiInputSharedResidual(nn.Module):
 
 
 class InverseSTFTHead(nn.Module):
-    """iSTFTNet (Kaneko et al., ICASSP 2022): magnitudes and phases instead of the last, most expensive
-    stages.
+    """iSTFTNet (Kaneko et al., ICASSP 2022): magnitudes and phases in place of the last stages.
 
     (B, channels, N) -> (B, 1, N * gen_istft_hop_size). The transform gives what `torch.istft` does, but as a
     transposed convolution, in which each frame adds its windowed cosines and sines at its place: as fast,

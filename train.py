@@ -198,8 +198,7 @@ class VocoderTraining:
         self.optimizers = list(accelerator.prepare(*self.optimizers))
 
     def set_learning_rate(self, epoch: int) -> float:
-        """Decay once an epoch. A function of the flags and the epoch: right after a resume, whoever trains
-        along."""
+        """Decay once an epoch: a function of the flags and the epoch, so it is right after any resume."""
         learning_rate = self.args.learning_rate * self.args.lr_decay**epoch
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:

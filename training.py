@@ -230,8 +230,7 @@ def leave_process_group(worker: int) -> None:
 
 
 def stop_with_launcher() -> None:
-    """Ask Linux for a SIGTERM when `accelerate launch` dies: it passes none on, and a killed run would go on
-    unseen."""
+    """Ask Linux for a SIGTERM when `accelerate launch` dies: it passes none on to the run."""
     if sys.platform == "linux" and "ACCELERATE_MIXED_PRECISION" in os.environ:  # which only the launcher sets
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)

@@ -1,5 +1,4 @@
-"""Parameters and arithmetic of every configuration, as the README's table: `python
-benchmarks/model_sizes.py`."""
+"""Parameters and arithmetic of each configuration, for the README: `python benchmarks/model_sizes.py`."""
 
 import sys
 from pathlib import Path
