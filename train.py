@@ -211,12 +211,13 @@ class VocoderTraining:
         Several batches come only with gradient accumulation. Gives the losses and gradient norms as scalars.
         """
         optimizer_g, optimizer_d = self.optimizers
+        count = len(batches)
         for batch in batches:
             if "mel" not in batch:  # pretraining: the true mel, (B, num_mels, frames)
                 batch["mel"] = self.input_mel(batch["audio"])
-        # Several graphs at once would cost the memory that accumulation is meant to save: then generate
-        # twice.
-        keep_graph = len(batches) == 1
+            batch["audio"] = batch["audio"].unsqueeze(1)  # (B, 1, segment_size)
+        # several graphs at once would cost the memory that accumulation is meant to save: then generate twice
+        keep_graph = count == 1
         losses = defaultdict(float)
 
         generated = []
@@ -224,20 +225,18 @@ class VocoderTraining:
             with torch.set_grad_enabled(keep_graph):
                 generated.append(self.parallel_generator(batch["mel"]))  # (B, 1, segment_size)
             with self.exchange_gradients(self.parallel_discriminators, is_last):
-                loss = self.discriminators_turn(batch["audio"].unsqueeze(1), generated[-1].detach()) / len(
-                    batches
-                )
-                self.accelerator.backward(loss)
-            losses["disc_loss"] += loss.detach()
+                loss = self.discriminators_turn(batch["audio"], generated[-1].detach())
+                self.accelerator.backward(loss / count)
+            losses["disc_loss"] += loss.detach() / count
         losses["disc_grad_norm"] = run.update(optimizer_d, self.discriminators)
 
         for (batch, is_last), audio in zip(with_last(batches), generated, strict=True):
             with self.exchange_gradients(self.parallel_generator, is_last), frozen(self.discriminators):
                 audio = audio if keep_graph else self.parallel_generator(batch["mel"])
-                parts = self.generators_turn(batch["audio"].unsqueeze(1), audio)
-                self.accelerator.backward(parts["gen_loss"] / len(batches))
+                parts = self.generators_turn(batch["audio"], audio)
+                self.accelerator.backward(parts["gen_loss"] / count)
             for name, value in parts.items():
-                losses[name] += value.detach() / len(batches)
+                losses[name] += value.detach() / count
         losses["gen_grad_norm"] = run.update(optimizer_g, self.generator)
         return dict(losses)
 
@@ -301,7 +300,7 @@ class VocoderTraining:
                 clips[item["name"][0]] = generated[0].cpu().numpy(), picture
         self.generator.train()
         run.log_clips(clips, self.config.sampling_rate)
-        difference, bins = accelerator.reduce(totals.to(accelerator.device), "sum").tolist()
+        difference, bins = accelerator.reduce(totals.float().to(accelerator.device), "sum").tolist()
         return {"val_mel_loss": difference / bins}
 
 
@@ -324,9 +323,9 @@ def train(args: argparse.Namespace, config: HiFiGANConfig) -> Path:
     """Train as `args` say; gives the folder of the final checkpoint."""
     train_clips = read_manifest(args.path_to_train_manifest, config.sampling_rate, args.input_wavs_dir)
     val_clips = read_manifest(args.path_to_val_manifest, config.sampling_rate, args.input_wavs_dir)
-    saved_mels = (
-        SavedMels(args.path_to_saved_mels, train_clips + val_clips, config) if args.finetune else None
-    )
+    saved_mels = None
+    if args.finetune:
+        saved_mels = SavedMels(args.path_to_saved_mels, train_clips + val_clips, config)
     segments = SegmentDataset(train_clips, config, args.segment_size, args.seed, saved_mels)
     utterances = UtteranceDataset(val_clips, config, saved_mels)
 
@@ -357,8 +356,7 @@ def train(args: argparse.Namespace, config: HiFiGANConfig) -> Path:
 
 @report_user_errors
 def main(arguments: list[str] | None = None) -> None:
-    folder = train(*parse_arguments(arguments))
-    print(f"The vocoder is in {folder}")
+    train(*parse_arguments(arguments))
 
 
 if __name__ == "__main__":

@@ -459,6 +459,7 @@ class TrainingRun:
         if self.bar is not None:
             self.bar.close()
         self.save("final_checkpoint")
+        self.accelerator.print(f"The model is in {self.folder / 'final_checkpoint'}")
         self.accelerator.end_training()
         return self.folder / "final_checkpoint"
 

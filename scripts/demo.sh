@@ -7,7 +7,8 @@ python scripts/make_corpus.py --output_dir demo/corpus --num_clips 300
 python prep_splits.py --path_to_ljspeech demo/corpus --path_to_save demo/splits --test_split_pct 0.03
 
 echo "== A small vocoder, trained for about three minutes"
-accelerate launch --cpu --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no train.py \
+accelerate launch --cpu --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
+    --num_cpu_threads_per_process 1 train.py \
     --experiment_name vocoder --working_directory demo --resume_from_checkpoint latest \
     --path_to_train_manifest demo/splits/train_metadata.csv --path_to_val_manifest demo/splits/test_metadata.csv \
     --upsample_initial_channel 64 --discriminator_channels 32 --batch_size 8 --learning_rate 0.002 \

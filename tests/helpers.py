@@ -1,6 +1,7 @@
 """What several test files need: a small model, official files made of any model, and whispers of speech."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -40,9 +41,24 @@ def small_generator(seed: int = 0, **settings) -> Generator:
 
 
 def official_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict of ours under the names that the official code's older hooks give the same tensors."""
+    """A state dict of ours under the names that the official code, with its older hooks, gives the tensors.
+
+    Made without `foreign.py`, of which tests ask the same. The official generator numbers its residual blocks
+    straight through the stages; MISRNet has one a stage, between two convolutions.
+    """
+    places = [re.match(r"fusions\.\d+\.blocks\.(\d+)\.", key) for key in state]
+    blocks_per_stage = 1 + max((int(place[1]) for place in places if place), default=0)
     renamed = {}
     for key, tensor in state.items():
+        match key.split("."):
+            case ["fusions", stage, "blocks", block, *rest]:
+                key = ".".join(["resblocks", str(int(stage) * blocks_per_stage + int(block)), *rest])
+            case ["fusions", stage, "block", *rest]:
+                key = ".".join(["resblocks", stage, *rest])
+            case ["fusions", stage, ("expand" | "reduce") as part, *rest]:
+                key = ".".join([f"{part}_convs", stage, *rest])
+            case ["head", *rest]:
+                key = ".".join(rest)
         for ours, official in OFFICIAL_LEAVES.items():
             if key.endswith(f".{ours}"):
                 key = key.removesuffix(ours) + official
@@ -66,6 +82,12 @@ def save_official(folder: Path, config: HiFiGANConfig, steps: int = 2_500_000, *
     if states:
         torch.save(states | {"steps": steps, "epoch": 100}, folder / f"do_{steps:08d}")
     return generator
+
+
+def speech_mel(frames: int, num_mels: int = 80, batch: int = 1, seed: int = 0) -> Tensor:
+    """(batch, num_mels, frames) of noise in the range that natural logarithms of speech have, -11 to 1."""
+    noise = torch.randn(batch, num_mels, frames, generator=torch.Generator().manual_seed(seed))
+    return (2 * noise - 5).clamp(-11, 1)
 
 
 def voice(seconds: float, rate: int = RATE, seed: int = 0) -> np.ndarray:

@@ -219,7 +219,7 @@ def audible(tmp_path_factory) -> Path:
     with torch.no_grad():
         for name, parameter in generator.named_parameters():
             if name.endswith("original0"):
-                parameter *= 3.0 if name.startswith("conv_post") else 1.6
+                parameter *= 3.0 if name.startswith("head.conv_post") else 1.6
     folder = tmp_path_factory.mktemp("audible") / "model"
     save_model(folder, config, generator=generator, mpd=discriminators.mpd, msd=discriminators.msd)
     return folder
