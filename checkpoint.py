@@ -263,7 +263,8 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], source: Path) -> No
         if tensor.shape != wanted[key].shape:
             raise UserError(
                 f"{source} does not fit its configuration: {key} is {tuple(tensor.shape)} in the file and "
-                f"{tuple(wanted[key].shape)} in the model; check the config.json and the flags for the sizes"
+                f"{tuple(wanted[key].shape)} in the model; check the config.json and the flags for the "
+                "sizes"
             )
     model.load_state_dict(renamed)
 

@@ -135,8 +135,8 @@ class SavedMels:
         if problems:
             shown = ", ".join(problems[:5]) + (", …" if len(problems) > 5 else "")
             raise UserError(
-                f"{len(problems)} of {len(clips)} clips have no fitting mel: {shown}; "
-                "save them again from the same audio with the same hop_size"
+                f"{len(problems)} of {len(clips)} clips have no fitting mel: {shown}; save them again from "
+                "the same audio with the same hop_size"
             )
 
     def path(self, clip: Clip) -> Path:
@@ -171,8 +171,8 @@ class SegmentDataset(Dataset):
     ):
         if segment_size % config.hop_size or segment_size < config.min_samples:
             raise UserError(
-                f"segment_size is {segment_size}: it must be a multiple of hop_size {config.hop_size}, "
-                f"and at least {config.min_samples} samples"
+                f"segment_size is {segment_size}: it must be a multiple of hop_size {config.hop_size}, and "
+                f"at least {config.min_samples} samples"
             )
         self.clips, self.config, self.segment_size = clips, config, segment_size
         self.seed, self.saved_mels = seed, saved_mels

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from export import OnnxGenerator
 
 MEL_SUFFIXES = (".npy", ".npz", ".pt", ".safetensors")
-# Frames of a chunk when streaming: half a second, beside the generator's context of a few frames on either
-# side.
+# Frames of a chunk when streaming: half a second, and the generator's context of a few frames beside it.
 STREAM_FRAMES = 43
 
 
@@ -100,9 +99,8 @@ def load_mel(path: Path, config: MelConfig, mel_scale: str | None = None, transp
     if source.mel_scale != "log10" and (mel.min() < low or mel.max() > high):
         raise UserError(
             f"{path} holds values from {mel.min():.2f} to {mel.max():.2f}; mels in the scale "
-            f"{source.mel_scale} lie "
-            f"between {low:.2f} and {high:.2f}: say with --mel_scale which scale it is in "
-            f"({' or '.join(MEL_SCALES)})"
+            f"{source.mel_scale} lie between {low:.2f} and {high:.2f}: say with --mel_scale which scale it "
+            f"is in ({' or '.join(MEL_SCALES)})"
         )
     return convert_mel_scale(mel, source, config).contiguous()
 

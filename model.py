@@ -149,8 +149,7 @@ class WaveformHead(nn.Module):
         self.conv_post = WNConv1d(channels, 1, kernel_size=7)
 
     def forward(self, x: Tensor) -> Tensor:
-        # 0.01 and not LEAKY_SLOPE: the official code leaves this one at PyTorch's default, and weights expect
-        # it
+        # 0.01, not LEAKY_SLOPE: the official code leaves this one at PyTorch's default, as its weights expect
         return torch.tanh(self.conv_post(F.leaky_relu(x, 0.01)))
 
 
@@ -403,8 +402,7 @@ class ScaleDiscriminator(LayeredDiscriminator):
         )
         super().__init__(
             [
-                # a narrow layer may have fewer channels than groups: then as many groups as divide its
-                # channels
+                # a narrow layer may have fewer channels than groups: as many then as divide its channels
                 norm(
                     nn.Conv1d(c_in, c_out, k, stride, groups=math.gcd(groups, c_in), padding=same_padding(k))
                 )
@@ -420,8 +418,7 @@ class MultiScaleDiscriminator(nn.Module):
     def __init__(self, config: HiFiGANConfig):
         super().__init__()
         width = config.discriminator_channels
-        # spectral norm on the raw audio steadies the training (section 2.3), weight norm does for the pooled
-        # scales
+        # spectral norm on the raw audio steadies the training (section 2.3); the others have weight norm
         norms = [partial(spectral_norm, n_power_iterations=1)] + [weight_norm] * config.msd_num_downsamples
         self.discriminators = nn.ModuleList(ScaleDiscriminator(width, norm) for norm in norms)
         self.pool = nn.AvgPool1d(kernel_size=4, stride=2, padding=2)
@@ -538,16 +535,14 @@ def check_sizes(config: HiFiGANConfig) -> None:
         require(
             bool(n_fft and hop_size) and n_fft % 2 == 0 and 0 < 2 * hop_size <= n_fft,
             f"gen_istft_n_fft is {n_fft} and gen_istft_hop_size {hop_size}: n_fft must be even, and at "
-            "least twice "
-            "the hop, or the inverse transform has gaps",
+            "least twice the hop, or the inverse transform has gaps",
         )
         factors, names = [*rates, hop_size], "upsample_rates and gen_istft_hop_size"
     product = " x ".join(map(str, factors))
     require(
         math.prod(factors) == config.hop_size,
         f"{names} multiply to {product} = {math.prod(factors)}, but hop_size is {config.hop_size}: each "
-        "frame must "
-        "become hop_size samples",
+        "frame must become hop_size samples",
     )
     require(
         len(kernels) == len(rates),
@@ -565,15 +560,13 @@ def check_sizes(config: HiFiGANConfig) -> None:
             require(
                 kernel >= rate and (kernel - rate) % 2 == 0,
                 f"upsampling by {rate} with kernel {kernel}: kernel - rate = {kernel - rate}, which must "
-                "be even "
-                "and not negative, half of it being trimmed from either side",
+                "be even and not negative, half of it being trimmed from either side",
             )
     halvings = 2 ** len(rates)
     require(
         config.upsample_initial_channel >= 1 and config.upsample_initial_channel % halvings == 0,
         f"upsample_initial_channel {config.upsample_initial_channel} is halved {len(rates)} times: it must "
-        "be a "
-        f"positive multiple of {halvings}",
+        f"be a positive multiple of {halvings}",
     )
 
     if config.fusion == "misr":

@@ -124,8 +124,8 @@ def split_clips(clips: Iterable[Clip], test_split_pct: float, seed: int) -> tupl
     test_size = max(1, round(len(clips) * test_split_pct)) if test_split_pct > 0 else 0
     if test_size >= len(clips):
         raise UserError(
-            f"--test_split_pct {test_split_pct} of {len(clips)} good clips leaves none for training; "
-            "lower it, give more clips, or give 0 for no test split"
+            f"--test_split_pct {test_split_pct} of {len(clips)} good clips leaves none for training; lower "
+            "it, give more clips, or give 0 for no test split"
         )
 
     def lot(clip: Clip) -> bytes:

@@ -299,8 +299,8 @@ class TrainingRun:
             candidates = [folder for folder in (self.folder / wanted, Path(wanted)) if is_checkpoint(folder)]
             if not candidates:
                 raise UserError(
-                    f"{wanted} is no training checkpoint, neither in {self.folder} nor as a path; "
-                    f"it needs a {PROGRESS_NAME}. A model without one goes into --path_to_pretrained_weights"
+                    f"{wanted} is no training checkpoint, neither in {self.folder} nor as a path; it needs "
+                    f"a {PROGRESS_NAME}. A model without one goes into --path_to_pretrained_weights"
                 )
             checkpoint = candidates[0]
         if checkpoint:

@@ -102,8 +102,8 @@ class Espeak:
         once, twice = self.say("She sells sea shells."), self.say("She sells sea shells.")
         if not np.array_equal(once, twice):
             raise UserError(
-                f"{self.library_path} can't be unloaded, so clips would differ from run to run; "
-                "make the corpus in a process in which nothing else uses espeak-ng"
+                f"{self.library_path} can't be unloaded, so clips would differ from run to run; make the "
+                "corpus in a process in which nothing else uses espeak-ng"
             )
 
     def say(self, text: str) -> np.ndarray:
