@@ -33,7 +33,8 @@ def report_user_errors(main: Callable[..., None]) -> Callable[..., None]:
         try:
             return main(*args, **kwargs)
         except UserError as error:
-            message = " ".join(str(error).split())
+            # from a loader's worker, PyTorch brings it with the worker's traceback before it
+            message = " ".join(str(error).rpartition("UserError: ")[2].split())
             if (
                 int(os.environ.get("LOCAL_RANK", 0)) == 0
             ):  # the processes of one launch fail alike: say it once

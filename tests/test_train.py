@@ -585,6 +585,18 @@ def test_on_the_screen_a_mistake_is_one_line_and_nothing_else(small_corpus, tmp_
     assert err.startswith("train.py: error: 1 of 8 clips") and "clip33.wav: file is missing" in err
 
 
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_clip_that_has_shrunk_since_its_manifest_is_named(small_corpus, tmp_path, capsys, num_workers):
+    """Whoever finds out, the run itself or a worker, whose errors come to it wrapped in a traceback."""
+    rows = [manifest_row(wav) for wav in sorted((small_corpus / "wavs").iterdir())[:8]]
+    rows[5] |= {"samples": 90_000, "duration": 90_000 / RATE}
+    manifest = write_manifest(tmp_path / "train.csv", rows)
+    line = refused(
+        capsys, small_corpus, tmp_path / "run", path_to_train_manifest=manifest, num_workers=num_workers
+    )
+    assert re.search(r"error: \S*clip5.wav is shorter than the manifest says", line)
+
+
 def test_help_explains_every_flag(capsys):
     with pytest.raises(SystemExit) as stop:
         parse_arguments(["--help"])
