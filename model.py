@@ -599,6 +599,16 @@ def check_sizes(config: HiFiGANConfig) -> None:
     require(
         config.msd_num_downsamples >= 0, f"msd_num_downsamples is {config.msd_num_downsamples}, a negative"
     )
+    require(len(config.mrd_resolutions) > 0, "mrd_resolutions is empty; it needs at least one")
+    for resolution in config.mrd_resolutions:
+        triple = isinstance(resolution, tuple) and len(resolution) == 3 and min(resolution) >= 1
+        require(triple, f"mrd_resolutions holds {resolution}; it needs n_fft, hop and window of each")
+        n_fft, hop_size, window_size = resolution
+        require(
+            hop_size <= window_size <= n_fft,
+            f"mrd_resolutions holds {resolution}: the hop of {hop_size} must not be longer than the window "
+            f"of {window_size}, nor that longer than the n_fft of {n_fft}",
+        )
     nyquist = config.sampling_rate / 2
     require(
         config.fmax_loss is None or config.fmin < config.fmax_loss <= nyquist,

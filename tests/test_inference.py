@@ -1,16 +1,20 @@
 import subprocess
 import sys
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
-from helpers import RATE, ROOT, save_official, small_generator, voice
+from helpers import RATE, ROOT, save_official, small_generator, speech_mel, voice
+from safetensors.torch import save_file
 
 import inference
-from audio import write_wav
+from audio import to_pcm, write_wav
 from checkpoint import load_generator, save_model
+from denoiser import Denoiser
+from model import HiFiGANConfig
 from tacotron2.mel import MelSpectrogram
 
 
@@ -24,7 +28,7 @@ def model(tmp_path_factory) -> Path:
     """A vocoder that has learnt nothing but to be loud enough to be told from silence."""
     generator = small_generator(seed=1)
     with torch.no_grad():
-        generator.conv_post.parametrizations.weight.original0.fill_(3.0)
+        generator.head.conv_post.parametrizations.weight.original0.fill_(3.0)
     save_model(tmp_path_factory.mktemp("model") / "small", generator.config, generator=generator)
     return tmp_path_factory.getbasetemp() / "model0" / "small"
 
@@ -73,7 +77,7 @@ def test_saved_mels_become_generated_files_from_mel(tmp_path):
     checkpoint = save_official(tmp_path / "official", generator.config, generator=generator)
     folder = tmp_path / "test_mel_files"
     folder.mkdir()
-    mel = torch.randn(80, 30, generator=torch.Generator().manual_seed(0)) * 2 - 5
+    mel = speech_mel(30)[0]
     np.save(folder / "flat.npy", mel)
     np.save(folder / "boxed.npy", mel[None])
     np.save(folder / "double.npy", mel.double())
@@ -150,11 +154,10 @@ def test_another_rate_and_more_channels_are_changed_and_it_is_said(infer, model,
     sides = np.stack([0.5 * original, 1.5 * original], axis=1)
     soundfile.write(wavs / "stereo.wav", sides, RATE, subtype="FLOAT")
     status, out, err = infer("--input_wavs_dir", wavs)
-    assert (status, err) == (0, "")
-    both, stereo, last = out.splitlines()
+    assert (status, out) == (0, f"3 files in {tmp_path / 'out'}\n")
+    both, stereo = err.splitlines()  # standard output may be audio
     assert both.startswith("both.flac: ") and "2 channels" in both and "16000 Hz to 22050 Hz" in both
     assert stereo.startswith("stereo.wav: ") and "2 channels" in stereo and "Hz" not in stereo
-    assert last.startswith("3 files")
     assert_close(read(tmp_path / "out" / "stereo_generated.wav"), vocoded(model, original))
     resampled = read(tmp_path / "out" / "both_generated.wav")
     assert len(resampled) == int(0.5 * RATE) // 256 * 256
@@ -173,7 +176,7 @@ def test_the_output_is_never_rescaled(infer, wavs, tmp_path, monkeypatch):
     write_wav(wavs / "a.wav", voice(0.1), RATE)
     for level in (0.01, 0.5, 1.0, 1.7):
         ramp = np.linspace(-level, level, 2048, dtype=np.float32)
-        monkeypatch.setattr(inference, "vocode", lambda generator, mel, ramp=ramp: ramp)
+        monkeypatch.setattr(inference, "vocode", lambda *_, ramp=ramp: np.split(ramp, [700]))
         infer("--input_wavs_dir", wavs)
         written = read(tmp_path / "out" / "a_generated.wav") / 32768
         np.testing.assert_allclose(written, ramp.clip(-1, 32767 / 32768), atol=0.51 / 32768)
@@ -187,6 +190,183 @@ def test_plot_draws_the_mels_beside_the_audio(infer, mels, tmp_path):
         "a_generated_e2e.png",
         "a_generated_e2e.wav",
     ]
+
+
+# ---- Mels from elsewhere ----
+
+
+LN, DB, LOG10 = (HiFiGANConfig(mel_scale=scale) for scale in ("ln", "db", "log10"))
+
+
+@torch.inference_mode()
+def spoken(model: Path, mel: torch.Tensor) -> np.ndarray:
+    """What the model makes of a mel (80, frames) in its own scale, as 16-bit samples."""
+    return to_pcm(load_generator(model)(mel[None])[0, 0].numpy())
+
+
+def test_every_kind_of_file_holds_the_same_mel(infer, model, mels, tmp_path):
+    mel = DB.from_ln(speech_mel(20))  # (1, 80, 20)
+    np.save(mels / "npy.npy", mel[0].numpy())
+    np.savez(mels / "npz.npz", mel[0].numpy())
+    np.savez_compressed(mels / "npz_of_several.npz", mel=mel.numpy(), frames=np.arange(20))
+    torch.save(mel, mels / "pt.pt")
+    torch.save({"mel": mel[0].double(), "text": "a", "speaker": torch.zeros(3)}, mels / "pt_of_several.pt")
+    torch.save({"spectrogram": mel[0]}, mels / "pt_of_another_name.pt")
+    save_file({"mel": mel[0].contiguous(), "f0": torch.zeros(20)}, mels / "tensors.safetensors")
+    status, out, err = infer("--input_mels_dir", mels)
+    assert (status, err) == (0, "")
+    assert out.startswith("7 files")
+    expected = spoken(model, mel[0])
+    assert np.abs(expected).max() > 100
+    for path in mels.iterdir():
+        assert_close(read(tmp_path / "out" / f"{path.stem}_generated_e2e.wav"), expected)
+
+
+@pytest.mark.parametrize("config", [LN, LOG10], ids=lambda config: config.mel_scale)
+def test_mels_of_another_scale_are_converted_to_the_vocoders(infer, model, mels, tmp_path, config):
+    in_ln = speech_mel(20)[0]
+    np.save(mels / "a.npy", config.from_ln(in_ln).numpy())
+    status, _, err = infer("--input_mels_dir", mels, "--mel_scale", config.mel_scale)
+    assert (status, err) == (0, "")
+    generated = read(tmp_path / "out" / "a_generated_e2e.wav")
+    assert_close(generated, spoken(model, DB.from_ln(in_ln)))
+    assert np.abs(generated.astype(int) - spoken(model, in_ln)).max() > 100
+
+
+def test_decibels_are_converted_for_a_vocoder_of_natural_logarithms(infer, mels, tmp_path):
+    generator = small_generator(mel_scale="ln")
+    checkpoint = save_official(tmp_path / "official", generator.config, generator=generator)
+    in_ln = speech_mel(20)[0]
+    np.save(mels / "a.npy", DB.from_ln(in_ln).numpy())
+    assert infer("--input_mels_dir", mels, "--mel_scale", "db", checkpoint=checkpoint)[0] == 0
+    assert_close(read(tmp_path / "out" / "a_generated_e2e.wav"), spoken(checkpoint, in_ln))
+
+
+def test_mels_with_the_frames_first_are_taken_when_it_is_said(infer, model, mels, tmp_path):
+    mel = DB.from_ln(speech_mel(80))[0]  # as many frames as bands: nothing but the flag can tell
+    np.save(mels / "flat.npy", mel.T.numpy())
+    np.save(mels / "boxed.npy", mel.T[None].numpy())
+    assert infer("--input_mels_dir", mels, "--transposed")[0] == 0
+    for stem in ("flat", "boxed"):
+        assert_close(read(tmp_path / "out" / f"{stem}_generated_e2e.wav"), spoken(model, mel))
+
+
+def test_mels_that_can_not_be_right_are_refused_with_numbers(infer, mels, tmp_path):
+    def told(mel, *flags):
+        np.save(mels / "a.npy", np.asarray(mel, dtype=np.float32))
+        result = infer("--input_mels_dir", mels, *flags)
+        assert not list((tmp_path / "out").glob("*")), "something was written all the same"
+        return result
+
+    in_ln = speech_mel(20)[0]
+    assert_told(told(np.zeros((100, 20))), "a.npy", "(100, 20)", "(80, frames)", "80 bands")
+    assert_told(told(in_ln.T), "(20, 80)", "--transposed")
+    assert_told(told(in_ln, "--transposed"), "(80, 20)", "(frames, 80)", "leave out --transposed")
+    low = f"{in_ln.min():.2f}"
+    assert_told(told(in_ln), "a.npy", low, "scale db", "-5.74", "6.08", "--mel_scale")
+    assert_told(told(DB.from_ln(in_ln) + 20), "scale db", "6.08")
+    assert_told(told(np.full((80, 20), -30.0), "--mel_scale", "ln"), "-30.00", "scale ln", "-14.01", "3.00")
+
+
+def test_files_of_which_no_mel_can_be_told_are_refused_by_name(infer, mels):
+    def told(*words):
+        assert_told(infer("--input_mels_dir", mels), *words)
+        for path in mels.iterdir():
+            path.unlink()
+
+    np.savez(mels / "a.npz", one=np.zeros((80, 20)), other=np.zeros((80, 20)))
+    told("a.npz", "one", "other", "`mel`")
+    torch.save({"text": "a"}, mels / "a.pt")
+    told("a.pt", "no arrays")
+    torch.save({"mel": Path("code")}, mels / "a.pt")  # unpickling it would call code
+    told("a.pt", "can't read")
+    for suffix in (".npz", ".pt", ".safetensors"):
+        (mels / f"a{suffix}").write_bytes(b"no mel at all" * 10)
+        told(f"a{suffix}", "can't read")
+    for suffix in (".npy", ".npz"):
+        with open(mels / f"a{suffix}", "wb") as file:
+            (np.save if suffix == ".npy" else np.savez)(file, np.zeros((80, 20), np.float32))
+    told("a.npy", "a.npz", "same name")
+
+
+# ---- Streams, and the denoiser ----
+
+
+def test_a_stream_on_standard_output_is_the_samples_of_the_wavs(model, infer, mels, tmp_path):
+    for stem, frames in (("a", 150), ("b", 20)):
+        np.save(mels / f"{stem}.npy", DB.from_ln(speech_mel(frames))[0].numpy())
+    assert infer("--input_mels_dir", mels)[0] == 0
+    wavs = [read(tmp_path / "out" / f"{stem}_generated_e2e.wav") for stem in ("a", "b")]
+    command = [sys.executable, str(ROOT / "inference.py"), "--checkpoint_file", str(model)]
+    command += ["--input_mels_dir", str(mels), "--stream", "--output_dir", "-"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"2 files spoken\n")
+    samples = np.frombuffer(done.stdout, "<i2")
+    assert len(samples) == 170 * 256
+    assert_close(samples, np.concatenate(wavs))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mels", "out"]
+
+
+def test_a_streamed_file_is_the_file(infer, model, mels, tmp_path):
+    mel = DB.from_ln(speech_mel(150))
+    np.save(mels / "a.npy", mel.numpy())
+    assert infer("--input_mels_dir", mels, "--stream")[0] == 0
+    assert_close(read(tmp_path / "out" / "a_generated_e2e.wav"), spoken(model, mel[0]))
+
+
+def test_a_stream_is_written_as_it_is_made(infer, mels, monkeypatch):
+    np.save(mels / "a.npy", DB.from_ln(speech_mel(300)).numpy())
+    events, vocode, pcm = [], inference.vocode, inference.to_pcm
+
+    def listened(*arguments):
+        for chunk in vocode(*arguments):
+            events.append("made")
+            yield chunk
+
+    monkeypatch.setattr(inference, "vocode", listened)
+    monkeypatch.setattr(inference, "to_pcm", lambda chunk: events.append("written") or pcm(chunk))
+    monkeypatch.setattr(sys, "stdout", TextIOWrapper(BytesIO()))
+    assert infer("--input_mels_dir", mels, "--stream", "--output_dir", "-")[0] == 0
+    assert events == ["made", "written"] * (len(events) // 2) and len(events) >= 8
+
+
+@torch.inference_mode()
+def test_the_denoiser_of_the_command_line_is_the_denoiser(infer, model, mels, tmp_path):
+    mel = DB.from_ln(speech_mel(20))
+    np.save(mels / "a.npy", mel.numpy())
+    generator = load_generator(model)
+    audio, made = generator(mel)[0, 0], {}
+    for strength in (0.0, 0.005, 0.5):
+        assert infer("--input_mels_dir", mels, "--denoising_strength", strength)[0] == 0
+        made[strength] = read(tmp_path / "out" / "a_generated_e2e.wav")
+        assert_close(made[strength], to_pcm(Denoiser(generator)(audio, strength).numpy()))
+    assert np.abs(made[0.5].astype(int) - made[0.0]).max() > 10
+
+
+def test_flags_that_a_stream_can_not_follow_are_told(infer, mels):
+    np.save(mels / "a.npy", np.zeros((80, 20), np.float32))
+    assert_told(infer("--input_mels_dir", mels, "--stream", "--denoising_strength", 0.1), "--stream", "whole")
+    assert_told(infer("--input_mels_dir", mels, "--stream", "--plot"), "--stream", "--plot")
+    assert_told(infer("--input_mels_dir", mels, "--output_dir", "-"), "--output_dir -", "--stream")
+    assert_told(infer("--input_mels_dir", mels, "--denoising_strength", -0.1), "-0.1", "negative")
+    assert_told(infer("--input_mels_dir", mels, "--mel_scale", "log2"), "log2", "log10")
+
+
+def test_an_onnx_file_is_a_checkpoint_for_files_and_streams(infer, model, mels, tmp_path):
+    for package in ("onnxruntime", "onnxscript"):
+        pytest.importorskip(package)
+    from export import export_onnx
+
+    export_onnx(load_generator(model), tmp_path / "model.onnx")
+    in_ln = speech_mel(150)[0]
+    np.save(mels / "a.npy", in_ln.T.numpy())
+    flags = ("--input_mels_dir", mels, "--mel_scale", "ln", "--transposed")
+    for more in ((), ("--stream",)):
+        status, _, err = infer(*flags, *more, checkpoint=tmp_path / "model.onnx")
+        assert (status, err) == (0, "")
+        made = read(tmp_path / "out" / "a_generated_e2e.wav")
+        expected = spoken(model, DB.from_ln(in_ln))
+        assert np.abs(made.astype(int) - expected).max() <= 4  # 1e-4 of full scale
 
 
 def assert_told(result: tuple[int, str, str], *words: str) -> None:
@@ -215,7 +395,6 @@ def test_a_checkpoint_that_is_none_is_told(infer, tmp_path, wavs):
     write_wav(wavs / "a.wav", voice(0.1), RATE)
     (tmp_path / "g_00000001").write_bytes(b"\x80\x02 nothing")
     assert_told(infer(checkpoint=tmp_path / "g_00000001"), "config.json")
-    small_generator()
     path = save_official(tmp_path / "official", small_generator().config, generator=small_generator())
     path.write_bytes(path.read_bytes()[:3000])
     assert_told(infer("--input_wavs_dir", wavs, checkpoint=path), "g_02500000", "whole")
