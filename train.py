@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from torch.utils.data import DataLoader, Subset
 
 from checkpoint import load_pretrained, read_config, read_json
@@ -253,9 +254,10 @@ class VocoderTraining:
         weights, and none at all for the real half: a quarter of a step's arithmetic that changes nothing. Nor
         have processes anything to exchange for frozen weights, so these calls go to the plain module.
         """
-        with torch.no_grad():
-            _, real_maps = self.discriminators(real)
-        scores, generated_maps = self.discriminators(generated)
+        with parametrize.cached():  # normed weights are worked out once for both halves
+            with torch.no_grad():
+                _, real_maps = self.discriminators(real)
+            scores, generated_maps = self.discriminators(generated)
         parts = {
             "adversarial_loss": adversarial_loss(scores),
             "feature_matching_loss": feature_matching_loss(real_maps, generated_maps),
