@@ -291,7 +291,7 @@ def fold_input_map(conv: nn.Conv1d, slope: Tensor | float, offset: Tensor | floa
     conv.weight = weight * slope
 
 
-# ---- python checkpoint.py convert ----
+# Python checkpoint.py convert.
 
 
 def convert(source: Path, target: Path, to: str, fold: bool = False, **card: str | None) -> list[str]:
@@ -335,7 +335,7 @@ def write_official(folder: Path, source: Path) -> list[str]:
     """
     config, file = read_config(source), weights_path(source)
     check_official(config)
-    settings = official_settings(config, read_settings(source))
+    settings = official_settings(config, read_settings(source) | training_arguments(file))
     (folder / CONFIG_NAME).write_text(json.dumps(settings, indent=4) + "\n", encoding="utf-8")
     generator = Generator(replace(config, mel_scale="ln"))
     lines = [load_plain_generator(source, generator)]
@@ -373,6 +373,15 @@ def training_progress(generator_file: Path) -> tuple[int, int]:
         values = read_json(progress)
         return values["step"], values["epoch"]
     return number_in(generator_file) if generator_file.name.startswith("g_") else 0, 0
+
+
+def training_arguments(generator_file: Path) -> dict:
+    """The flags of the run that a training checkpoint is of, under their official names; {} of other
+    models."""
+    progress = generator_file.with_name(PROGRESS_NAME)
+    arguments = read_json(progress).get("arguments", {}) if progress.is_file() else {}
+    official = {"beta1": "adam_b1", "beta2": "adam_b2"}
+    return {official.get(name, name): value for name, value in arguments.items()}
 
 
 def save_pickle(contents: dict, path: Path) -> None:

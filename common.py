@@ -35,10 +35,9 @@ def report_user_errors(main: Callable[..., None]) -> Callable[..., None]:
         except UserError as error:
             # from a loader's worker, PyTorch brings it with the worker's traceback before it
             message = " ".join(str(error).rpartition("UserError: ")[2].split())
-            if (
-                int(os.environ.get("LOCAL_RANK", 0)) == 0
-            ):  # the processes of one launch fail alike: say it once
-                print(f"{Path(sys.argv[0]).name}: error: {message}", file=sys.stderr)
+            rank = os.environ.get("RANK", "0")
+            of_process = "" if rank == "0" else f" (in process {rank})"
+            print(f"{Path(sys.argv[0]).name}: error{of_process}: {message}", file=sys.stderr)
             sys.exit(2)
 
     return wrapper
@@ -99,5 +98,5 @@ def flush_to_disk(path: Path) -> None:
 
 
 def available_cores() -> int:
-    """Cores this process may run on, which containers and `taskset` make fewer than the machine's."""
+    """Cores this process may run on, which `taskset` or a batch system may make fewer than the machine's."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

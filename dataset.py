@@ -20,7 +20,7 @@ from tqdm import tqdm
 from audio import inspect_clip, read_audio
 from checkpoint import read_mel_config
 from common import UserError, available_cores
-from tacotron2.mel import MelConfig, check_same_mel
+from tacotron2.mel import MelConfig, check_mel_values, check_same_mel
 
 PEAK = 0.95  # the level that pretraining scales every clip to, as the official code does
 
@@ -74,8 +74,11 @@ def read_manifest(
         try:
             lengths = [int(row["samples"]) for row in rows]
             peaks = [float(row["peak"]) for row in rows]
+            seconds = [float(row["duration"]) for row in rows]
+            # a duration is rounded: of a short clip it gives the rate but roughly
             rates = [
-                round(samples / float(row["duration"])) for samples, row in zip(lengths, rows, strict=True)
+                sampling_rate if abs(samples - duration * sampling_rate) < 1 else round(samples / duration)
+                for samples, duration in zip(lengths, seconds, strict=True)
             ]
         except (KeyError, TypeError, ValueError, ZeroDivisionError):
             with ThreadPoolExecutor(available_cores()) as pool:  # decoding releases the interpreter lock
@@ -116,9 +119,7 @@ class SavedMels:
     def __init__(self, folder: Path | str, clips: list[Clip], config: MelConfig):
         self.folder = Path(folder)
         if not self.folder.is_dir():
-            raise UserError(
-                f"there is no folder {self.folder}; save_taco_mels.py makes it, or mend --path_to_saved_mels"
-            )
+            raise UserError(f"there is no folder {self.folder} of saved mels; mend --path_to_saved_mels")
         if (self.folder / "config.json").is_file():
             saved_with = read_mel_config(self.folder / "config.json")
             check_same_mel(saved_with, config, f"the saved mels of {self.folder}", "the vocoder")
@@ -132,6 +133,9 @@ class SavedMels:
                 problems.append(f"{clip.path.stem} (no file {self.path(clip)})")
             elif (shape := self.open(clip).shape) != expected:
                 problems.append(f"{clip.path.stem} (its mel is {shape}, its audio needs {expected})")
+        if not problems:
+            for clip in clips[:: max(1, len(clips) // 20)]:  # enough to see the scale they are in
+                check_mel_values(torch.from_numpy(np.array(self.open(clip))), config, str(self.path(clip)))
         if problems:
             shown = ", ".join(problems[:5]) + (", …" if len(problems) > 5 else "")
             raise UserError(
@@ -206,7 +210,11 @@ class UtteranceDataset(Dataset):
     """Whole clips, for validation: `audio` (frames * hop_size,), its `name`, and in fine-tuning its `mel`."""
 
     def __init__(self, clips: list[Clip], config: MelConfig, saved_mels: SavedMels | None = None):
-        short = [clip.path.stem for clip in clips if clip.samples < config.min_samples]
+        short = [
+            clip.path.stem
+            for clip in clips
+            if clip.samples // config.hop_size * config.hop_size < config.min_samples
+        ]
         if short:
             raise UserError(
                 f"{short[0]} is shorter than {config.min_samples} samples and has no mel; remove the clip"

@@ -37,7 +37,7 @@ def example_mel(config: HiFiGANConfig) -> Tensor:
     return torch.full((2, config.num_mels, 8), config.silence)
 
 
-# ---- ONNX ----
+# ONNX.
 
 
 def export_onnx(generator: Generator, path: Path) -> None:
@@ -93,7 +93,7 @@ class OnnxGenerator:
     stream = Generator.stream
 
 
-# ---- torch.export ----
+# Torch.export.
 
 
 def export_program(generator: Generator, path: Path) -> None:
@@ -110,7 +110,7 @@ def load_program(path: Path) -> Callable[[Tensor], Tensor]:
         return torch.export.load(file).module()
 
 
-# ---- LiteRT, formerly TensorFlow Lite ----
+# LiteRT, formerly TensorFlow Lite.
 
 
 def export_litert(generator: Generator, path: Path, frames: int) -> None:
@@ -137,7 +137,7 @@ def load_litert(path: Path) -> Callable[[Tensor], Tensor]:
     return run
 
 
-# ---- The command ----
+# The command.
 
 
 def require_packages(*names: str) -> None:

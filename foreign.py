@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from common import UserError
 from model import LEAKY_SLOPE, Discriminators, Generator, HiFiGANConfig
 
-# ---- Names of weights ----
+# Names of weights.
 
 OFFICIAL_LEAVES = {  # the older hooks for weight and spectral norm keep what ours keep under other names
     "original0": "weight_g",
@@ -52,7 +52,7 @@ def official_weights(model: nn.Module) -> dict[str, Tensor]:
     return {name: state[name] for name in sorted(state, key=official_place)}
 
 
-# ---- The official code's config.json and do_… ----
+# The official code's config.json and do_….
 
 OFFICIAL_BANDS = 80  # a constant in the official generator
 OFFICIAL_DISCRIMINATORS = {
@@ -136,16 +136,18 @@ def official_optimizer(saved: dict | None, ours: list[str], official: list[str])
         learning_rate = OFFICIAL_TRAINING["learning_rate"]
         betas = (OFFICIAL_TRAINING["adam_b1"], OFFICIAL_TRAINING["adam_b2"])
         saved = torch.optim.AdamW([torch.zeros(1)], learning_rate, betas).state_dict()
-        saved["param_groups"][0]["initial_lr"] = learning_rate  # which the official scheduler looks for
     numbers = [ours.index(name) for name in official]
     state, group = saved["state"], saved["param_groups"][0]
     return {
         "state": {new: state[old] for new, old in enumerate(numbers) if old in state},
-        "param_groups": [group | {"fused": None, "params": list(range(len(numbers)))}],
+        "param_groups": [
+            # the official scheduler looks for an initial_lr
+            {"initial_lr": group["lr"]} | group | {"fused": None, "params": list(range(len(numbers)))}
+        ],
     }
 
 
-# ---- NVIDIA's DeepLearningExamples ----
+# NVIDIA's DeepLearningExamples.
 
 NVIDIA_NAMES = {
     "filter_length": "n_fft",
@@ -167,7 +169,7 @@ def nvidia_settings(contents: dict) -> dict:
     return {NVIDIA_NAMES.get(name, name): value for name, value in values.items()}
 
 
-# ---- transformers: SpeechT5HifiGan and FastSpeech2ConformerHifiGan ----
+# Transformers: SpeechT5HifiGan and FastSpeech2ConformerHifiGan.
 
 # Their config.json says nothing of the mel. These are the settings of SpeechT5's feature extractor and of
 # ESPnet's recipe for FastSpeech 2; their frames lie half a hop earlier than ours, and ESPnet normalizes its

@@ -17,7 +17,7 @@ from checkpoint import load_generator
 from common import ArgumentParser, UserError, atomic_write, report_user_errors
 from denoiser import Denoiser
 from model import Generator
-from tacotron2.mel import MEL_SCALES, MelConfig, MelSpectrogram, convert_mel_scale
+from tacotron2.mel import MEL_SCALES, MelConfig, MelSpectrogram, check_mel_values, convert_mel_scale
 
 if TYPE_CHECKING:
     from export import OnnxGenerator
@@ -90,18 +90,8 @@ def load_mel(path: Path, config: MelConfig, mel_scale: str | None = None, transp
             f"{path} holds an array of shape {shape}; the vocoder needs {layout}, its mels having "
             f"{config.num_mels} bands{hint}"
         )
-    if not torch.isfinite(mel).all():
-        raise UserError(f"{path} holds values that are not finite; save the mel again")
     source = replace(config, mel_scale=mel_scale or config.mel_scale)
-    # 22 dB below the floor and 26 dB above full scale: no speech comes there, and mels of other scales do
-    low, high = source.from_ln(source.to_ln(source.silence) - 2.5), source.from_ln(3.0)
-    # log10 is transformers' alone, whose mels may be normalised besides: nothing is known of their range
-    if source.mel_scale != "log10" and (mel.min() < low or mel.max() > high):
-        raise UserError(
-            f"{path} holds values from {mel.min():.2f} to {mel.max():.2f}; mels in the scale "
-            f"{source.mel_scale} lie between {low:.2f} and {high:.2f}: say with --mel_scale which scale it "
-            f"is in ({' or '.join(MEL_SCALES)})"
-        )
+    check_mel_values(mel, source, str(path))
     return convert_mel_scale(mel, source, config).contiguous()
 
 

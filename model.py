@@ -64,7 +64,7 @@ def same_padding(kernel_size: int, dilation: int = 1) -> int:
     return dilation * (kernel_size - 1) // 2
 
 
-# ---- Generator (section 2.2) ----
+# Generator (section 2.2).
 #
 # The official code draws the weights of these layers from N(0, 0.01), but under its weight norm that never
 # reaches the parameters: its published models started from PyTorch's own initialisation, and so do ours.
@@ -251,7 +251,7 @@ def followed_by_end(items: Iterable) -> Iterator[tuple]:
     yield None, True
 
 
-# ---- Variants of the generator's parts ----
+# Variants of the generator's parts.
 
 
 class ResizeConvolution(nn.Sequential):
@@ -324,7 +324,7 @@ class InverseSTFTHead(nn.Module):
 UPSAMPLINGS = {"transpose": transposed_convolution, "resize": ResizeConvolution}
 FUSIONS = {"mrf": MultiReceptiveFieldFusion, "misr": MultiInputSharedResidual}
 
-# ---- Discriminators (section 2.3) ----
+# Discriminators (section 2.3).
 #
 # A discriminator maps audio (B, 1, N) to (scores, feature_maps), a list entry for each of its
 # sub-discriminators: scores (B, positions), to be 1 for real audio and 0 for generated; feature maps, the
@@ -370,20 +370,25 @@ class PeriodDiscriminator(LayeredDiscriminator):
         return super().forward(audio.unflatten(-1, (-1, self.period)))  # (B, 1, N / period, period)
 
 
-class MultiPeriodDiscriminator(nn.Module):
+class SubDiscriminators(nn.Module):
+    """Several discriminators that see the same audio, each in a way of its own."""
+
+    def __init__(self, discriminators: Iterable[nn.Module]):
+        super().__init__()
+        self.discriminators = nn.ModuleList(discriminators)
+
+    def forward(self, audio: Tensor) -> tuple[list[Tensor], list[list[Tensor]]]:
+        scores, feature_maps = zip(*(each(audio) for each in self.discriminators), strict=True)
+        return list(scores), list(feature_maps)
+
+
+class MultiPeriodDiscriminator(SubDiscriminators):
     """One sub-discriminator a period: speech is a sum of periodic signals, and each shows another part."""
 
     def __init__(self, config: HiFiGANConfig):
-        super().__init__()
-        self.discriminators = nn.ModuleList(
+        super().__init__(
             PeriodDiscriminator(period, config.discriminator_channels) for period in config.mpd_periods
         )
-
-    def forward(self, audio: Tensor) -> tuple[list[Tensor], list[list[Tensor]]]:
-        scores, feature_maps = zip(
-            *(discriminator(audio) for discriminator in self.discriminators), strict=True
-        )
-        return list(scores), list(feature_maps)
 
 
 class ScaleDiscriminator(LayeredDiscriminator):
@@ -466,17 +471,12 @@ class ResolutionDiscriminator(LayeredDiscriminator):
         return super().forward(spectrum.abs().unsqueeze(1).transpose(2, 3))  # (B, 1, frames, bins)
 
 
-class MultiResolutionDiscriminator(nn.Module):
+class MultiResolutionDiscriminator(SubDiscriminators):
     """UnivNet's critic of spectra (Jang et al., Interspeech 2021): one sub-discriminator a resolution."""
 
     def __init__(self, config: HiFiGANConfig):
-        super().__init__()
-        self.discriminators = nn.ModuleList(
-            ResolutionDiscriminator(resolution, config.discriminator_channels)
-            for resolution in config.mrd_resolutions
-        )
-
-    forward = MultiPeriodDiscriminator.forward
+        width = config.discriminator_channels
+        super().__init__(ResolutionDiscriminator(resolution, width) for resolution in config.mrd_resolutions)
 
 
 DISCRIMINATORS = {
@@ -503,7 +503,7 @@ class Discriminators(nn.Module):
         return scores, feature_maps
 
 
-# ---- Configurations that can't work ----
+# Configurations that can't work.
 
 
 def check_sizes(config: HiFiGANConfig) -> None:

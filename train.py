@@ -39,7 +39,7 @@ from training import (
 NUM_LOGGED_CLIPS = 4
 
 
-# ---- Flags ----
+# Flags.
 
 
 def build_parser() -> ArgumentParser:
@@ -66,7 +66,7 @@ def build_parser() -> ArgumentParser:
     group = parser.add_argument_group("fine-tuning")
     group.add_argument("--finetune", action="store_true", help="train on the mels of --path_to_saved_mels")
     group.add_argument(
-        "--path_to_saved_mels", type=Path, help="folder of <stem>.npy, as save_taco_mels.py makes it"
+        "--path_to_saved_mels", type=Path, help="folder of <clip>.npy, a mel for each clip of both manifests"
     )
     group.add_argument(
         "--path_to_pretrained_weights", type=Path,
@@ -161,6 +161,8 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[argparse.Namesp
     args = parser.parse_args(arguments)
 
     check_run_arguments(args)
+    if not (0 <= args.beta1 < 1 and 0 <= args.beta2 < 1):
+        raise UserError(f"--beta1 is {args.beta1} and --beta2 {args.beta2}; both must lie in [0, 1)")
     if args.finetune != (args.path_to_saved_mels is not None):
         raise UserError("--finetune and --path_to_saved_mels go together: fine-tuning trains on saved mels")
     values = {field.name: getattr(args, field.name) for field in fields(HiFiGANConfig)}
@@ -168,7 +170,7 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[argparse.Namesp
     return args, config
 
 
-# ---- Training ----
+# Training.
 
 
 class VocoderTraining:
@@ -291,6 +293,8 @@ class VocoderTraining:
         totals = torch.zeros(2, dtype=torch.float64)  # the sum of absolute differences, the number of bins
         clips = {}
         for item in loader:
+            if accelerator.num_processes == 1:  # several must stop at one place, which the loop's is
+                run.stop_if_asked()
             audio = item["audio"].to(accelerator.device)  # (1, samples)
             mel = item["mel"].to(accelerator.device) if "mel" in item else self.input_mel(audio)
             generated = self.generator(mel).squeeze(1)  # (1, samples)
@@ -350,6 +354,7 @@ def train(args: argparse.Namespace, config: HiFiGANConfig) -> Path:
             losses = training.step(batches, run)
             frames = sum(batch["mel"].shape[0] * batch["mel"].shape[-1] for batch in batches)
             run.finish_step(losses, frames, learning_rate)
+        run.stop_if_asked()
         run.log("val", training.validate(utterances, run))
         if run.epoch_is_complete:
             run.finish_epoch()

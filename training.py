@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from checkpoint import write_model
+from checkpoint import PROGRESS_NAME, write_model
 from common import UserError, atomic_write, available_cores, recover_replaced
 from dataset import EpochSampler
 from tacotron2.mel import MEL_SCALES, MelConfig
@@ -36,11 +36,10 @@ from tacotron2.mel import MEL_SCALES, MelConfig
 # A loss scaler starts high on purpose and skips until its scale fits: in fp16 ten to twenty steps are normal.
 MAX_NON_FINITE_IN_A_ROW = 50
 
-PROGRESS_NAME = "progress.json"
 SHOWN_LOSSES = ("gen_loss", "disc_loss", "mel_loss")  # on the progress bar; the log holds all
 
 
-# ---- Flags ----
+# Flags.
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -111,7 +110,7 @@ def add_mel_arguments(parser: argparse.ArgumentParser, defaults: MelConfig) -> N
         "num_mels": "mel bands",
         "fmin": "lower edge of the lowest band in Hz",
         "fmax": 'upper edge of the highest band in Hz; "none": half the sampling rate',
-        "mel_scale": "decibels mapped to ±max_scaled_abs, or natural logarithm as the official HiFi-GAN",
+        "mel_scale": "dB mapped to ±max_scaled_abs, the natural logarithm (official), or log10",
         "min_db": "level that quieter bins are raised to",
         "max_scaled_abs": 'what "db" maps 0 dB to; min_db becomes its negative',
     }
@@ -162,11 +161,15 @@ def check_run_arguments(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise UserError(f"--{name} is {value}; it must be at least 1")
-    if args.num_workers < 0 or args.seed < 0:
-        raise UserError("--num_workers and --seed can't be negative")
+    if args.num_workers < 0:
+        raise UserError("--num_workers can't be negative")
+    if not 0 <= args.seed < 2**32:
+        raise UserError(f"--seed is {args.seed}; it must lie between 0 and {2**32 - 1}")
+    if args.learning_rate <= 0:
+        raise UserError(f"--learning_rate is {args.learning_rate}; it must be positive")
 
 
-# ---- The run ----
+# The run.
 
 
 def make_accelerator(args: argparse.Namespace) -> Accelerator:
@@ -188,8 +191,12 @@ def make_accelerator(args: argparse.Namespace) -> Accelerator:
         # the processes' buffers are equal already: they depend on the weights alone
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
-    # `accelerate launch` sets OMP_NUM_THREADS to 1 unless told otherwise, and a CPU's other cores would idle
-    if accelerator.device.type == "cpu" and os.environ.get("OMP_NUM_THREADS", "1") == "1":
+    on_cpu = accelerator.device.type == "cpu"
+    if on_cpu and args.mixed_precision == "fp16":
+        raise UserError("--mixed_precision fp16 needs a GPU; on a CPU take bf16 or no")
+    # launchers set OMP_NUM_THREADS to 1 unless told otherwise, and a CPU's other cores would idle
+    launched = "ACCELERATE_MIXED_PRECISION" in os.environ or "LOCAL_RANK" in os.environ
+    if on_cpu and launched and os.environ.get("OMP_NUM_THREADS") == "1":
         torch.set_num_threads(max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
     set_seed(args.seed)
     return accelerator
@@ -271,7 +278,7 @@ class TrainingRun:
             signal.signal(number, self._request_stop)
         stop_with_launcher()
 
-    # -- starting and resuming --
+    # Starting and resuming.
 
     def _open_folder(self) -> None:
         if self.accelerator.is_main_process:
@@ -315,6 +322,21 @@ class TrainingRun:
             )
         if self.accelerator.is_main_process:
             self._truncate_metrics()
+            if checkpoint:
+                self._set_aside_later_checkpoints()
+
+    def _set_aside_later_checkpoints(self) -> None:
+        """Going back to an older checkpoint leaves the later ones behind: they are of another course of the
+        run."""
+        for folder in [child for child in self.folder.glob("[!.]*") if is_checkpoint(child)]:
+            step = json.loads((folder / PROGRESS_NAME).read_text())["step"]
+            if step > self.step:
+                target = self.folder / "set_aside" / f"{folder.name}_step_{step}"
+                while target.exists():
+                    target = target.with_name(target.name + "_again")
+                target.parent.mkdir(exist_ok=True)
+                folder.rename(target)
+                self.accelerator.print(f"{folder.name} is ahead of that: moved to {target}")
 
     def _check_config(self, checkpoint: Path) -> None:
         saved = type(self.config).from_dict(json.loads((checkpoint / "config.json").read_text()))
@@ -345,7 +367,7 @@ class TrainingRun:
         with atomic_write(self.metrics_path) as temporary:
             temporary.write_text("".join(f"{line}\n" for line in kept))
 
-    # -- the loop --
+    # The loop.
 
     @property
     def finished(self) -> bool:
@@ -376,8 +398,7 @@ class TrainingRun:
             if len(group) == self.args.gradient_accumulation_steps:
                 yield group
                 group = []
-                if self.stop_requested():
-                    self.stop()
+                self.stop_if_asked()
                 if self.finished:
                     break
 
@@ -445,7 +466,8 @@ class TrainingRun:
     @property
     def epoch_is_complete(self) -> bool:
         """False where `--max_train_steps` has cut the epoch short."""
-        return self.clips_in_epoch >= self.steps_per_epoch * self.clips_per_step
+        # what is left may be less than a step, where a resumed run has larger steps
+        return self.clips_in_epoch + self.clips_per_step > self.steps_per_epoch * self.clips_per_step
 
     def finish_epoch(self) -> None:
         """Count the epoch, and save a checkpoint when one is due."""
@@ -472,7 +494,7 @@ class TrainingRun:
         if self.bar is not None:
             self.bar.set_description(f"epoch {self.epoch + 1}/{self.args.training_epochs}", refresh=False)
 
-    # -- checkpoints --
+    # Checkpoints.
 
     def save(self, name: str) -> None:
         """Write a checkpoint under a temporary name; rename it when every process has written its part."""
@@ -490,6 +512,7 @@ class TrainingRun:
                 "step": self.step,
                 "skipped_steps": self.skipped_steps,
                 "non_finite_in_a_row": self.non_finite_in_a_row,
+                "arguments": {name: value for name, value in vars(self.args).items() if is_plain(value)},
             }
             (shared / PROGRESS_NAME).write_text(json.dumps(progress, indent=2) + "\n")
             with atomic_write(target) as temporary:
@@ -525,13 +548,11 @@ class TrainingRun:
         if number == signal.SIGINT:  # a second Ctrl+C acts at once; a second SIGTERM is a dying launcher's
             signal.signal(number, signal.default_int_handler)
 
-    def stop_requested(self) -> bool:
-        """Whether any process got SIGINT or SIGTERM, so that all stop after the same step."""
+    def stop_if_asked(self) -> None:
+        """Where any process got SIGINT or SIGTERM: save `last_checkpoint`, end as the signal would have."""
         flag = torch.tensor(int(self.stop_signal is not None), device=self.accelerator.device)
-        return bool(self.accelerator.reduce(flag, "sum").item())
-
-    def stop(self) -> None:
-        """Save `last_checkpoint` and end the process as the signal would have."""
+        if not self.accelerator.reduce(flag, "sum").item():
+            return
         self.save("last_checkpoint")
         self.accelerator.print(
             f"\nStopped after step {self.step - 1}; go on with --resume_from_checkpoint latest",
@@ -540,7 +561,7 @@ class TrainingRun:
         self.accelerator.end_training()
         sys.exit(128 + (self.stop_signal or signal.SIGTERM))
 
-    # -- the log --
+    # The log.
 
     def log(
         self,
@@ -612,6 +633,10 @@ class TrainingRun:
                 for name, (audio, picture) in clips.items():
                     tracker.writer.add_audio(f"audio/{name}", audio, step, sampling_rate)
                     tracker.writer.add_image(f"mel/{name}", picture, step, dataformats="HWC")
+
+
+def is_plain(value) -> bool:
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 def is_checkpoint(folder: Path) -> bool:

@@ -1,7 +1,6 @@
 """The one mel spectrogram of the project: Tacotron 2's target, the vocoder's input, the mel loss, the plots.
 
-It is the mel of the official HiFi-GAN and of NVIDIA's Tacotron 2 up to the scale of its values, see
-`MelConfig`.
+It is the official HiFi-GAN's, up to the scale of its values: see `MelConfig`.
 """
 
 import math
@@ -13,7 +12,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from typing_extensions import Self
 
 from common import UserError
 
@@ -68,7 +66,7 @@ class MelConfig:
             raise UserError(f"min_db is {self.min_db}; it must be negative (-100 is an amplitude of 0.00001)")
 
     @classmethod
-    def from_dict(cls, values: Mapping) -> Self:
+    def from_dict(cls, values: Mapping) -> "MelConfig":
         """From a parsed `config.json`, ours or an official one; keys of other things are passed over.
 
         A file without `mel_scale` is an official one, whose mels are natural logarithms.
@@ -212,6 +210,21 @@ def check_same_mel(
     if differences:
         raise UserError(
             f"mel settings differ: {'; '.join(differences)}; use models and mels made with the same settings"
+        )
+
+
+def check_mel_values(mel: Tensor, config: MelConfig, name: str) -> None:
+    """Raise UserError, with the numbers, for values that no mel of speech in `config`'s scale has."""
+    if not torch.isfinite(mel).all():
+        raise UserError(f"{name} holds values that are not finite; save the mel again")
+    # 22 dB below the floor and 26 dB above full scale: no speech comes there, and mels of other scales do
+    low, high = config.from_ln(config.to_ln(config.silence) - 2.5), config.from_ln(3.0)
+    # log10 is transformers' alone, whose mels may be normalised besides: nothing is known of their range
+    if config.mel_scale != "log10" and (mel.min() < low or mel.max() > high):
+        raise UserError(
+            f"{name} holds values from {mel.min():.2f} to {mel.max():.2f}; mels in the scale "
+            f"{config.mel_scale} lie between {low:.2f} and {high:.2f}: say with --mel_scale which scale it "
+            f"is in ({', '.join(MEL_SCALES)})"
         )
 
 

@@ -345,16 +345,17 @@ def test_the_optimizers_go_on_as_if_the_code_had_not_changed(tmp_path, monkeypat
         for optimizer in optimizers:
             optimizer.step()
 
-    for optimizer in optimizers:
-        torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.999)
     step(models, optimizers, 1)
     optimizers[0].param_groups[0]["lr"] = 0.005
     save_model(tmp_path / "model", generator.config, **models)
-    (tmp_path / "model" / "progress.json").write_text('{"step": 1, "epoch": 0}')
+    (tmp_path / "model" / "progress.json").write_text(
+        '{"step": 1, "epoch": 0, "arguments": {"batch_size": 3}}'
+    )
     for optimizer, name in zip(optimizers, ("optimizer.bin", "optimizer_1.bin"), strict=True):
         torch.save(optimizer.state_dict(), tmp_path / "model" / name)
     convert(tmp_path / "model", tmp_path / "out", "official")
 
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["batch_size"] == 3
     old = old_discriminators(32, num_mpd=2, num_msd=2)
     official, *officials = resume_officially(tmp_path / "out", 1, old)
     assert officials[0].param_groups[0]["lr"] == 0.005
