@@ -35,7 +35,7 @@ def report_user_errors(main: Callable[..., None]) -> Callable[..., None]:
         except UserError as error:
             # from a loader's worker, PyTorch brings it with the worker's traceback before it
             message = " ".join(str(error).rpartition("UserError: ")[2].split())
-            rank = os.environ.get("RANK", "0")
+            rank = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))
             of_process = "" if rank == "0" else f" (in process {rank})"
             print(f"{Path(sys.argv[0]).name}: error{of_process}: {message}", file=sys.stderr)
             sys.exit(2)

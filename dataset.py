@@ -5,6 +5,7 @@ at a time.
 """
 
 import csv
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ from tqdm import tqdm
 from audio import inspect_clip, read_audio
 from checkpoint import read_mel_config
 from common import UserError, available_cores
-from tacotron2.mel import MelConfig, check_mel_values, check_same_mel
+from tacotron2.mel import MelConfig, check_same_mel, unlikely_mel_values
 
 PEAK = 0.95  # the level that pretraining scales every clip to, as the official code does
 
@@ -135,7 +136,14 @@ class SavedMels:
                 problems.append(f"{clip.path.stem} (its mel is {shape}, its audio needs {expected})")
         if not problems:
             for clip in clips[:: max(1, len(clips) // 20)]:  # enough to see the scale they are in
-                check_mel_values(torch.from_numpy(np.array(self.open(clip))), config, str(self.path(clip)))
+                mel = np.array(self.open(clip))
+                if not np.isfinite(mel).all():
+                    problems.append(f"{clip.path.stem} (its mel holds values that are not finite)")
+                elif doubt := unlikely_mel_values(mel, config):
+                    warnings.warn(
+                        f"{self.path(clip)} {doubt}; is it in the vocoder's --mel_scale?", stacklevel=2
+                    )
+                    break
         if problems:
             shown = ", ".join(problems[:5]) + (", …" if len(problems) > 5 else "")
             raise UserError(

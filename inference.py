@@ -17,7 +17,7 @@ from checkpoint import load_generator
 from common import ArgumentParser, UserError, atomic_write, report_user_errors
 from denoiser import Denoiser
 from model import Generator
-from tacotron2.mel import MEL_SCALES, MelConfig, MelSpectrogram, check_mel_values, convert_mel_scale
+from tacotron2.mel import MEL_SCALES, MelConfig, MelSpectrogram, convert_mel_scale, unlikely_mel_values
 
 if TYPE_CHECKING:
     from export import OnnxGenerator
@@ -91,7 +91,12 @@ def load_mel(path: Path, config: MelConfig, mel_scale: str | None = None, transp
             f"{config.num_mels} bands{hint}"
         )
     source = replace(config, mel_scale=mel_scale or config.mel_scale)
-    check_mel_values(mel, source, str(path))
+    if not torch.isfinite(mel).all():
+        raise UserError(f"{path} holds values that are not finite; save the mel again")
+    if doubt := unlikely_mel_values(mel, source):
+        raise UserError(
+            f"{path} {doubt}: say with --mel_scale which scale it is in ({', '.join(MEL_SCALES)})"
+        )
     return convert_mel_scale(mel, source, config).contiguous()
 
 

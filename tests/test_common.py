@@ -119,11 +119,11 @@ def test_a_user_error_is_one_line_and_status_2(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (2, "", "tool.py: error: clip a.wav is empty\n")
 
 
-def test_of_the_processes_of_a_launch_one_tells(tmp_path):
+def test_of_the_processes_of_a_launch_each_says_which_it_is(tmp_path):
     body = "raise UserError('x')"
     assert script(tmp_path, body, LOCAL_RANK="0").stderr == "tool.py: error: x\n"
-    silent = script(tmp_path, body, LOCAL_RANK="1")
-    assert (silent.returncode, silent.stderr) == (2, "")
+    second = script(tmp_path, body, LOCAL_RANK="1")
+    assert (second.returncode, second.stderr) == (2, "tool.py: error (in process 1): x\n")
 
 
 def test_a_bug_keeps_its_traceback_and_its_status(tmp_path):

@@ -268,3 +268,27 @@ def test_two_accumulated_batches_make_the_step_of_one_twice_as_large(small_corpu
     settings |= {"batch_size": 2, "gradient_accumulation_steps": 2}
     folder = train_here(small_corpus, tmp_path / "run", **settings)
     assert_trained_alike(folder, alone, tolerance=2e-3, buffers=False)
+
+
+def test_a_run_resumed_with_larger_steps_still_ends_its_epochs(small_corpus, tmp_path):
+    folder = tmp_path / "run"
+    train_here(small_corpus, folder, batch_size=1, max_train_steps=5)  # of 8 in the epoch
+    train_here(
+        small_corpus, folder, batch_size=1, resume_from_checkpoint="latest",
+        gradient_accumulation_steps=4, training_epochs=2,
+    )  # fmt: skip
+    # the 3 clips that were left are fewer than a step: the next epoch follows, two steps of four
+    assert [record["step"] for record in metrics(folder, "train")] == list(range(5 + 2))
+
+
+def test_going_back_to_an_older_checkpoint_sets_the_later_ones_aside(small_corpus, tmp_path):
+    folder = tmp_path / "run"
+    train_here(small_corpus, folder, training_epochs=3)
+    train_here(
+        small_corpus, folder, training_epochs=2, resume_from_checkpoint="checkpoint_1", keep_checkpoints=2
+    )
+    assert (folder / "checkpoint_1").is_dir() and (folder / "checkpoint_2").is_dir()
+    assert not (folder / "checkpoint_3").exists()
+    set_aside = {path.name for path in (folder / "set_aside").iterdir()}
+    assert set_aside == {"checkpoint_2_step_8", "checkpoint_3_step_12", "final_checkpoint_step_12"}
+    assert [record["step"] for record in metrics(folder, "train")] == list(range(8))
