@@ -214,7 +214,7 @@ def check_same_mel(
 
 
 def unlikely_mel_values(mel: Tensor | np.ndarray, config: MelConfig) -> str:
-    """What of these values no mel of speech in `config`'s scale has, with the numbers; "" where all is well."""
+    """What no mel of speech in `config`'s scale has, among these values, in words; "" where all is well."""
     if config.mel_scale == "log10":
         return (
             ""  # transformers' alone, whose mels may be normalised besides: nothing is known of their range
