@@ -199,6 +199,10 @@ class VocoderTraining:
             self.generator, self.discriminators
         )
         self.optimizers = list(accelerator.prepare(*self.optimizers))
+        # Accelerate would turn all outputs into float32: `step` sets the precision itself, and spares the
+        # discriminators' turn what that costs for feature maps it does not look at
+        for model in (self.parallel_generator, self.parallel_discriminators):
+            accelerator.unwrap_model(model, keep_fp32_wrapper=False)
 
     def set_learning_rate(self, epoch: int) -> float:
         """Decay once an epoch: a function of the flags and the epoch, so it is right after any resume."""
@@ -225,8 +229,8 @@ class VocoderTraining:
 
         generated = []
         for batch, is_last in with_last(batches):
-            with torch.set_grad_enabled(keep_graph):
-                generated.append(self.parallel_generator(batch["mel"]))  # (B, 1, segment_size)
+            with torch.set_grad_enabled(keep_graph), self.accelerator.autocast():
+                generated.append(self.parallel_generator(batch["mel"]).float())  # (B, 1, segment_size)
             with self.exchange_gradients(self.parallel_discriminators, is_last):
                 loss = self.discriminators_turn(batch["audio"], generated[-1].detach())
                 self.accelerator.backward(loss / count)
@@ -235,7 +239,9 @@ class VocoderTraining:
 
         for (batch, is_last), audio in zip(with_last(batches), generated, strict=True):
             with self.exchange_gradients(self.parallel_generator, is_last), frozen(self.discriminators):
-                audio = audio if keep_graph else self.parallel_generator(batch["mel"])
+                if not keep_graph:
+                    with self.accelerator.autocast():
+                        audio = self.parallel_generator(batch["mel"]).float()
                 parts = self.generators_turn(batch["audio"], audio)
                 self.accelerator.backward(parts["gen_loss"] / count)
             for name, value in parts.items():
@@ -245,7 +251,8 @@ class VocoderTraining:
 
     def discriminators_turn(self, real: Tensor, generated: Tensor) -> Tensor:
         """Loss of the discriminators on two batches of audio (B, 1, segment_size)."""
-        scores, _ = self.parallel_discriminators(torch.cat([real, generated]))  # both halves in one pass
+        with self.accelerator.autocast():
+            scores, _ = self.parallel_discriminators(torch.cat([real, generated]))  # both halves in one pass
         real_scores, generated_scores = zip(*(score.chunk(2) for score in scores), strict=True)
         return discriminator_loss(real_scores, generated_scores)
 
@@ -256,7 +263,10 @@ class VocoderTraining:
         weights, and none at all for the real half: a quarter of a step's arithmetic that changes nothing. Nor
         have processes anything to exchange for frozen weights, so these calls go to the plain module.
         """
-        with parametrize.cached():  # normed weights are worked out once for both halves
+        with (
+            self.accelerator.autocast(),
+            parametrize.cached(),
+        ):  # normed weights are worked out once for both halves
             with torch.no_grad():
                 _, real_maps = self.discriminators(real)
             scores, generated_maps = self.discriminators(generated)
@@ -297,7 +307,8 @@ class VocoderTraining:
                 run.stop_if_asked()
             audio = item["audio"].to(accelerator.device)  # (1, samples)
             mel = item["mel"].to(accelerator.device) if "mel" in item else self.input_mel(audio)
-            generated = self.generator(mel).squeeze(1)  # (1, samples)
+            with accelerator.autocast():
+                generated = self.generator(mel).squeeze(1).float()  # (1, samples)
             real_mel, generated_mel = self.loss_mel(audio), self.loss_mel(generated)
             totals += torch.tensor([(real_mel - generated_mel).abs().sum().item(), real_mel.numel()])
             if accelerator.is_main_process and accelerator.trackers and len(clips) < NUM_LOGGED_CLIPS:

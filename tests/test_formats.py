@@ -318,8 +318,8 @@ def test_an_export_comes_back_with_its_discriminators(exported, tmp_path):
     convert(official, tmp_path / "back", "project")
     before, after = Generator(read_config(model)), Generator(read_config(tmp_path / "back"))
     critics = [Discriminators(replace(read_config(model), discriminators=("mpd", "msd"))) for _ in range(2)]
-    assert "scratch" not in load_pretrained(model, before, critics[0])
-    assert "scratch" not in load_pretrained(tmp_path / "back", after, critics[1])
+    assert "from scratch" not in load_pretrained(model, before, critics[0])
+    assert "from scratch" not in load_pretrained(tmp_path / "back", after, critics[1])
     for one, other in ((before, after), critics):
         for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True):
             assert torch.equal(a, b)

@@ -29,8 +29,9 @@ def model(tmp_path_factory) -> Path:
     generator = small_generator(seed=1)
     with torch.no_grad():
         generator.head.conv_post.parametrizations.weight.original0.fill_(3.0)
-    save_model(tmp_path_factory.mktemp("model") / "small", generator.config, generator=generator)
-    return tmp_path_factory.getbasetemp() / "model0" / "small"
+    folder = tmp_path_factory.mktemp("model") / "small"
+    save_model(folder, generator.config, generator=generator)
+    return folder
 
 
 @torch.inference_mode()
