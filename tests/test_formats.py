@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -18,6 +19,7 @@ from torch.nn.utils import remove_weight_norm, spectral_norm, weight_norm
 
 import checkpoint
 import foreign
+import inference
 from checkpoint import load_generator, load_pretrained, read_config, save_model
 from common import UserError
 from model import Discriminators, Generator, HiFiGANConfig
@@ -474,6 +476,34 @@ def test_fastspeech2s_vocoder_gives_the_same_audio(tmp_path, settings):
     loaded = load_generator(tmp_path)
     assert_same_audio(audio_of(loaded), audio_in_transformers(model))
     assert loaded.config.sampling_rate == 22050
+
+
+def test_fastspeech2s_mels_go_through_the_command_line(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    vocoder = make_transformers("FastSpeech2ConformerHifiGan", model_in_dim=80)
+    vocoder.save_pretrained(tmp_path / "vocoder")
+    sizes = {"hidden_size": 16, "encoder_layers": 1, "decoder_layers": 1, "vocab_size": 10}
+    for part in ("encoder", "decoder"):
+        sizes |= {f"{part}_linear_units": 16, f"{part}_num_attention_heads": 2}
+    text_to_mel = transformers.FastSpeech2ConformerModel(
+        transformers.FastSpeech2ConformerConfig(**sizes)
+    ).eval()
+    with torch.no_grad():
+        text_to_mel.duration_predictor.linear.bias.fill_(1.5)  # or random weights say nothing
+        mel = text_to_mel(torch.tensor([[1, 2, 3, 4]]), return_dict=True).spectrogram
+        expected = vocoder(mel[0]).numpy()
+    (tmp_path / "mels").mkdir()
+    np.save(tmp_path / "mels" / "hello.npy", mel[0].numpy())
+    flags = [
+        "--input_mels_dir",
+        str(tmp_path / "mels"),
+        "--transposed",
+        "--output_dir",
+        str(tmp_path / "out"),
+    ]
+    inference.main(["--checkpoint_file", str(tmp_path / "vocoder"), *flags])
+    audio, _ = soundfile.read(tmp_path / "out" / "hello_generated_e2e.wav")
+    np.testing.assert_allclose(audio, expected, rtol=0, atol=1e-4)
 
 
 def test_older_transformers_folders_are_read(tmp_path, speecht5):
