@@ -37,8 +37,10 @@ from foreign import (
 )
 from model import Discriminators, Generator, HiFiGANConfig
 from tacotron2.mel import MelConfig, check_same_mel
+from tacotron2.model import Tacotron2, Tacotron2Config
 
 CONFIG_NAME = "config.json"
+TACOTRON2_FILE = "tacotron2.safetensors"
 PROGRESS_NAME = "progress.json"  # where a training checkpoint stands
 TRANSFORMERS_FILES = ("pytorch_model.bin", "model.safetensors")
 # What a generator's file may be called; of several in a folder the one that comes last counts.
@@ -151,6 +153,30 @@ def load_generator_weights(generator: Generator, path: Path) -> None:
     if "conv_pre.0.mean" in state:
         generator.conv_pre = nn.Sequential(InputNorm(generator.config.num_mels), generator.conv_pre)
     load_weights(generator, state, file)
+
+
+def load_tacotron2(path: Path | str, device: torch.device | str = "cpu") -> Tacotron2:
+    """A Tacotron 2 in eval mode, from a folder with `config.json` and `tacotron2.safetensors`.
+
+    Raises UserError for what is missing, damaged, or not a Tacotron 2 of its configuration.
+    """
+    model = Tacotron2(read_tacotron2_config(path))
+    load_pretrained_tacotron2(path, model)
+    return model.eval().requires_grad_(False).to(device)
+
+
+def read_tacotron2_config(path: Path | str) -> Tacotron2Config:
+    """The configuration of a Tacotron 2, by its folder or a file in it."""
+    return Tacotron2Config.from_dict(read_settings(Path(path)))
+
+
+def load_pretrained_tacotron2(path: Path | str, model: Tacotron2) -> str:
+    """Load a Tacotron 2 to train on from; says in words what was found."""
+    path = Path(path)
+    file = path / TACOTRON2_FILE if path.is_dir() else path.with_name(TACOTRON2_FILE)
+    check_same_mel(read_tacotron2_config(path), model.config, str(path), "this run")
+    load_weights(model, read_weights(file, "tacotron2"), file)
+    return f"Tacotron 2 from {file}"
 
 
 def load_pretrained(path: Path | str, generator: Generator, discriminators: Discriminators) -> str:

@@ -7,7 +7,7 @@ at a time.
 import csv
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from checkpoint import read_mel_config
 from common import UserError, available_cores
 from tacotron2.mel import MelConfig, check_same_mel, unlikely_mel_values
 
+POOLED_BATCHES = 20  # batches of clips among which those of like lengths meet
 PEAK = 0.95  # the level that pretraining scales every clip to, as the official code does
 
 
@@ -269,12 +270,15 @@ class EpochSampler(Sampler):
 
     An epoch is as many whole batches of `global_batch_size` clips as the corpus gives; the few clips left
     over, others each epoch, wait for the next. A corpus smaller than one batch fills it by repeating clips,
-    with other segments.
+    with other segments. With `lengths`, one a clip, a batch has clips of like lengths, and so little padding.
     """
 
-    def __init__(self, num_clips: int, global_batch_size: int, seed: int):
+    def __init__(
+        self, num_clips: int, global_batch_size: int, seed: int, lengths: Sequence[int] | None = None
+    ):
         self.num_clips, self.seed, self.epoch = num_clips, seed, 0
         self.length = max(1, num_clips // global_batch_size) * global_batch_size
+        self.global_batch_size, self.lengths = global_batch_size, lengths
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -284,7 +288,20 @@ class EpochSampler(Sampler):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         random = np.random.default_rng((self.seed, self.epoch))
-        for first in range(0, self.length, self.num_clips):
-            order = first + random.permutation(self.num_clips)
-            for index in order[: self.length - first]:
-                yield self.epoch, int(index)
+        rounds = [
+            first + random.permutation(self.num_clips) for first in range(0, self.length, self.num_clips)
+        ]
+        order = np.concatenate(rounds)[: self.length]
+        if self.lengths is not None:
+            order = self._batches_of_like_lengths(order, random)
+        for index in order:
+            yield self.epoch, int(index)
+
+    def _batches_of_like_lengths(self, order: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        # sorted within pools, not over the corpus: else each epoch would have the same batches
+        pool = POOLED_BATCHES * self.global_batch_size
+        lengths = np.asarray(self.lengths)
+        pools = [order[first : first + pool] for first in range(0, len(order), pool)]
+        pools = [part[np.argsort(lengths[part % self.num_clips], kind="stable")] for part in pools]
+        batches = np.concatenate(pools).reshape(-1, self.global_batch_size)
+        return random.permutation(batches).reshape(-1)

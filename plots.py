@@ -11,12 +11,19 @@ from torch import Tensor
 from tacotron2.mel import MelConfig
 
 
-def plot_mels(mels: Mapping[str, Tensor | np.ndarray], config: MelConfig) -> Figure:
-    """Mels (num_mels, frames) side by side, titled by their keys, on one colour scale."""
+def plot_mels(mels: Mapping[str, Tensor | np.ndarray], config: MelConfig, extra_panels: int = 0) -> Figure:
+    """Mels (num_mels, frames) side by side, titled by their keys, on one colour scale.
+
+    To their right come `extra_panels` empty ones, for other things.
+    """
     arrays = {title: np.asarray(mel.cpu() if isinstance(mel, Tensor) else mel) for title, mel in mels.items()}
     low, high = min(mel.min() for mel in arrays.values()), max(mel.max() for mel in arrays.values())
-    figure = Figure(figsize=(1.0 + 5.0 * len(arrays), 3.5), layout="constrained")
-    panels = figure.subplots(1, len(arrays), sharey=True, squeeze=False)[0]
+    count = len(arrays) + extra_panels
+    figure = Figure(figsize=(1.0 + 5.0 * count, 3.5), layout="constrained")
+    panels = figure.subplots(1, count, squeeze=False)[0][: len(arrays)]
+    for axes in panels[1:]:
+        axes.sharey(panels[0])
+        axes.tick_params(labelleft=False)
     for axes, (title, mel) in zip(panels, arrays.items(), strict=True):
         seconds = mel.shape[1] * config.hop_size / config.sampling_rate
         image = axes.imshow(
@@ -37,6 +44,22 @@ def plot_mels(mels: Mapping[str, Tensor | np.ndarray], config: MelConfig) -> Fig
     panels[0].set_ylabel("frequency (Hz)")
     unit = f"dB, scaled to ±{config.max_scaled_abs:g}" if config.mel_scale == "db" else config.mel_scale
     figure.colorbar(image, ax=panels.tolist(), label=f"amplitude ({unit})")
+    return figure
+
+
+def plot_attention(
+    mels: Mapping[str, Tensor | np.ndarray], attention: Tensor | np.ndarray, config: MelConfig
+) -> Figure:
+    """`plot_mels`, and beside it the attention (steps, characters) over the time of the last mel."""
+    figure = plot_mels(mels, config, extra_panels=1)
+    attention = np.asarray(attention.cpu() if isinstance(attention, Tensor) else attention)
+    axes = figure.axes[len(mels)]
+    frames = list(mels.values())[-1].shape[1]
+    extent = (0.0, frames * config.hop_size / config.sampling_rate, -0.5, attention.shape[1] - 0.5)
+    axes.imshow(
+        attention.T, origin="lower", aspect="auto", cmap="magma", interpolation="nearest", extent=extent
+    )
+    axes.set(title="attention", xlabel="time (s)", ylabel="character")
     return figure
 
 

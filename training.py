@@ -1,6 +1,6 @@
 """What the training scripts share: their common flags, and a run with its folder, checkpoints and log.
 
-Nothing here knows about vocoders: `train.py` holds the models, the losses and the loop.
+Nothing here knows what is trained: `train.py` and `tacotron2/train.py` hold models, losses and the loop.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 
@@ -36,7 +36,7 @@ from tacotron2.mel import MEL_SCALES, MelConfig
 # A loss scaler starts high on purpose and skips until its scale fits: in fp16 ten to twenty steps are normal.
 MAX_NON_FINITE_IN_A_ROW = 50
 
-SHOWN_LOSSES = ("gen_loss", "disc_loss", "mel_loss")  # on the progress bar; the log holds all
+SHOWN_LOSSES = ("gen_loss", "disc_loss", "loss", "mel_loss")  # on the progress bar; the log holds all
 
 
 # Flags.
@@ -172,8 +172,11 @@ def check_run_arguments(args: argparse.Namespace) -> None:
 # The run.
 
 
-def make_accelerator(args: argparse.Namespace) -> Accelerator:
-    """Accelerate's context for a run, with one thread a core where it runs on the CPU."""
+def make_accelerator(args: argparse.Namespace, broadcast_buffers: bool = False) -> Accelerator:
+    """Accelerate's context for a run, with one thread a core where it runs on the CPU.
+
+    `broadcast_buffers` is for models whose buffers depend on what a process has seen, such as batch norm's.
+    """
     trackers = ["wandb"] * args.log_wandb + ["tensorboard"] * args.log_tensorboard
     if args.log_tensorboard:
         try:
@@ -188,8 +191,7 @@ def make_accelerator(args: argparse.Namespace) -> Accelerator:
         mixed_precision=args.mixed_precision,
         log_with=trackers or None,
         project_dir=args.working_directory / args.experiment_name,
-        # the processes' buffers are equal already: they depend on the weights alone
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=broadcast_buffers)],
     )
     on_cpu = accelerator.device.type == "cpu"
     if on_cpu and args.mixed_precision == "fp16":
@@ -203,11 +205,18 @@ def make_accelerator(args: argparse.Namespace) -> Accelerator:
 
 
 def make_loader(
-    accelerator: Accelerator, args: argparse.Namespace, dataset: Dataset
+    accelerator: Accelerator,
+    args: argparse.Namespace,
+    dataset: Dataset,
+    lengths: list[int] | None = None,
+    collate: Callable | None = None,
 ) -> tuple[DataLoader, int]:
-    """A prepared loader over `dataset`, which is indexed by (epoch, index), and its steps an epoch."""
+    """A prepared loader over `dataset`, which is indexed by (epoch, index), and its steps an epoch.
+
+    With `lengths`, one an item, a batch has items of like lengths; `collate` makes a batch of them.
+    """
     clips_per_step = args.batch_size * accelerator.num_processes * args.gradient_accumulation_steps
-    sampler = EpochSampler(len(dataset), clips_per_step, args.seed)
+    sampler = EpochSampler(len(dataset), clips_per_step, args.seed, lengths)
     if len(dataset) < clips_per_step:
         accelerator.print(
             f"{len(dataset)} clips are fewer than the {clips_per_step} of one step: clips are repeated"
@@ -225,6 +234,7 @@ def make_loader(
         num_workers=args.num_workers,
         persistent_workers=args.num_workers > 0,
         worker_init_fn=leave_process_group,
+        collate_fn=collate,
         pin_memory=accelerator.device.type == "cuda",
     )
     return accelerator.prepare(loader), sampler.length // clips_per_step
@@ -402,15 +412,18 @@ class TrainingRun:
                 if self.finished:
                     break
 
-    def update(self, optimizer: AcceleratedOptimizer, model: nn.Module) -> Tensor:
+    def update(self, optimizer: AcceleratedOptimizer, model: nn.Module, max_norm: float = math.inf) -> Tensor:
         """Step the optimiser of `model`, unless a gradient is not finite; gives the norm of the gradients.
 
-        It is the norm of what the processes have averaged, so all of them decide alike.
+        It is the norm of what the processes have averaged, so all of them decide alike. Gradients of a norm
+        above `max_norm` are scaled down to it.
         """
         scaler = self.accelerator.scaler
         if scaler is not None:
             self.accelerator.unscale_gradients(optimizer)
         norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+        if max_norm < math.inf:
+            torch.nn.utils.clip_grads_with_norm_(model.parameters(), max_norm, norm)
         # with a loss scaler the optimiser does the skipping itself, and the scaler lowers the scale
         if scaler is not None or torch.isfinite(norm):
             optimizer.step()
@@ -595,7 +608,7 @@ class TrainingRun:
 
             options = {
                 "dir": str(self.folder),
-                "name": self.args.experiment_name,
+                "name": vars(self.args).get("run_name") or self.args.experiment_name,
                 "settings": wandb.Settings(init_timeout=30, console="off"),
             }
             try:

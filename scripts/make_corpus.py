@@ -1,6 +1,7 @@
 """Speak a corpus in LJSpeech's layout with espeak-ng: no download, no recordings, the same bytes each time.
 
     python scripts/make_corpus.py --output_dir work_dir/corpus --num_clips 200
+    python scripts/make_corpus.py --output_dir work_dir/corpus --texts LJSpeech-1.1/metadata.csv
 
 The voice is a machine's, but whatever comes after (splits, mels, training, comparison) can be tried on it.
 """
@@ -24,6 +25,7 @@ if not __package__:  # run as `python scripts/make_corpus.py`, Python looks in s
 from audio import write_wav
 from common import ArgumentParser, UserError, atomic_write, report_user_errors
 
+DEFAULT_CLIPS = 200
 SENTENCES = Path(__file__).with_name("sentences.txt")
 SAMPLING_RATE = 22050
 VOICE = "en-us"
@@ -40,17 +42,25 @@ POSITION_CHARACTER = 1
 CHARS_UTF8 = 1
 
 
-def make_corpus(output_dir: Path | str, num_clips: int) -> Path:
+def make_corpus(output_dir: Path | str, num_clips: int | None = None, source: Path | None = None) -> Path:
     """Speak `num_clips` sentences into `output_dir`: `wavs/<id>.wav`, then `metadata.csv`, which is returned.
+
+    They are those of `sentences`, or with `source` the first, by default all, of `read_texts(source)`.
 
     Clips are 16-bit mono WAV at 22,050 Hz. Clip k has the same bytes however many are asked for and in
     whichever run it is made; clips that are already there are kept. Raises UserError if the folder holds
     another corpus, if there are not as many sentences, or if espeak-ng can't be used.
     """
     output_dir = Path(output_dir)
-    texts = sentences(num_clips)
+    if source is None:
+        texts, origin = sentences(num_clips or DEFAULT_CLIPS), sentences(1000)
+    else:
+        origin = read_texts(source)
+        texts = origin[:num_clips]
+        if num_clips and len(texts) < num_clips:
+            raise UserError(f"can't make {num_clips} clips: {source} holds {len(texts)} texts; ask for fewer")
     engine = Espeak()
-    _claim_folder(output_dir, engine)
+    _claim_folder(output_dir, engine, origin)
     clips = [(f"ES{number:06d}", text) for number, text in enumerate(texts, start=1)]
     for clip_id, text in tqdm(clips, desc="speaking", unit="clip"):
         path = output_dir / "wavs" / f"{clip_id}.wav"
@@ -77,6 +87,20 @@ def sentences(count: int) -> list[str]:
     texts = list(itertools.islice(itertools.chain(written, _recombine(written)), count))
     if len(texts) < count:
         raise UserError(f"can't make {count} clips: {SENTENCES} gives {len(texts)} sentences; ask for fewer")
+    return texts
+
+
+def read_texts(path: Path) -> list[str]:
+    """One text a line; of lines like LJSpeech's `id|text|normalized text` the last part."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"can't read the texts in {path}: {error}; name a text file or metadata.csv"
+        ) from error
+    texts = [text for line in lines if (text := line.rpartition("|")[2].strip())]
+    if not texts:
+        raise UserError(f"{path} holds no texts; name a text file or metadata.csv")
     return texts
 
 
@@ -188,7 +212,7 @@ def _recombine(written: list[str]) -> Iterator[str]:
             yield sentence
 
 
-def _claim_folder(output_dir: Path, engine: Espeak) -> None:
+def _claim_folder(output_dir: Path, engine: Espeak, texts: list[str]) -> None:
     """Record what the clips depend on, so that clips of two voices or two texts never share a folder."""
     record = output_dir / "corpus.json"
     made_with = {
@@ -196,7 +220,7 @@ def _claim_folder(output_dir: Path, engine: Espeak) -> None:
         "voice": VOICE,
         "words_per_minute": WORDS_PER_MINUTE,
         "silence_seconds": [SILENCE_BEFORE, SILENCE_AFTER],
-        "sentences_sha256": hashlib.sha256("\n".join(sentences(1000)).encode()).hexdigest(),
+        "sentences_sha256": hashlib.sha256("\n".join(texts).encode()).hexdigest(),
     }
     if record.exists():
         try:
@@ -219,12 +243,20 @@ def _claim_folder(output_dir: Path, engine: Espeak) -> None:
 def main(argv: list[str] | None = None) -> None:
     parser = ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--output_dir", type=Path, required=True, help="folder for metadata.csv and wavs/")
-    parser.add_argument("--num_clips", type=int, default=200, help="clips to have, of about 5 s each")
+    parser.add_argument(
+        "--num_clips", type=int,
+        help=f"clips to have, of about 5 s each; default: {DEFAULT_CLIPS}, with --texts all",
+    )  # fmt: skip
+    parser.add_argument(
+        "--texts", type=Path, help="speak the lines of this file (LJSpeech's metadata.csv) instead of our own"
+    )
     args = parser.parse_args(argv)
     if args.output_dir.exists() and not args.output_dir.is_dir():
         raise UserError(f"--output_dir {args.output_dir} is a file; give a folder")
-    metadata = make_corpus(args.output_dir, args.num_clips)
-    print(f"{args.num_clips} clips, listed in {metadata}")
+    if args.num_clips is not None and args.num_clips < 1:
+        raise UserError(f"can't make {args.num_clips} clips; ask for 1 or more")
+    metadata = make_corpus(args.output_dir, args.num_clips, args.texts)
+    print(f"The clips are listed in {metadata}")
 
 
 if __name__ == "__main__":
