@@ -14,6 +14,7 @@ import json
 import pickle
 import re
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -129,6 +130,14 @@ def write_model(folder: Path, config: HiFiGANConfig, weights: dict[str, dict[str
         save_file(
             {key: tensor.contiguous().cpu() for key, tensor in state.items()}, folder / f"{name}.safetensors"
         )
+
+
+def load_on_device(load: Callable, path: Path | str, device: str):
+    """`load(path, device)`. Raises UserError for a device that PyTorch does not know or have."""
+    try:
+        return load(path, device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"can't use --device {device}: {error}") from error
 
 
 def load_generator(

@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from audio import AUDIO_SUFFIXES, read_audio, resample, to_pcm, write_wav
-from checkpoint import load_generator
+from checkpoint import load_generator, load_on_device
 from common import ArgumentParser, UserError, atomic_write, report_user_errors
 from denoiser import Denoiser
 from model import Generator
@@ -106,10 +106,7 @@ def load_vocoder(path: Path, device: str) -> "Generator | OnnxGenerator":
         from export import OnnxGenerator
 
         return OnnxGenerator(path)
-    try:
-        return load_generator(path, device)
-    except (RuntimeError, AssertionError) as error:  # what torch raises for a device it does not know or have
-        raise UserError(f"can't use --device {device}: {error}") from error
+    return load_on_device(load_generator, path, device)
 
 
 @torch.inference_mode()

@@ -122,6 +122,11 @@ def add_mel_arguments(parser: argparse.ArgumentParser, defaults: MelConfig) -> N
         group.add_argument(f"--{field.name}", default=default, help=texts[field.name], **settings)
 
 
+def mel_settings(source: argparse.Namespace | MelConfig) -> dict:
+    """The settings of `MelConfig`, by name, from parsed flags or a larger configuration."""
+    return {field.name: getattr(source, field.name) for field in fields(MelConfig)}
+
+
 def float_or_none(text: str) -> float | None:
     return None if text.lower() in ("none", "null", "") else float(text)
 
