@@ -1,8 +1,9 @@
-"""Hear a vocoder: `python inference.py --checkpoint_file X` turns wavs, or saved mels, into audio."""
+"""Hear a vocoder: `python inference.py` turns text, wavs or saved mels into audio."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,15 +14,33 @@ from torch import Tensor
 from tqdm import tqdm
 
 from audio import AUDIO_SUFFIXES, read_audio, resample, to_pcm, write_wav
-from checkpoint import load_generator, load_on_device
+from checkpoint import (
+    load_generator,
+    load_on_device,
+    load_tacotron2,
+    read_mel_config,
+    read_tacotron2_config,
+)
 from common import ArgumentParser, UserError, atomic_write, report_user_errors
 from denoiser import Denoiser
 from model import Generator
-from tacotron2.mel import MEL_SCALES, MelConfig, MelSpectrogram, convert_mel_scale, unlikely_mel_values
+from tacotron2.mel import (
+    MEL_SCALES,
+    MelConfig,
+    MelSpectrogram,
+    check_same_mel,
+    convert_mel_scale,
+    griffin_lim,
+    unlikely_mel_values,
+)
+from tacotron2.speak import Utterance, speak
+from tacotron2.text import split_sentences
 
 if TYPE_CHECKING:
     from export import OnnxGenerator
 
+# The voice that comes with the project: a Tacotron 2, and a vocoder that knows its mels.
+VOICE = Path(__file__).with_name("voice")
 MEL_SUFFIXES = (".npy", ".npz", ".pt", ".safetensors")
 # Frames of a chunk when streaming: half a second, and the generator's context of a few frames beside it.
 STREAM_FRAMES = 43
@@ -100,6 +119,18 @@ def load_mel(path: Path, config: MelConfig, mel_scale: str | None = None, transp
     return convert_mel_scale(mel, source, config).contiguous()
 
 
+class GriffinLim:
+    """The baseline without weights, called like a vocoder whose mels have `config`'s settings."""
+
+    def __init__(self, config: MelConfig):
+        self.config = config
+
+    def stream(self, mels: Iterable[Tensor], chunk_frames: int) -> Iterator[Tensor]:
+        """One mel in chunks (1, num_mels, n) to its audio (1, 1, samples): phases need the whole of it."""
+        mel = torch.cat(list(mels), dim=2)
+        yield torch.from_numpy(griffin_lim(mel[0], self.config))[None, None]
+
+
 def load_vocoder(path: Path, device: str) -> "Generator | OnnxGenerator":
     """What `checkpoint.load_generator` gives, or an `.onnx` file of export.py, which is called alike."""
     if path.suffix == ".onnx":
@@ -118,6 +149,19 @@ def vocode(generator, mel: Tensor, device: str = "cpu", chunk_frames: int = 256)
         yield chunk[0, 0].cpu().numpy()
 
 
+# What there is to hear: (name of the file, audio in chunks, what draws it) each.
+Output = tuple[str, Iterable[np.ndarray], Callable[[Path], None]]
+
+
+def resynthesis(args, vocoder) -> Iterator[Output]:
+    """Each input's mel, a wav's or one that was saved, made audio again."""
+    config = vocoder.config
+    finish = Finish(args, vocoder)
+    for name, mel in tqdm(input_mels(args, config), unit="file", disable=None):
+        chunks = finish(vocode(vocoder, mel, args.device, STREAM_FRAMES if args.stream else 256))
+        yield name, chunks, partial(save_mel_plot, mel=mel, chunks=chunks, config=config)
+
+
 def input_mels(args, config: MelConfig) -> Iterator[tuple[str, Tensor]]:
     """(name of the output, mel) for each input: a wav's mel, or a mel that was saved."""
     if args.input_mels_dir:
@@ -132,6 +176,74 @@ def input_mels(args, config: MelConfig) -> Iterator[tuple[str, Tensor]]:
                     f"{path} has {len(audio)} samples, and a mel needs {config.min_samples}; remove the file"
                 )
             yield f"{path.stem}_generated.wav", frontend(torch.from_numpy(audio))
+
+
+def speech(args, vocoder) -> Iterator[Output]:
+    """The text, spoken: sentence by sentence, with pauses between them."""
+    path = args.taco_weights or VOICE / "tacotron2"
+    tacotron2 = load_on_device(load_tacotron2, path, args.device)
+    text = args.text if args.text_file is None else read_text(args.text_file)
+    config = vocoder.config
+    vocoder_path = args.checkpoint_file or VOICE / "hifigan"
+    check_same_mel(
+        tacotron2.config,
+        config,
+        str(path),
+        str(vocoder_path),
+        scale_matters=False,
+    )
+    finish = Finish(args, vocoder)
+    # whoever listens while it is made waits for a sentence, not for all of them
+    parts = split_sentences(text) if args.stream else [text]
+    utterances: list[Utterance] = []
+
+    def chunks() -> Iterator[np.ndarray]:
+        for part in parts:
+            for utterance in speak(tacotron2, part, args.seed):
+                if utterance.problem:
+                    tqdm.write(
+                        f"{utterance.text!r} did not come out well, even in {utterance.attempts} attempts: "
+                        f"{utterance.problem}",
+                        file=sys.stderr,
+                    )
+                mel = convert_mel_scale(utterance.mel, tacotron2.config, config)
+                if utterances:
+                    yield np.zeros(round(utterances[-1].pause * config.sampling_rate), dtype=np.float32)
+                utterances.append(utterance)
+                yield from finish(vocode(vocoder, mel, args.device, STREAM_FRAMES if args.stream else 256))
+
+    def plot(picture: Path) -> None:
+        from plots import plot_attention  # matplotlib is slow to import
+
+        for number, utterance in enumerate(utterances, 1):
+            numbered = picture if len(utterances) == 1 else picture.with_stem(f"{picture.stem}_{number}")
+            save_figure(
+                numbered,
+                plot_attention({utterance.text: utterance.mel}, utterance.attention, tacotron2.config),
+            )
+
+    yield f"{args.text_file.stem if args.text_file else 'speech'}.wav", chunks(), plot
+
+
+def read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"can't read the text {path}: {error}; name a text file in UTF-8") from error
+
+
+class Finish:
+    """What is done to audio that was made: with `--denoising_strength`, the vocoder's hum is taken out."""
+
+    def __init__(self, args, vocoder):
+        self.strength, self.is_streaming = args.denoising_strength, args.stream
+        self.denoiser = Denoiser(vocoder, args.device) if self.strength else None
+
+    def __call__(self, chunks: Iterator[np.ndarray]) -> Iterable[np.ndarray]:
+        if self.is_streaming:
+            return chunks
+        audio = np.concatenate(list(chunks))
+        return [self.denoiser(torch.from_numpy(audio), self.strength).numpy() if self.denoiser else audio]
 
 
 def files_in(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
@@ -152,22 +264,33 @@ def build_parser() -> ArgumentParser:
     parser.add_argument(
         "--checkpoint_file",
         type=Path,
-        required=True,
-        help="the vocoder: a model's folder or file, an official g_… beside its config.json, or an .onnx",
+        help="the vocoder: a model's folder or file, an official g_… beside its config.json, or an .onnx; "
+        "for text by default the one in voice/",
     )
     source = parser.add_mutually_exclusive_group()
+    source.add_argument("--text", help="English to speak, of any length")
+    source.add_argument("--text_file", type=Path, help="a file of such text")
     source.add_argument(
         "--input_wavs_dir", type=Path, default=Path("test_files"), help="wavs to resynthesise"
     )
     source.add_argument(
         "--input_mels_dir", type=Path, help="mels to turn into audio: .npy, .npz, .pt, .safetensors"
     )
+    parser.add_argument(
+        "--taco_weights", type=Path, help="the Tacotron 2 that speaks the text; by default the one in voice/"
+    )
+    parser.add_argument(
+        "--vocoder", choices=("hifigan", "griffin_lim"), default="hifigan",
+        help="griffin_lim, the baseline, needs no --checkpoint_file",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="another one says the text a little differently")
     parser.add_argument("--mel_scale", choices=MEL_SCALES, help="of these mels; by default the vocoder's own")
     parser.add_argument("--transposed", action="store_true", help="these mels are (frames, num_mels)")
     parser.add_argument(
         "--output_dir",
         type=Path,
-        help="default: generated_files, or generated_files_from_mel; with --stream - is standard output",
+        help="default: generated_files, generated_files_from_mel or generated_speech; with --stream - is "
+        "standard output",
     )
     parser.add_argument(
         "--denoising_strength",
@@ -181,8 +304,9 @@ def build_parser() -> ArgumentParser:
         help="give audio as it is made; to - as raw 16-bit PCM at the vocoder's rate",
     )
     parser.add_argument(
-        "--plot", action="store_true", help="also draw each input's mel beside the output's, as PNG"
-    )
+        "--plot", action="store_true",
+        help="also draw each input's mel beside the output's, or each sentence's mel and attention, as PNG",
+    )  # fmt: skip
     parser.add_argument(
         "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda, cuda:1, …"
     )
@@ -192,33 +316,21 @@ def build_parser() -> ArgumentParser:
 @report_user_errors
 def main(arguments: list[str] | None = None) -> None:
     args = build_parser().parse_args(arguments)
-    if args.denoising_strength < 0:
-        raise UserError(f"--denoising_strength is {args.denoising_strength}; it can't be negative")
-    if args.stream and (args.denoising_strength or args.plot):
-        raise UserError("--stream goes without --denoising_strength and --plot, which need the whole audio")
+    speaks = args.text is not None or args.text_file is not None
+    check_arguments(args, speaks)
     to_stdout = str(args.output_dir) == "-"
-    if to_stdout and not args.stream:
-        raise UserError("--output_dir - is for --stream; name a folder")
-    output_dir = args.output_dir or Path(
-        "generated_files_from_mel" if args.input_mels_dir else "generated_files"
-    )
-    generator = load_vocoder(args.checkpoint_file, args.device)
+    files = "generated_files_from_mel" if args.input_mels_dir else "generated_files"
+    output_dir = args.output_dir or Path("generated_speech" if speaks else files)
+    vocoder = make_vocoder(args, speaks)
     if not to_stdout:
         try:
             output_dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"can't write to {output_dir}: {error}; name another --output_dir") from error
 
-    config = generator.config
-    denoiser = Denoiser(generator, args.device) if args.denoising_strength else None
+    config = vocoder.config
     count = 0
-    for name, mel in tqdm(input_mels(args, config), unit="file", disable=None):
-        chunks = vocode(generator, mel, args.device, STREAM_FRAMES if args.stream else 256)
-        if denoiser or args.plot:
-            audio = np.concatenate(list(chunks))
-            chunks = [
-                denoiser(torch.from_numpy(audio), args.denoising_strength).numpy() if denoiser else audio
-            ]
+    for name, chunks, plot in speech(args, vocoder) if speaks else resynthesis(args, vocoder):
         if to_stdout:
             for chunk in chunks:
                 sys.stdout.buffer.write(to_pcm(chunk).astype("<i2").tobytes())
@@ -226,20 +338,53 @@ def main(arguments: list[str] | None = None) -> None:
         else:
             write_wav(output_dir / name, chunks, config.sampling_rate)
         if args.plot:
-            save_plot(output_dir / Path(name).with_suffix(".png"), mel, chunks[0], config)
+            plot(output_dir / Path(name).with_suffix(".png"))
         count += 1
     if to_stdout:
         print(f"{count} files spoken", file=sys.stderr)
+    elif speaks:
+        print(output_dir / name)
     else:
         print(f"{count} files in {output_dir}")
 
 
-def save_plot(path: Path, mel: Tensor, audio: np.ndarray, config: MelConfig) -> None:
+def check_arguments(args, speaks: bool) -> None:
+    if args.checkpoint_file is None and not speaks and args.vocoder == "hifigan":
+        raise UserError("--checkpoint_file is missing: name the vocoder, or take --vocoder griffin_lim")
+    if args.taco_weights and not speaks:
+        raise UserError("--taco_weights speaks text; give it with --text or --text_file")
+    if args.denoising_strength < 0:
+        raise UserError(f"--denoising_strength is {args.denoising_strength}; it can't be negative")
+    if args.denoising_strength and args.vocoder == "griffin_lim":
+        raise UserError("--denoising_strength takes out a vocoder's hum; Griffin-Lim has none")
+    if args.stream and (args.denoising_strength or args.plot):
+        raise UserError("--stream goes without --denoising_strength and --plot, which need the whole audio")
+    if str(args.output_dir) == "-" and not args.stream:
+        raise UserError("--output_dir - is for --stream; name a folder")
+
+
+def make_vocoder(args, speaks: bool):
+    """The generator that the flags name, or Griffin-Lim for the mels that there will be."""
+    if args.vocoder == "hifigan":
+        return load_vocoder(args.checkpoint_file or VOICE / "hifigan", args.device)
+    if args.checkpoint_file:
+        return GriffinLim(read_mel_config(args.checkpoint_file))
+    if speaks:
+        return GriffinLim(read_tacotron2_config(args.taco_weights or VOICE / "tacotron2"))
+    return GriffinLim(MelConfig())
+
+
+def save_mel_plot(path: Path, mel: Tensor, chunks: list[np.ndarray], config: MelConfig) -> None:
     """Draw a mel beside the mel of the audio that was made of it."""
     from plots import plot_mels  # matplotlib is slow to import
 
+    audio = np.concatenate(chunks)
     padded = np.pad(audio, (0, max(0, config.min_samples - len(audio))))
-    figure = plot_mels({"input": mel, "generated": MelSpectrogram(config)(torch.from_numpy(padded))}, config)
+    mels = {"input": mel, "generated": MelSpectrogram(config)(torch.from_numpy(padded))}
+    save_figure(path, plot_mels(mels, config))
+
+
+def save_figure(path: Path, figure) -> None:
     with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100)
 

@@ -1,0 +1,111 @@
+"""Text of any length to mels, a sentence each: spoken in batches, and again where the attention failed."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from common import UserError
+from tacotron2.dataset import pad
+from tacotron2.model import Tacotron2
+from tacotron2.text import PAD_ID, encode, split_sentences
+
+# A sentence may take so many seconds and so many a character; speech takes about 0.07 of them.
+LIMIT_SECONDS, LIMIT_SECONDS_PER_CHARACTER = 2.0, 0.2
+# Longer than these, a step on, a step back or a rest of the attention is a word lost, repeated or drawn out.
+MAX_SKIPPED_CHARACTERS, MAX_REPEATED_CHARACTERS, MAX_SECONDS_ON_A_CHARACTER = 8, 6, 1.0
+# Silence after a sentence or clause in seconds, by its last character. The clip's own ends add 0.15.
+PAUSES = {".": 0.3, "!": 0.3, "?": 0.3, ";": 0.2, ":": 0.2, ",": 0.1}
+
+
+@dataclass
+class Utterance:
+    """A sentence, its mel (num_mels, T), its attention (steps, L), and what went wrong, "" if nothing did."""
+
+    text: str
+    mel: Tensor
+    attention: Tensor
+    problem: str
+    attempts: int
+
+    @property
+    def pause(self) -> float:
+        """Seconds of silence that belong behind it."""
+        return PAUSES.get(self.text.rstrip("\"')]”’»").strip()[-1:], 0.05)
+
+
+def speak(
+    model: Tacotron2, text: str, seed: int = 0, max_attempts: int = 6, batch_size: int = 16
+) -> list[Utterance]:
+    """Speak the sentences of `text`. One that fails is said again with other dropout, up to `max_attempts`.
+
+    A sentence that never succeeds is given as it came out best, with its `problem`. What comes out depends on
+    the text and the seed alone. Raises UserError for a text without words.
+    """
+    sentences = split_sentences(text)
+    if not sentences:
+        raise UserError(f"there is nothing to say in the text {text.strip()[:50]!r}; it needs words")
+    spoken: list[Utterance | None] = [None] * len(sentences)
+    waiting = sorted(range(len(sentences)), key=lambda number: len(sentences[number]))
+    for attempt in range(max_attempts):
+        for first in range(0, len(waiting), batch_size):
+            batch = waiting[first : first + batch_size]
+            said = speak_batch(model, [sentences[number] for number in batch], seed + attempt)
+            for number, utterance in zip(batch, said, strict=True):
+                before = spoken[number]
+                if before is None or severity(utterance) < severity(before):
+                    spoken[number] = utterance
+                spoken[number].attempts = attempt + 1
+        waiting = [number for number in waiting if spoken[number].problem]
+    return spoken
+
+
+def severity(utterance: Utterance) -> int:
+    """How much of a sentence may be lost: to run on without end is worse than to stumble."""
+    return 2 * utterance.problem.startswith("it did not end") + bool(utterance.problem)
+
+
+def speak_batch(model: Tacotron2, sentences: list[str], seed: int) -> list[Utterance]:
+    """Speak each sentence once."""
+    device, config = next(model.parameters()).device, model.config
+    tokens = [torch.tensor(encode(sentence)[: None if config.end_symbol else -1]) for sentence in sentences]
+    lengths = torch.tensor([len(text) for text in tokens])
+    frames_per_second = config.sampling_rate / config.hop_size
+    limits = ((LIMIT_SECONDS + LIMIT_SECONDS_PER_CHARACTER * lengths) * frames_per_second).long()
+    speech = model.infer(pad(tokens, PAD_ID).to(device), lengths.to(device), limits, seed)
+    utterances = []
+    for row, (sentence, length) in enumerate(zip(sentences, lengths.tolist(), strict=True)):
+        frames = int(speech.frames[row])
+        attention = speech.attention[row, : frames // config.frames_per_step, :length].cpu()
+        problem = attention_problem(
+            attention, bool(speech.stopped[row]), config.frames_per_step / frames_per_second
+        )
+        utterances.append(Utterance(sentence, speech.mel[row, :, :frames].cpu(), attention, problem, 1))
+    return utterances
+
+
+def attention_problem(attention: Tensor, stopped: bool, seconds_per_step: float) -> str:
+    """What is wrong with the attention (steps, L) of a spoken sentence, in words; "" where all is well.
+
+    Speech reads on: from the first character to the last, with no leap over a word, no way back, and no rest
+    on one place. `stopped` says whether it ended by itself.
+    """
+    length = attention.shape[1]
+    place = attention.argmax(dim=1)  # (steps,)
+    furthest = place.cummax(0).values
+    if not stopped:
+        return f"it did not end; the attention came to character {int(furthest[-1]) + 1} of {length}"
+    leaps = torch.diff(furthest, prepend=furthest.new_zeros(1))
+    if leaps.max() > MAX_SKIPPED_CHARACTERS:
+        seconds = seconds_per_step * int(leaps.argmax())
+        return f"the attention skips {int(leaps.max())} characters after {seconds:.1f} s"
+    if length - 1 - furthest[-1] > MAX_SKIPPED_CHARACTERS:
+        return f"it ended {length - 1 - int(furthest[-1])} characters too early"
+    back = furthest - place
+    if back.max() > MAX_REPEATED_CHARACTERS:
+        seconds = seconds_per_step * int(back.argmax())
+        return f"the attention goes back {int(back.max())} characters after {seconds:.1f} s"
+    rest = torch.bincount(furthest).max() * seconds_per_step
+    if rest > MAX_SECONDS_ON_A_CHARACTER:
+        return f"the attention stays on one character for {rest:.1f} s"
+    return ""
