@@ -155,7 +155,7 @@ def parse_arguments(arguments: list[str] | None) -> tuple[argparse.Namespace, Ta
     args = parser.parse_args(arguments)
     if args.num_workers > available_cores():
         print(
-            f"--num_workers {args.num_workers} is more than the {available_cores()} cores here: using these"
+            f"--num_workers {args.num_workers} is more than the {available_cores()} cores: using these"
         )
         args.num_workers = available_cores()
     config = MelConfig(**mel_settings(args))

@@ -1,0 +1,201 @@
+"""save_taco_mels.py: mels that fit their audio frame by frame, whole or not at all."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import ROOT, voice
+from runs import manifest_row, write_manifest
+
+import save_taco_mels
+from audio import write_wav
+from checkpoint import load_tacotron2, save_model
+from dataset import SavedMels, read_manifest
+from tacotron2.mel import MelConfig
+from tacotron2.model import Tacotron2, Tacotron2Config
+
+SMALL = {
+    "character_embed_dim": 16, "encoder_embed_dim": 16, "attention_rnn_dim": 16, "attention_dim": 8,
+    "attention_location_n_filters": 4, "decoder_rnn_dim": 16, "decoder_prenet_dim": 8,
+    "decoder_postnet_n_filters": 8,
+}  # fmt: skip
+TEXTS = ["One.", "Two fishes swim.", "A third, of many words."]
+
+
+@pytest.fixture(scope="module")
+def taco(tmp_path_factory) -> Path:
+    return save_taco(tmp_path_factory.mktemp("taco"), frames_per_step=2)
+
+
+def save_taco(folder: Path, seed: int = 0, **settings) -> Path:
+    torch.manual_seed(seed)
+    config = Tacotron2Config(**SMALL | settings)
+    save_model(folder / "model", config, tacotron2=Tacotron2(config))
+    return folder / "model"
+
+
+@pytest.fixture
+def corpus(tmp_path) -> Path:
+    """Clips whose lengths are no whole frames, in train.csv and test.csv."""
+    rows = []
+    for number, text in enumerate(TEXTS):
+        wav = tmp_path / "wavs" / f"clip{number}.wav"
+        write_wav(wav, voice(0.31 + 0.17 * number, seed=number), 22050)
+        rows.append(manifest_row(wav) | {"normalized_transcript": text})
+    write_manifest(tmp_path / "train.csv", rows[:2])
+    write_manifest(tmp_path / "test.csv", rows[1:])  # one clip is in both
+    return tmp_path
+
+
+def run(*flags) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / "save_taco_mels.py"), "--num_workers", "0", *map(str, flags)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def save(corpus: Path, taco: Path, folder: Path, *flags) -> None:
+    manifests = ["--path_to_manifest", str(corpus / "train.csv"), str(corpus / "test.csv")]
+    save_taco_mels.main(
+        [*manifests, "--path_to_save", str(folder), "--taco_weights", str(taco), "--num_workers", "0"]
+        + [str(flag) for flag in flags]
+    )
+
+
+def test_each_clip_of_all_manifests_gets_a_mel_of_exactly_its_frames(corpus, taco, tmp_path):
+    done = run(
+        "--path_to_manifest", corpus / "train.csv", corpus / "test.csv", "--path_to_save", tmp_path / "mels",
+        "--taco_weights", taco, "--batch_size", 2,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "3 clips saved" in done.stdout and "mel error (L1, db)" in done.stdout
+    clips = read_manifest(corpus / "train.csv", 22050) + read_manifest(corpus / "test.csv", 22050)
+    for clip in clips:
+        mel = np.load(tmp_path / "mels" / f"{clip.path.stem}.npy")
+        assert mel.dtype == np.float32 and mel.shape == (80, clip.samples // 256)
+    SavedMels(tmp_path / "mels", clips, MelConfig())  # train.py takes them
+    assert len(list((tmp_path / "mels").iterdir())) == 4  # and the config.json
+
+
+def test_real_clips_get_exactly_their_frames(shared, taco, tmp_path):
+    corpus = shared / "data" / "ljspeech-mini"
+    lines = (corpus / "metadata.csv").read_text(encoding="utf-8").splitlines()
+    rows = []
+    for line in lines:
+        name, _, text = line.split("|")
+        rows.append(manifest_row(corpus / "wavs" / f"{name}.wav") | {"normalized_transcript": text})
+    write_manifest(tmp_path / "all.csv", rows)
+    flags = ["--path_to_manifest", tmp_path / "all.csv", "--path_to_save", tmp_path / "mels"]
+    save_taco_mels.main([str(flag) for flag in [*flags, "--taco_weights", taco, "--num_workers", 0]])
+    for row in rows:
+        mel = np.load(tmp_path / "mels" / f"{row['file_path'].stem}.npy", mmap_mode="r")
+        assert mel.shape == (80, row["samples"] // 256)
+
+
+def test_the_mel_is_the_models_teacher_forced_one_of_the_audio_as_it_is(corpus, tmp_path):
+    taco = save_taco(tmp_path / "plain", decoder_prenet_dropout_p=0.0)
+    save(corpus, taco, tmp_path / "mels")
+    model = load_tacotron2(taco)
+    clip = read_manifest(corpus / "test.csv", 22050)[1]
+    from tacotron2.dataset import TextMelDataset
+
+    dataset = TextMelDataset([clip], model.config)
+    batch = dataset.collate([dataset[0]])
+    with torch.inference_mode():
+        expected = model(batch["tokens"], batch["token_lengths"], batch["mel"], batch["mel_lengths"]).mel[0]
+    saved = np.load(tmp_path / "mels" / f"{clip.path.stem}.npy")
+    np.testing.assert_allclose(saved, expected[:, : saved.shape[1]], atol=1e-5)
+
+
+def test_a_second_run_makes_what_is_missing_and_nothing_else(corpus, taco, tmp_path, capsys):
+    folder = tmp_path / "mels"
+    save(corpus, taco, folder)
+    (folder / "clip1.npy").unlink()
+    kept = {path: path.stat().st_mtime_ns for path in folder.glob("*.npy")}
+    save(corpus, taco, folder)
+    assert "1 clips saved" in capsys.readouterr().out.splitlines()[-2]
+    assert (folder / "clip1.npy").is_file()
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    save(corpus, taco, folder)
+    assert "0 clips saved" in capsys.readouterr().out
+    save(corpus, taco, folder, "--overwrite")
+    assert all(path.stat().st_mtime_ns > time for path, time in kept.items())
+
+
+def test_mels_of_two_models_never_share_a_folder(corpus, taco, tmp_path, capsys):
+    save(corpus, taco, tmp_path / "mels")
+    other = save_taco(tmp_path / "other", seed=1, frames_per_step=2)
+    with pytest.raises(SystemExit) as leaving:
+        save(corpus, other, tmp_path / "mels")
+    assert leaving.value.code == 2
+    assert "another Tacotron 2" in capsys.readouterr().err
+    save(corpus, other, tmp_path / "mels", "--overwrite")
+
+
+def test_two_clips_of_one_name_are_refused_before_any_work(corpus, taco, tmp_path):
+    twin = tmp_path / "elsewhere" / "clip0.wav"
+    write_wav(twin, voice(0.4), 22050)
+    write_manifest(tmp_path / "twins.csv", [manifest_row(twin) | {"normalized_transcript": "Twin."}])
+    done = run(
+        "--path_to_manifest", corpus / "train.csv", tmp_path / "twins.csv",
+        "--path_to_save", tmp_path / "mels", "--taco_weights", taco,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and "clip0.npy" in done.stderr
+    assert not (tmp_path / "mels").exists()
+
+
+def test_another_scale_is_converted_and_another_mel_refused(corpus, taco, tmp_path, capsys):
+    save(corpus, taco, tmp_path / "db")
+    save(corpus, taco, tmp_path / "ln", "--mel_scale", "ln")
+    db, ln = (np.load(tmp_path / scale / "clip2.npy") for scale in ("db", "ln"))
+    np.testing.assert_allclose(MelConfig().to_ln(db), ln, atol=1e-4)
+    assert json.loads((tmp_path / "ln" / "config.json").read_text())["mel_scale"] == "ln"
+    with pytest.raises(SystemExit) as leaving:
+        save(corpus, taco, tmp_path / "other", "--fmax", "7600")
+    assert leaving.value.code == 2
+    assert "fmax is 8000.0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--taco_weights", "nowhere"], "nowhere"),
+        (["--device", "cuda:99"], "cuda:99"),
+        (["--batch_size", "0"], "--batch_size is 0"),
+    ],
+)
+def test_mistakes_are_told_in_a_line(corpus, taco, tmp_path, capsys, flags, words):
+    with pytest.raises(SystemExit) as leaving:
+        save(corpus, taco, tmp_path / "mels", *flags)
+    error = capsys.readouterr().err
+    assert leaving.value.code == 2 and words in error and error.count("\n") == 1
+
+
+def test_killed_it_leaves_whole_mels_and_goes_on(corpus, taco, tmp_path):
+    rows = []
+    for number in range(40):
+        wav = tmp_path / "many" / f"many{number}.wav"
+        write_wav(wav, voice(0.6, seed=number), 22050)
+        rows.append(manifest_row(wav) | {"normalized_transcript": "Many words are said here."})
+    write_manifest(tmp_path / "many.csv", rows)
+    folder = tmp_path / "mels"
+    flags = ["--path_to_manifest", tmp_path / "many.csv", "--path_to_save", folder, "--taco_weights", taco]
+    command = [sys.executable, str(ROOT / "save_taco_mels.py"), "--num_workers", "0", "--batch_size", "1"]
+    process = subprocess.Popen(
+        [*command, *map(str, flags)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while len(list(folder.glob("many*.npy"))) < 3 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    for path in folder.glob("many*.npy"):
+        assert np.load(path).shape == (80, rows[0]["samples"] // 256)
+    done = run(*flags)
+    assert done.returncode == 0 and len(list(folder.glob("many*.npy"))) == 40
