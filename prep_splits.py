@@ -8,6 +8,7 @@ writes `train_metadata.csv`, `test_metadata.csv` and `rejected.csv` (each clip l
 
 import csv
 import hashlib
+import math
 import os
 import tarfile
 from collections import Counter
@@ -35,6 +36,10 @@ class Clip:
     path: Path
     transcript: str
     info: ClipInfo = field(default_factory=ClipInfo)
+
+    @property
+    def seconds(self) -> float:
+        return self.info.samples / self.info.sampling_rate
 
 
 @dataclass(frozen=True)
@@ -148,7 +153,7 @@ def write_manifest(path: Path, clips: Iterable[Clip]) -> None:
         (
             _path_for_manifest(clip.path, path.parent),
             clip.transcript,
-            f"{clip.info.samples / clip.info.sampling_rate:.6f}",
+            f"{clip.seconds:.6f}",
             clip.info.samples,
             str(np.float32(clip.info.peak)),  # the shortest digits that give this float32 again
         )
@@ -241,7 +246,7 @@ def _write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable]) -> N
 
 
 def _hours(clips: Iterable[Clip]) -> float:
-    return sum(clip.info.samples / clip.info.sampling_rate for clip in clips) / 3600
+    return sum(clip.seconds for clip in clips) / 3600
 
 
 @report_user_errors
@@ -258,6 +263,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=42, help="another seed gives another split")
     parser.add_argument("--test_split_pct", type=float, default=0.01, help="share of the clips in test")
     parser.add_argument("--sampling_rate", type=int, default=22050, help="rate in Hz that clips must have")
+    parser.add_argument(
+        "--max_duration", type=float, default=math.inf,
+        help="leave out clips of more seconds; the others are in train or test whatever the limit",
+    )  # fmt: skip
     args = parser.parse_args(argv)
     if not 0 <= args.test_split_pct < 1:
         raise UserError(
@@ -270,16 +279,21 @@ def main(argv: list[str] | None = None) -> None:
     clips, rejections = read_metadata(corpus)
     good, unusable = inspect_clips(clips, args.sampling_rate)
     rejections += unusable
+    too_long = {clip.clip_id: clip for clip in good if clip.seconds > args.max_duration}
+    for clip in too_long.values():
+        reason = f"longer than {args.max_duration:g} s: {clip.seconds:.2f} s"
+        rejections.append(Rejection(clip.clip_id, clip.path, reason))
 
     rejected_path = args.path_to_save / "rejected.csv"
     write_rejected(rejected_path, rejections)  # before anything that can fail: it tells why
     for kind, count in Counter(rejection.kind for rejection in rejections).most_common():
         print(f"rejected {count}: {kind}")
-    if not good:
+    if len(good) == len(too_long):
         raise UserError(f"{corpus} has no good clip; {rejected_path} tells why")
     train, test = split_clips(good, args.test_split_pct, args.seed)
     for name, split in (("train", train), ("test", test)):
         path = args.path_to_save / f"{name}_metadata.csv"
+        split = [clip for clip in split if clip.clip_id not in too_long]
         write_manifest(path, split)
         print(f"{name}: {len(split)} clips, {_hours(split):.2f} h, in {path}")
     print(f"rejected: {len(rejections)} clips, in {rejected_path}")

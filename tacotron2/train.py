@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from accelerate.utils import broadcast
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
@@ -84,18 +85,31 @@ def build_parser() -> ArgumentParser:
 
     group = parser.add_argument_group("the model (see Tacotron2Config)")
     texts = {
-        "num_symbols": "of the vocabulary; tacotron2/text.py has as many",
+        "num_symbols": "size of the vocabulary of tacotron2/text.py",
         "character_embed_dim": "channels of a character",
         "encoder_embed_dim": "channels of the encoder",
+        "encoder_n_convolutions": "of the encoder",
+        "encoder_kernel_size": "of these, in characters",
+        "encoder_dropout_p": "after each of these",
         "attention_rnn_dim": "units of the LSTM that moves the attention",
+        "attention_dim": "channels in which the attention compares",
+        "attention_location_n_filters": "of the convolution over where the attention has been",
+        "attention_location_kernel_size": "of that, in characters",
+        "attention_dropout_p": "on the state of the attention's LSTM",
         "decoder_rnn_dim": "units of the LSTM that makes the mel",
+        "decoder_dropout_p": "on what that LSTM gives",
+        "decoder_prenet_dim": "units of a layer of the prenet",
+        "decoder_prenet_depth": "layers of the prenet",
+        "decoder_prenet_dropout_p": "in the prenet, when training and when speaking",
+        "decoder_postnet_num_convs": "convolutions of the postnet",
+        "decoder_postnet_n_filters": "channels of these",
+        "decoder_postnet_kernel_size": "of these, in frames",
+        "decoder_postnet_dropout_p": "after each of these",
         "frames_per_step": "frames that a decoder step makes; 2 or 3 make training faster",
     }
     for name in model_settings():
         default = getattr(defaults, name)
-        group.add_argument(
-            f"--{name}", type=type(default), default=default, help=texts.get(name, "as it says")
-        )
+        group.add_argument(f"--{name}", type=type(default), default=default, help=texts[name])
     add_mel_arguments(parser, defaults)
     return parser
 
@@ -226,6 +240,8 @@ class Tacotron2Training:
     def validate(self, dataset: TextMelDataset, run: TrainingRun) -> dict[str, float]:
         """Losses and diagonality of the attention over all clips, teacher-forced; shows the first clip."""
         accelerator = self.accelerator
+        for buffer in self.model.buffers():  # each process has added its own last batch to batch norm's
+            broadcast(buffer)
         self.model.eval()
         torch.manual_seed(self.args.seed)  # of the prenet's dropout, which stays on
         by_length = sorted(range(len(dataset)), key=lambda index: dataset.frames[index])
@@ -299,7 +315,9 @@ def train(args: argparse.Namespace, config: Tacotron2Config) -> Path:
 
     while not run.finished:
         for batches in run.batches(loader, steps_per_epoch):
-            learning_rate = training.set_learning_rate(run.step / steps_per_epoch)
+            # not run.step, which counts steps of other sizes too where the run was resumed with another batch
+            steps_done = run.epoch * steps_per_epoch + run.clips_in_epoch // run.clips_per_step
+            learning_rate = training.set_learning_rate(steps_done / steps_per_epoch)
             losses = training.step(batches, run)
             frames = sum(int(batch["mel_lengths"].sum()) for batch in batches)
             run.finish_step(losses, frames, learning_rate)

@@ -348,3 +348,16 @@ def test_torchaudio_is_not_imported_without_download(tmp_path):
     (tmp_path / "torchaudio.py").write_text("raise OSError('wrong CUDA')")
     flags = ("--path_to_ljspeech", corpus, "--path_to_save", tmp_path / "out")
     assert run(*flags, PYTHONPATH=str(tmp_path)).returncode == 0
+
+
+def test_a_limit_on_duration_leaves_the_split_of_the_others_alone(tmp_path):
+    corpus = make_corpus(tmp_path / "corpus", numbered_lines(20))
+    for number in (3, 8, 11):
+        write_wav(corpus / "wavs" / f"C{number:03d}.wav", np.tile(tone(0.5), 3), RATE)
+    whole = split(corpus, tmp_path / "whole", "--test_split_pct", "0.4")
+    short = split(corpus, tmp_path / "short", "--test_split_pct", "0.4", "--max_duration", "0.2")
+    too_long = {"C003", "C008", "C011"}
+    for name in ("train_metadata.csv", "test_metadata.csv"):
+        kept = [row for row in rows(whole / name) if Path(row["file_path"]).stem not in too_long]
+        assert rows(short / name) == kept
+    assert reasons(short) == dict.fromkeys(sorted(too_long), "longer than 0.2 s: 0.30 s")
