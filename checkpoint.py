@@ -7,6 +7,8 @@ folder with the discriminators and what resuming needs beside them. Other people
 - NVIDIA's DeepLearningExamples: `hifigan_gen_checkpoint_10000.pt`, with its configuration inside;
 - transformers' SpeechT5HifiGan and FastSpeech2ConformerHifiGan: a folder with `config.json` and
   `model.safetensors` or `pytorch_model.bin`.
+A Tacotron 2 is a folder with `config.json` and `tacotron2.safetensors`; read are also NVIDIA's
+`tacotron2_statedict.pt`, checkpoints of its DeepLearningExamples, and torchaudio's files for characters.
 What their parts are called is in `foreign.py`.
 """
 
@@ -33,6 +35,7 @@ from foreign import (
     official_settings,
     official_training_state,
     official_weights,
+    other_tacotron2,
     transformers_settings,
     transformers_weights,
 )
@@ -165,27 +168,65 @@ def load_generator_weights(generator: Generator, path: Path) -> None:
 
 
 def load_tacotron2(path: Path | str, device: torch.device | str = "cpu") -> Tacotron2:
-    """A Tacotron 2 in eval mode, from a folder with `config.json` and `tacotron2.safetensors`.
+    """A Tacotron 2 in eval mode: a folder with `config.json` and `tacotron2.safetensors`, or another's file.
 
-    Raises UserError for what is missing, damaged, or not a Tacotron 2 of its configuration.
+    NVIDIA's and torchaudio's files are known by what is in them, whatever they are called. Their mels come
+    out in our default scale. Raises UserError for what is missing, damaged, or not a Tacotron 2 of its
+    configuration.
     """
-    model = Tacotron2(read_tacotron2_config(path))
-    load_pretrained_tacotron2(path, model)
+    config, state, file = read_tacotron2(Path(path))
+    model = Tacotron2(config)
+    load_weights(model, state, file)
     return model.eval().requires_grad_(False).to(device)
 
 
 def read_tacotron2_config(path: Path | str) -> Tacotron2Config:
-    """The configuration of a Tacotron 2, by its folder or a file in it."""
-    return Tacotron2Config.from_dict(read_settings(Path(path)))
+    """The configuration of a Tacotron 2, by its folder or a file in it, or by another's file."""
+    file = tacotron2_path(Path(path))
+    return own_tacotron2_config(file) if is_own_tacotron2(file) else read_tacotron2(file)[0]
 
 
 def load_pretrained_tacotron2(path: Path | str, model: Tacotron2) -> str:
     """Load a Tacotron 2 to train on from; says in words what was found."""
-    path = Path(path)
-    file = path / TACOTRON2_FILE if path.is_dir() else path.with_name(TACOTRON2_FILE)
-    check_same_mel(read_tacotron2_config(path), model.config, str(path), "this run")
-    load_weights(model, read_weights(file, "tacotron2"), file)
+    config, state, file = read_tacotron2(Path(path))
+    check_same_mel(config, model.config, str(path), "this run")
+    load_weights(model, state, file)
     return f"Tacotron 2 from {file}"
+
+
+def read_tacotron2(path: Path) -> tuple[Tacotron2Config, dict[str, Tensor], Path]:
+    """A Tacotron 2's configuration, its weights under our names, and the file that these are in."""
+    file = tacotron2_path(path)
+    if is_own_tacotron2(file):
+        return own_tacotron2_config(file), read_weights(file, "tacotron2"), file
+    settings, state = other_tacotron2(read_pickle(file), file)
+    return Tacotron2Config(**settings), state, file
+
+
+def tacotron2_path(path: Path) -> Path:
+    """The file of weights: `path` itself, or the one in that folder or beside that `config.json`."""
+    file = path / TACOTRON2_FILE if path.is_dir() else path
+    file = path.with_name(TACOTRON2_FILE) if path.name == CONFIG_NAME else file
+    if not file.is_file():
+        found = f"{file.parent} holds no {file.name}" if path.exists() else f"there is no {path}"
+        raise UserError(f"{found}; name a Tacotron 2's folder, or a file of NVIDIA's or torchaudio's")
+    return file
+
+
+def is_own_tacotron2(file: Path) -> bool:
+    return file.suffix == ".safetensors"
+
+
+def is_tacotron2(path: Path) -> bool:
+    return (path / TACOTRON2_FILE).is_file() or path.name == TACOTRON2_FILE
+
+
+def own_tacotron2_config(file: Path) -> Tacotron2Config:
+    path = config_path(file)
+    values = read_json(path)
+    if "decoder_rnn_dim" not in values:
+        raise UserError(f"{file} is no Tacotron 2: {path} is another model's; name a Tacotron 2's folder")
+    return Tacotron2Config.from_dict(values)
 
 
 def load_pretrained(path: Path | str, generator: Generator, discriminators: Discriminators) -> str:
@@ -329,10 +370,13 @@ def fold_input_map(conv: nn.Conv1d, slope: Tensor | float, offset: Tensor | floa
 # Python checkpoint.py convert.
 
 
-def convert(source: Path, target: Path, to: str, fold: bool = False, **card: str | None) -> list[str]:
+def convert(
+    source: Path, target: Path, to: str, fold: bool = False, half: bool = False, **card: str | None
+) -> list[str]:
     """Write the model at `source` into the folder `target`; gives, in lines, what there is to be said.
 
-    `to` is "project", "official" or "hub"; `fold` is for `write_project` and `card` for `hub.model_card`.
+    `to` is "project", "official" or "hub"; `fold` and `half` are for `write_project`, `card` for
+    `hub.model_card`.
     Raises UserError if `target` holds anything.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -345,21 +389,30 @@ def convert(source: Path, target: Path, to: str, fold: bool = False, **card: str
             from hub import write_hub_folder  # what it imports is slow to
 
             return write_hub_folder(temporary, source, **card)
-        return write_project(temporary, source, fold)
+        return write_project(temporary, source, fold, half)
 
 
-def write_project(folder: Path, source: Path, fold: bool) -> list[str]:
-    """Our own form: a model to train on from, or with `fold` the generator alone, weight norm folded."""
-    config, file = read_config(source), weights_path(source)
-    generator = Generator(config)
-    load_generator_weights(generator, source)
-    models = {"generator": generator.fold_weight_norm() if fold else generator}
-    for name, discriminator in () if fold else Discriminators(config).named_children():
-        if path := discriminator_path(file, name):
-            load_weights(discriminator, read_weights(path, name), path)
-            models[name] = discriminator
+def write_project(folder: Path, source: Path, fold: bool, half: bool) -> list[str]:
+    """Our own form: a model to train on from, or with `fold` the generator alone, weight norm folded.
+
+    A Tacotron 2 is written as one. With `half` the weights take half the room, as 16-bit numbers.
+    """
+    if is_tacotron2(source):
+        model = load_tacotron2(source)
+        config, file, models = model.config, source, {"tacotron2": model}
+    else:
+        config, file = read_config(source), weights_path(source)
+        generator = Generator(config)
+        load_generator_weights(generator, source)
+        models = {"generator": generator.fold_weight_norm() if fold else generator}
+        for name, discriminator in () if fold else Discriminators(config).named_children():
+            if path := discriminator_path(file, name):
+                load_weights(discriminator, read_weights(path, name), path)
+                models[name] = discriminator
+    if half:
+        models = {name: model.half() for name, model in models.items()}
     write_model(folder, config, {name: model.state_dict() for name, model in models.items()})
-    return [f"{', '.join(models)} from {file.parent}"]
+    return [f"{', '.join(models)} from {file if file.is_dir() else file.parent}"]
 
 
 def write_official(folder: Path, source: Path) -> list[str]:
@@ -437,6 +490,9 @@ def build_parser() -> ArgumentParser:
     command.add_argument(
         "--fold_weight_norm", action="store_true", help="project: the generator alone, smaller, for inference"
     )
+    command.add_argument(
+        "--half_precision", action="store_true", help="project: 16-bit weights, half as large; for inference"
+    )
     group = command.add_argument_group("the model card of --to hub")
     group.add_argument("--license", help="its identifier on the hub: mit, cc0-1.0, …")
     group.add_argument("--training_data", help="what the model was trained on, in a sentence")
@@ -449,7 +505,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = build_parser().parse_args(arguments)
     card = {"license": args.license, "training_data": args.training_data, "metrics": args.metrics}
     try:
-        lines = convert(args.source, args.target, args.to, args.fold_weight_norm, **card)
+        lines = convert(args.source, args.target, args.to, args.fold_weight_norm, args.half_precision, **card)
     except OSError as error:
         raise UserError(f"can't write {args.target}: {error}; name another folder") from error
     files = ", ".join(sorted(path.name for path in args.target.iterdir()))

@@ -1,11 +1,13 @@
 """What the other HiFi-GANs call the parts of ours: the official one, MISRNet's, NVIDIA's and transformers'.
 
-State dicts, configurations and optimizer states, as dicts; `checkpoint.py` reads and writes the files.
+At the end, the same of the other Tacotron 2s, NVIDIA's and torchaudio's. State dicts, configurations and
+optimizer states, as dicts; `checkpoint.py` reads and writes the files.
 """
 
 import json
 import math
 import re
+import string
 from pathlib import Path
 
 import torch
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 
 from common import UserError
 from model import LEAKY_SLOPE, Discriminators, Generator, HiFiGANConfig
+from tacotron2.text import SYMBOLS
 
 # Names of weights.
 
@@ -224,3 +227,111 @@ class InputNorm(nn.Module):
 
     def forward(self, mel: Tensor) -> Tensor:
         return (mel - self.mean) / self.scale
+
+
+# Tacotron 2: NVIDIA's repository of that name and its DeepLearningExamples, and torchaudio's.
+
+# (theirs, ours), applied in this order
+TACOTRON2_NAMES = (
+    (r"^module\.", ""),  # of a parallel model
+    (r"\.(linear_layer|conv)\.(weight|bias)$", r".\2"),  # NVIDIA's layers are each wrapped in another
+    (r"convolutions\.(\d+)\.0\.", r"convolutions.\1.conv."),
+    (r"convolutions\.(\d+)\.1\.", r"convolutions.\1.norm."),
+    (r"^decoder\.decoder_rnn\.((weight|bias)_[ih]h)$", r"decoder.decoder_rnn.\1_l0"),  # a cell, not a layer
+)
+
+# The characters of each vocabulary, by its size; NVIDIA's goes on with 84 phonemes. What they train on is in
+# lower case: the rows of the upper case are as they were drawn.
+TACOTRON2_SYMBOLS = {
+    38: "_-!'(),.:;? " + string.ascii_lowercase,
+    148: "_-!'(),.:;? " + string.ascii_uppercase + string.ascii_lowercase,
+}
+# What those lack. Their padding is what followed a text in their batches. They pass over what they don't
+# know, and nothing is nearer to that than a space. A quotation mark becomes an apostrophe, which is as silent
+# and has been seen at either end of a word; a second space beside a space has never been seen.
+TACOTRON2_STAND_INS = {"<pad>": "_", "<end>": "_", "<unknown>": " ", '"': "'"}
+
+# Of their defaults. The frames of either lie half a hop earlier than ours.
+TACOTRON2_MEL = {
+    "sampling_rate": 22050,
+    "n_fft": 1024,
+    "window_size": 1024,
+    "hop_size": 256,
+    "fmin": 0.0,
+    "fmax": 8000.0,
+}
+# Of torchaudio's TACOTRON2_WAVERNN_CHAR_LJSPEECH: nothing but the file's name tells it from the other one.
+TACOTRON2_WAVERNN_MEL = {"n_fft": 2048, "window_size": 1100, "hop_size": 275, "fmin": 40.0, "fmax": 11025.0}
+
+
+def other_tacotron2(contents: object, path: Path) -> tuple[dict, dict[str, Tensor]]:
+    """What a file of theirs holds, as the settings of a `Tacotron2Config` and the weights under our names.
+
+    `path` is for the error messages. Raises UserError for what is no Tacotron 2, or has another vocabulary.
+    """
+    state = contents.get("state_dict", contents) if isinstance(contents, dict) else {}
+    state = tacotron2_weights(state) if isinstance(state, dict) else {}
+    try:
+        sizes = tacotron2_sizes(state)
+    except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:  # a part is missing, or flat
+        raise UserError(
+            f"{path} is no Tacotron 2 of NVIDIA's or torchaudio's; name such a file, or a folder with "
+            "config.json and tacotron2.safetensors"
+        ) from error
+    num_symbols = len(state["embedding.weight"])
+    if num_symbols not in TACOTRON2_SYMBOLS:
+        raise UserError(
+            f"{path} has a vocabulary of {num_symbols} symbols; of other people's models, those of "
+            f"{' or '.join(map(str, TACOTRON2_SYMBOLS))} are read, which are letters and punctuation"
+        )
+    theirs = TACOTRON2_SYMBOLS[num_symbols]
+    rows = [theirs.index(TACOTRON2_STAND_INS.get(symbol, symbol)) for symbol in SYMBOLS]
+    state["embedding.weight"] = state["embedding.weight"][rows]
+    mel = TACOTRON2_MEL | (TACOTRON2_WAVERNN_MEL if "wavernn" in path.name else {})
+    # trained on natural logarithms, and on texts that nothing ends
+    return {**mel, **sizes, "inner_mel_scale": "ln", "end_symbol": False}, state
+
+
+def tacotron2_weights(state: dict) -> dict[str, Tensor]:
+    """The tensors of their state dict under our names."""
+    renamed = {}
+    for key, tensor in state.items():
+        for theirs, ours in TACOTRON2_NAMES:
+            key = re.sub(theirs, ours, str(key))
+        if isinstance(tensor, Tensor):
+            renamed[key] = tensor
+    # batch norm did not count its batches before PyTorch 0.4.1
+    norms = [key.removesuffix("running_mean") for key in renamed if key.endswith("running_mean")]
+    return {f"{norm}num_batches_tracked": torch.tensor(0) for norm in norms} | renamed
+
+
+def tacotron2_sizes(state: dict[str, Tensor]) -> dict[str, int]:
+    """The fields of `Tacotron2Config` that shapes tell. Raises KeyError for a part that is not there."""
+
+    def count(layers: str) -> int:
+        return len({match[1] for key in state if (match := re.match(rf"{layers}\.(\d+)\.", key))})
+
+    attention = "decoder.attention_layer"
+    width, _, encoder_kernel_size = state["encoder.convolutions.0.conv.weight"].shape
+    filters, _, location_kernel_size = state[f"{attention}.location_layer.location_conv.weight"].shape
+    postnet_filters, num_mels, postnet_kernel_size = state["postnet.convolutions.0.conv.weight"].shape
+    prenet_dim, made = state["decoder.prenet.layers.0.weight"].shape
+    return {
+        "num_mels": num_mels,
+        "num_symbols": len(SYMBOLS),
+        "character_embed_dim": state["embedding.weight"].shape[1],
+        "encoder_embed_dim": width,
+        "encoder_n_convolutions": count("encoder.convolutions"),
+        "encoder_kernel_size": encoder_kernel_size,
+        "attention_rnn_dim": state["decoder.attention_rnn.weight_hh"].shape[1],
+        "attention_dim": state[f"{attention}.query_layer.weight"].shape[0],
+        "attention_location_n_filters": filters,
+        "attention_location_kernel_size": location_kernel_size,
+        "decoder_rnn_dim": state["decoder.decoder_rnn.weight_hh_l0"].shape[1],
+        "decoder_prenet_dim": prenet_dim,
+        "decoder_prenet_depth": count("decoder.prenet.layers"),
+        "decoder_postnet_num_convs": count("postnet.convolutions"),
+        "decoder_postnet_n_filters": postnet_filters,
+        "decoder_postnet_kernel_size": postnet_kernel_size,
+        "frames_per_step": made // num_mels,
+    }

@@ -4,6 +4,7 @@ In reading order: the configuration; the encoder; attention and decoder; the pos
 them; last, how good an attention is. Layers have the names that NVIDIA's and torchaudio's models give them.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
@@ -257,6 +258,43 @@ class PrenetDropout:
         self.block = self.block[:, rows]
 
 
+class SteppingLSTM:
+    """An LSTM for speaking: (B, in) and its state, hidden and cell, to the state one step later.
+
+    A step reads every weight once, 72 MB in the paper's sizes, and does little else. On the CPU, PyTorch's
+    layers bring them anew at each step into the order that matrix products are fast in, which takes longer
+    than the products; `nn.LSTMCell` with a single sentence does not, but leaves them to one core. Here it is
+    done once for all steps, by the functions that `torch.compile` has for it, and all cores take part. On
+    other devices, and where PyTorch lacks these functions, it is the usual step. Later changes of the
+    layer's weights are not seen.
+    """
+
+    def __init__(self, layer: nn.LSTM | nn.LSTMCell):
+        self.weights = weight_ih, weight_hh, bias_ih, bias_hh = tuple(layer.parameters())
+        self.is_packed = (
+            weight_ih.device.type == "cpu"
+            and weight_ih.dtype == torch.float32
+            and torch.backends.mkldnn.is_available()
+            and torch.backends.mkldnn.enabled
+            and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        )
+        if self.is_packed:
+            self.packed = [torch.ops.mkldnn._reorder_linear_weight(part) for part in (weight_ih, weight_hh)]
+            self.biases = bias_ih, bias_hh
+
+    def __call__(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        if not self.is_packed:
+            return torch.lstm_cell(x, state, *self.weights)
+        hidden, cell = state
+        from_x, from_hidden = (
+            torch.ops.mkldnn._linear_pointwise(part.float(), weight, bias, "none", [], "")
+            for part, weight, bias in zip((x, hidden), self.packed, self.biases, strict=True)
+        )
+        write, forget, new, read = (from_x + from_hidden).chunk(4, dim=1)
+        cell = torch.sigmoid(forget) * cell + torch.sigmoid(write) * torch.tanh(new)
+        return torch.sigmoid(read) * torch.tanh(cell), cell
+
+
 class Decoder(nn.Module):
     """From encoded text to mel: at each step the attention reads on, and a few frames are made."""
 
@@ -283,9 +321,11 @@ class Decoder(nn.Module):
         nowhere = values.new_zeros(batch, length)
         return AttentionState(hidden, hidden, values.new_zeros(batch, width), nowhere, nowhere)
 
-    def attend(self, prenet: Tensor, state: AttentionState, memory: Memory) -> AttentionState:
+    def attend(
+        self, prenet: Tensor, state: AttentionState, memory: Memory, attention_rnn: Callable | None = None
+    ) -> AttentionState:
         """One step of the attention: the prenet's (B, decoder_prenet_dim) says what was spoken last."""
-        hidden, cell = self.attention_rnn(
+        hidden, cell = (attention_rnn or self.attention_rnn)(
             torch.cat([prenet, state.context], dim=1), (state.hidden, state.cell)
         )
         hidden = F.dropout(hidden, self.config.attention_dropout_p, self.training)
@@ -328,16 +368,17 @@ class Decoder(nn.Module):
         attention = [[] for _ in range(batch)]
         stopped = torch.zeros(batch, dtype=torch.bool)
         going = torch.arange(batch)  # the rows that still speak
+        attention_rnn, decoder_rnn = SteppingLSTM(self.attention_rnn), SteppingLSTM(self.decoder_rnn)
         state = self.start(memory)
-        decoder_state = None
+        nothing = memory.values.new_zeros(batch, config.decoder_rnn_dim)
+        decoder_state = (nothing, nothing)
         spoken = memory.values.new_zeros(batch, config.num_mels * config.frames_per_step)
         step = 0
         while len(going):
             prenet = self.prenet(spoken, dropout and dropout.keep(step))
-            state = self.attend(prenet, state, memory)
-            features = torch.cat([state.hidden, state.context], dim=1).unsqueeze(1)
-            hidden, decoder_state = self.decoder_rnn(features, decoder_state)
-            features = torch.cat([hidden.squeeze(1), state.context], dim=1)
+            state = self.attend(prenet, state, memory, attention_rnn)
+            decoder_state = decoder_rnn(torch.cat([state.hidden, state.context], dim=1), decoder_state)
+            features = torch.cat([decoder_state[0], state.context], dim=1)
             spoken = self.linear_projection(features)
             opened = torch.sigmoid(self.gate_layer(features).squeeze(1)).cpu() > gate_threshold
             for place, row in enumerate(going.tolist()):
@@ -352,7 +393,7 @@ class Decoder(nn.Module):
                 rows = rows.to(spoken.device)
                 memory, spoken = memory.select(rows), spoken[rows]
                 state = AttentionState(*(part[rows] for part in state))
-                decoder_state = tuple(part[:, rows] for part in decoder_state)
+                decoder_state = tuple(part[rows] for part in decoder_state)
                 if dropout:
                     dropout.select(rows)
         mels = [torch.stack(steps).reshape(-1, config.num_mels).T for steps in made]

@@ -1,0 +1,125 @@
+"""Tacotron 2 that speaks, against torchaudio's: `python benchmarks/tacotron2_infer.py`.
+
+The baseline is `torchaudio.models.Tacotron2.infer` with the same weights, random ones at the full size, on
+the same texts; the prenet's dropout is on in both. Both take turns; printed are the frames a second of each
+and the ratio, of the best runs and of the medians. A frame counts while its sentence speaks: torchaudio goes
+on with sentences that are done until the last one is.
+
+The last line is what a decoder step takes where nothing came between, the fastest tenth of all steps: on
+cores that other programs use too, whole runs measure those programs as well.
+"""
+
+import argparse
+import re
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+import torchaudio
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tacotron2.model import Tacotron2, Tacotron2Config
+
+
+def torchaudio_twin(model: Tacotron2) -> torchaudio.models.Tacotron2:
+    """torchaudio's model with the sizes and the weights of ours, in eval mode."""
+    config = model.config
+    twin = torchaudio.models.Tacotron2(
+        n_mels=config.num_mels,
+        n_symbol=config.num_symbols,
+        n_frames_per_step=config.frames_per_step,
+        symbol_embedding_dim=config.character_embed_dim,
+        encoder_embedding_dim=config.encoder_embed_dim,
+        encoder_n_convolution=config.encoder_n_convolutions,
+        encoder_kernel_size=config.encoder_kernel_size,
+        decoder_rnn_dim=config.decoder_rnn_dim,
+        attention_rnn_dim=config.attention_rnn_dim,
+        attention_hidden_dim=config.attention_dim,
+        attention_location_n_filter=config.attention_location_n_filters,
+        attention_location_kernel_size=config.attention_location_kernel_size,
+        prenet_dim=config.decoder_prenet_dim,
+        postnet_n_convolution=config.decoder_postnet_num_convs,
+        postnet_kernel_size=config.decoder_postnet_kernel_size,
+        postnet_embedding_dim=config.decoder_postnet_n_filters,
+    )
+
+    def renamed(name: str) -> str:
+        name = re.sub(r"(convolutions\.\d+)\.(conv|norm)\.", lambda m: f"{m[1]}.{m[2] == 'norm':d}.", name)
+        return re.sub(r"(decoder_rnn\..*)_l0$", r"\1", name)
+
+    twin.load_state_dict({renamed(name): tensor for name, tensor in model.state_dict().items()})
+    return twin.eval()
+
+
+def timed(speak: Callable[[], object], gate: torch.nn.Module) -> tuple[float, list[float]]:
+    """Seconds of the whole and of each decoder step: from one call of the gate, once a step, to the next."""
+    said = []
+    hook = gate.register_forward_hook(lambda *_: said.append(time.perf_counter()))
+    started = time.perf_counter()
+    speak()
+    elapsed = time.perf_counter() - started
+    hook.remove()
+    return elapsed, [after - before for before, after in pairwise(said)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--batch_sizes", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--repeats", type=int, default=5, help="timed runs of each, after one that is not")
+    parser.add_argument("--characters", type=int, default=100, help="length of the longest sentence")
+    parser.add_argument("--frames", type=int, default=300, help="frames of the longest sentence")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    warnings.filterwarnings("ignore", "Reached max decoder steps")
+
+    torch.manual_seed(0)
+    config = Tacotron2Config(mel_scale="ln")
+    model = Tacotron2(config).eval()
+    model.decoder.gate_layer.bias.data.fill_(-100.0)  # random weights do not know the end: limits set it
+    twin = torchaudio_twin(model)
+    twin.decoder.decoder_max_step = args.frames
+
+    print(
+        f"{args.threads} threads, {args.characters} characters and {args.frames} frames or fewer a sentence"
+    )
+    for batch_size in args.batch_sizes:
+        for shortest in (1.0, 0.5) if batch_size > 1 else (1.0,):
+            share = torch.linspace(1.0, shortest, batch_size)
+            token_lengths = (share * args.characters).round().long()
+            limits = (share * args.frames).round().long()
+            tokens = torch.randint(3, config.num_symbols, (batch_size, args.characters))
+            runs = {
+                "torchaudio": lambda t=tokens, n=token_lengths: twin.infer(t, n),
+                "this project": lambda t=tokens, n=token_lengths, m=limits: model.infer(t, n, m),
+            }
+            gates = {"torchaudio": twin.decoder.gate_layer, "this project": model.decoder.gate_layer}
+            times: dict[str, list[float]] = {name: [] for name in runs}
+            steps: dict[str, list[float]] = {name: [] for name in runs}
+            with torch.inference_mode():
+                for repeat in range(args.repeats + 1):
+                    for name, speak in runs.items():
+                        elapsed, step_times = timed(speak, gates[name])
+                        times[name] += [elapsed] if repeat > 0 else []
+                        steps[name] += step_times if repeat > 0 else []
+            lengths = "of one length" if shortest == 1 else f"from {shortest:.0%} of the length to all of it"
+            print(f"batch {batch_size}" + (f", sentences {lengths}" if batch_size > 1 else ""))
+            for kind, summary in (("best", min), ("median", statistics.median)):
+                seconds = {name: summary(values) for name, values in times.items()}
+                rates = [f"{name} {limits.sum() / value:.0f}" for name, value in seconds.items()]
+                ratio = seconds["torchaudio"] / seconds["this project"]
+                print(f"  {kind:>6}: {', '.join(rates)} frames/s; ratio {ratio:.2f}")
+            fast = {name: statistics.quantiles(values, n=10)[0] for name, values in steps.items()}
+            shown = ", ".join(f"{name} {1000 * value:.2f}" for name, value in fast.items())
+            ratio = fast["torchaudio"] / fast["this project"]
+            print(f"    step: {shown} ms; ratio {ratio:.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
