@@ -218,7 +218,12 @@ def is_own_tacotron2(file: Path) -> bool:
 
 
 def is_tacotron2(path: Path) -> bool:
-    return (path / TACOTRON2_FILE).is_file() or path.name == TACOTRON2_FILE
+    """Whether a Tacotron 2 in any of these forms is there, and not a vocoder."""
+    try:
+        read_tacotron2_config(path)
+    except UserError:
+        return False
+    return True
 
 
 def own_tacotron2_config(file: Path) -> Tacotron2Config:

@@ -56,8 +56,10 @@ class Tacotron2Config(MelConfig):
     def __post_init__(self):
         super().__post_init__()
         for name, value in vars(self).items():
-            if name.endswith("_kernel_size") and value % 2 == 0:
-                raise UserError(f"{name} is {value}; it must be odd, so that a convolution keeps the length")
+            if name.endswith("_kernel_size") and (value < 1 or value % 2 == 0):
+                raise UserError(
+                    f"{name} is {value}; it must be odd and positive, so that a convolution keeps the length"
+                )
             if name.endswith("_p") and not 0 <= value < 1:
                 raise UserError(f"{name} is {value}; it must lie in [0, 1)")
             if (

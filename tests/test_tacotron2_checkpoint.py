@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from checkpoint import (
+    convert,
     load_pretrained_tacotron2,
     load_tacotron2,
     read_tacotron2_config,
@@ -366,3 +367,16 @@ def test_silence_of_another_model_is_silence_here(tmp_path):
     model = load_tacotron2(save_torchaudio(tmp_path / "file.pth", their_model()))
     silence = model.from_inner(torch.tensor(math.log(1e-5)))
     assert silence == pytest.approx(-4.0, abs=1e-5) == model.config.silence
+
+
+@pytest.mark.parametrize("form", ["own", "config.json", "torchaudio's"])
+def test_convert_writes_any_tacotron_2_as_our_own_in_half_the_room(own_folder, tmp_path, form):
+    source = {"own": own_folder, "config.json": own_folder / "config.json"}.get(form)
+    source = source or save_torchaudio(tmp_path / "theirs.pth", their_model())
+    convert(Path(source), tmp_path / "converted", "project", half=True)
+    halves = load_file(tmp_path / "converted" / "tacotron2.safetensors")
+    assert all(tensor.dtype in (torch.float16, torch.int64) for tensor in halves.values())
+    before, after = load_tacotron2(source), load_tacotron2(tmp_path / "converted")
+    assert after.config == before.config
+    for name, tensor in after.state_dict().items():
+        torch.testing.assert_close(tensor, before.state_dict()[name], rtol=1e-3, atol=1e-3)
