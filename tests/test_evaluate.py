@@ -1,0 +1,503 @@
+"""evaluate.py: a table whose numbers can be traced, made once, and a page that stands alone."""
+
+import base64
+import csv
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from helpers import RATE, ROOT, save_official, small_generator, voice
+from runs import manifest_row, write_manifest
+from test_save_taco_mels import save_taco
+
+import evaluate
+import metrics
+from audio import read_audio, write_wav
+from checkpoint import save_model
+from evaluate import default_metrics, recordings, true_mels
+from metrics import bootstrap_interval, paired_difference
+from report import COLUMNS, Table
+
+# Fast ones that need no package which may be missing.
+QUICK = ["mel_l1", "mcd"]
+TEXTS = ["One.", "Two & three, it <says>.", "Four | five."]
+
+
+@pytest.fixture(autouse=True)
+def settings(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["evaluate.py"])
+    monkeypatch.setenv("UTMOS_CHECKPOINT", "/no/such/file")  # else it would be fetched
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory) -> Path:
+    """Three short clips and their manifest, test.csv."""
+    folder, rows = tmp_path_factory.mktemp("clips"), []
+    for number, text in enumerate(TEXTS):
+        wav = folder / "wavs" / f"clip{number}.wav"
+        write_wav(wav, voice(0.6 + 0.1 * number, seed=number), RATE)
+        rows.append(manifest_row(wav) | {"normalized_transcript": text})
+    write_manifest(folder / "test.csv", rows)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> dict[str, Path]:
+    """Untrained vocoders, and an untrained Tacotron 2 that speaks until the limit."""
+    folder, paths = tmp_path_factory.mktemp("models"), {}
+    for seed, name in enumerate(("plain", "tuned")):
+        generator = small_generator(seed)
+        save_model(folder / name, generator.config, generator=generator)
+        paths[name] = folder / name
+    official = small_generator(2, mel_scale="ln")
+    paths["official"] = save_official(folder / "official", official.config, generator=official)
+    other = small_generator(3, fmax=7600.0)
+    save_model(folder / "other", other.config, generator=other)
+    return paths | {"other": folder / "other", "taco": save_taco(folder, gate_bias=-9, frames_per_step=3)}
+
+
+def run(clips: Path, folder: Path, *flags) -> None:
+    arguments = ["--path_to_manifest", clips / "test.csv", "--output_dir", folder]
+    arguments += ["--num_workers", 0, "--device", "cpu", *flags]
+    evaluate.main([str(argument) for argument in arguments])
+
+
+def copy(clips: Path, folder: Path, models: dict, *flags, metrics=QUICK) -> None:
+    names = ["--checkpoint_file", models["plain"], "--finetuned_checkpoint_file", models["tuned"]]
+    run(clips, folder, "--copy_synthesis", *names, "--metrics", *metrics, *flags)
+
+
+@pytest.fixture(scope="module")
+def copied(clips, models, tmp_path_factory) -> Path:
+    """The output of a copy synthesis; not to be changed."""
+    folder = tmp_path_factory.mktemp("copied")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UTMOS_CHECKPOINT", "/no/such/file")
+        copy(clips, folder, models, "--report_clips", 2, metrics=["utmos", *QUICK, "rtf"])
+    return folder
+
+
+@pytest.fixture
+def counted(monkeypatch) -> list[str]:
+    """What is done from now on: "<metric>" for each measurement, "audio" and "speech" for each clip made."""
+    done = []
+
+    def counting(module, name, label):
+        function = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *a, **k: done.append(label(*a)) or function(*a, **k))
+
+    counting(metrics, "measure", lambda metric, *_: metric.name)
+    counting(evaluate, "timed", lambda *_: "audio")
+    counting(evaluate, "speak", lambda *_: "speech")
+    return done
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+# The table.
+
+
+def test_rows_are_the_tutorials_then_others_and_ground_truth_last(clips, models, tmp_path):
+    made = ["--system", f"Mine|2={clips / 'wavs'}", "--system", f"B={clips / 'wavs'}"]
+    copy(clips, tmp_path, models, *made, "--max_clips", 1, metrics=["mel_l1"])
+    expected = ["Griffin-Lim", "HiFi-GAN", "HiFi-GAN fine-tuned", "Mine|2", "B", "Ground truth"]
+    assert [row["system"] for row in rows_of(tmp_path / "table.csv")] == expected
+    lines = (tmp_path / "table.md").read_text(encoding="utf-8").splitlines()[2:8]
+    assert [line.split(" | ")[0].removeprefix("| ") for line in lines] == [
+        name.replace("|", "\\|") for name in expected
+    ]
+
+
+def test_means_intervals_and_tests_are_those_of_the_clips(copied):
+    clips, table = rows_of(copied / "clips.csv"), rows_of(copied / "table.csv")
+    assert len(clips) == 3 * 4 and len(table) == 4
+
+    def values(system: str, name: str) -> list[float]:
+        return [float(row[name] or "nan") for row in clips if row["system"] == system]
+
+    for above, row in zip([None, *table], table, strict=False):
+        for name in ("mel_l1", "mcd", "rtf"):
+            numbers = values(row["system"], name)
+            interval = bootstrap_interval(numbers)
+            assert row[f"{name}_clips"] == str(interval.count)
+            if not interval.count:
+                assert row["system"] == "Ground truth" and row[name] == ""
+                continue
+            told = [float(row[name]), float(row[f"{name}_low"]), float(row[f"{name}_high"])]
+            assert told == pytest.approx(interval[:3])
+            if above:
+                test = paired_difference(values(above["system"], name), numbers)
+                assert float(row[f"{name}_difference"]) == pytest.approx(test.mean)
+                assert float(row[f"{name}_p_value"]) == pytest.approx(test.p_value)
+
+
+def test_a_clips_values_are_the_metrics_of_its_files(copied, clips):
+    for row in rows_of(copied / "clips.csv"):
+        if row["system"] != "Griffin-Lim":
+            continue
+        audio, rate, _ = read_audio(copied / "wavs" / "griffin_lim" / f"{row['clip']}.wav")
+        recording, _, _ = read_audio(clips / "wavs" / f"{row['clip']}.wav")
+        assert len(audio) == len(recording) // 256 * 256
+        assert float(row["mel_l1"]) == pytest.approx(metrics.mel_l1(audio, recording, rate))
+        assert float(row["seconds"]) == pytest.approx(len(audio) / rate, abs=1e-3)
+        assert float(row["rtf"]) > 0
+
+
+def test_dashes_have_reasons_and_are_no_zeros(copied):
+    text = (copied / "table.md").read_text(encoding="utf-8")
+    line = next(line for line in text.splitlines() if line.startswith("| Ground truth |"))
+    cells = [cell.strip() for cell in line.strip("| ").split("|")][1:]
+    notes = dict(re.findall(r"^(⁽.⁾) (.+)$", text, re.MULTILINE))
+    for cell, words in zip(
+        cells, ("/no/such/file", "compared with", "compared with", "recording"), strict=True
+    ):
+        dash, note = cell.split()
+        assert dash == "–" and words in notes[note]
+    (row,) = [row for row in rows_of(copied / "table.csv") if row["system"] == "Ground truth"]
+    assert row["utmos"] == row["mel_l1"] == "" and row["mel_l1_clips"] == "0"
+
+
+def table_of(values: dict[str, list], column: str = "pesq") -> Table:
+    """A table of one column, and the values of each system, one a clip."""
+    clips = [
+        evaluate.Clip(Path(f"c{number}.wav"), 1, 1.0, "")
+        for number in range(len(next(iter(values.values()))))
+    ]
+    systems = [evaluate.System(name, {}) for name in values]
+    flat = {(name, f"c{n}", column): value for name, given in values.items() for n, value in enumerate(given)}
+    return Table(systems, clips, [COLUMNS[column]], flat)
+
+
+def test_a_metric_that_some_clips_lack_is_the_mean_of_the_others_and_says_so():
+    table = table_of({"A": [1.0, "the clip is silent", 3.0, "too long: 21 s"]})
+    assert table.cells[0][0].interval.mean == 2.0 and table.cells[0][0].interval.count == 2
+    assert table.footnotes == ["Over 2 of 4 clips: the clip is silent (c1); too long: 21 s (c3)."]
+    assert "⁽¹⁾ Over 2 of 4" in table.to_markdown()
+
+
+def test_marks_say_better_worse_or_perhaps_chance():
+    better = [2.0 + n / 100 for n in range(8)]
+    table = table_of({"A": [1.0] * 8, "B": better, "C": [2.5, *better[1:]], "D": [0.5] * 8})
+    marks = [table.mark(row[0], COLUMNS["pesq"]) for row in table.cells]
+    assert marks == ["", "▲", "≈", "▼"]
+    lower = table_of({"A": [1.0] * 8, "B": better}, "mcd")
+    assert lower.mark(lower.cells[1][0], COLUMNS["mcd"]) == "▼"
+    assert "p = 0.008" in lower.to_markdown() and "B − A" in lower.to_markdown()
+
+
+def test_few_clips_can_show_no_difference_and_the_table_says_so():
+    assert "takes 6" in table_of({"A": [1.0] * 3, "B": [2.0] * 3}).to_markdown()
+    assert "takes 6" not in table_of({"A": [1.0] * 6, "B": [2.0] * 6}).to_markdown()
+
+
+def test_one_clip_has_a_mean_and_no_interval():
+    assert "| A | 1.50 |" in table_of({"A": [1.5]}).to_markdown()
+
+
+def test_speed_is_of_one_device_alone():
+    clips = [evaluate.Clip(Path(f"c{number}.wav"), 1, 1.0, "") for number in range(3)]
+    timings = {"c0": (1.0, "abacus"), "c1": (1.0, "abacus"), "c2": (0.1, "slide rule")}
+    system = evaluate.System("A", {clip.path.stem: clip.path for clip in clips}, timings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluate, "duration", lambda path: 2.0)
+        values = dict(evaluate.speeds([system]))
+    table = Table([system], clips, [COLUMNS["rtf"]], values)
+    assert table.cells[0][0].interval.mean == 0.5
+    assert "slide rule" in table.footnotes[0] and "A on abacus" in table.to_markdown()
+
+
+# From text.
+
+
+def test_from_text_all_vocoders_get_the_same_speech(clips, models, tmp_path, counted):
+    flags = ["--taco_weights", models["taco"], "--checkpoint_file", models["plain"]]
+    flags += ["--finetuned_checkpoint_file", models["official"], "--metrics", "mcd_dtw", "rtf"]
+    run(clips, tmp_path, *flags)
+    assert counted.count("speech") == 3 and counted.count("audio") == 9  # spoken once, vocoded by three
+    systems = ("griffin_lim", "hifigan", "hifigan_finetuned")
+    lengths = [soundfile.info(tmp_path / "wavs" / name / "clip0.wav").frames for name in systems]
+    assert len(set(lengths)) == 1 and lengths[0] != soundfile.info(clips / "wavs" / "clip0.wav").frames
+    rows = rows_of(tmp_path / "table.csv")
+    assert all(float(row["mcd_dtw"]) > 0 for row in rows[:3]) and rows[3]["mcd_dtw"] == ""
+    assert "did not speak 3 of the 3 clips well" in (tmp_path / "table.md").read_text(encoding="utf-8")
+
+    counted.clear()
+    run(clips, tmp_path, *flags)
+    assert counted == []
+    run(clips, tmp_path, *flags, "--seed", 1, "--max_clips", 1)  # another reading: all of that clip anew
+    assert sorted(counted) == ["audio"] * 3 + ["mcd_dtw"] * 3 + ["speech"]
+
+
+def test_metrics_by_default_are_those_that_mean_something():
+    assert {"pesq", "mel_l1", "dnsmos"} <= set(default_metrics(True)) and "wer" not in default_metrics(True)
+    assert {"wer", "mcd_dtw", "dnsmos"} <= set(default_metrics(False)) and "pesq" not in default_metrics(
+        False
+    )
+
+
+# Again, and on.
+
+
+def test_a_second_run_does_nothing_and_says_the_same(copied, clips, models, tmp_path, counted):
+    folder = shutil.copytree(copied, tmp_path / "again")
+    files = ("table.md", "table.csv", "clips.csv", "report.html")
+    before = {name: (folder / name).read_bytes() for name in files}
+    copy(clips, folder, models, "--report_clips", 2, metrics=["utmos", *QUICK, "rtf"])
+    assert counted == []
+    assert {name: (folder / name).read_bytes() for name in files} == before
+
+
+def test_only_what_is_missing_is_done(copied, clips, models, tmp_path, counted):
+    folder = shutil.copytree(copied, tmp_path / "again")
+    (folder / "wavs" / "hifigan" / "clip1.wav").unlink()
+    copy(clips, folder, models)
+    assert counted == ["audio"]  # it came out the same, and so was measured
+    counted.clear()
+    copy(clips, folder, models, metrics=[*QUICK, "mr_stft"])
+    assert counted == ["mr_stft"] * 9
+
+
+def test_a_changed_checkpoint_redoes_its_own_row_alone(copied, clips, models, tmp_path, counted):
+    folder = shutil.copytree(copied, tmp_path / "again")
+    before = rows_of(folder / "clips.csv")
+    copy(clips, folder, models | {"tuned": models["official"]})
+    assert sorted(counted) == ["audio"] * 3 + ["mcd"] * 3 + ["mel_l1"] * 3
+    for old, new in zip(before, rows_of(folder / "clips.csv"), strict=True):
+        assert (old["mcd"] == new["mcd"]) == (new["system"] != "HiFi-GAN fine-tuned")
+
+
+def test_a_changed_clip_is_redone_and_no_other(copied, clips, models, tmp_path, counted):
+    corpus = shutil.copytree(clips, tmp_path / "clips")
+    wav = corpus / "wavs" / "clip2.wav"
+    write_wav(wav, voice(0.7, seed=9), RATE)
+    paths = [corpus / "wavs" / f"clip{number}.wav" for number in range(3)]
+    write_manifest(corpus / "test.csv", [manifest_row(path) for path in paths])
+    folder = shutil.copytree(copied, tmp_path / "again")
+    copy(corpus, folder, models)
+    assert sorted(counted) == ["audio"] * 3 + ["mcd"] * 3 + ["mel_l1"] * 3
+
+
+def test_a_file_that_is_not_what_was_made_is_made_again(copied, clips, models, tmp_path, counted):
+    folder = shutil.copytree(copied, tmp_path / "again")
+    wav = folder / "wavs" / "griffin_lim" / "clip0.wav"
+    whole = wav.read_bytes()
+    wav.write_bytes(whole[:1000])
+    (folder / "values" / "clip1.json").write_text("{", encoding="utf-8")
+    copy(clips, folder, models)
+    assert wav.read_bytes() == whole
+    assert sorted(counted) == ["audio"] + ["mcd"] * 3 + ["mel_l1"] * 3
+
+
+def test_a_reason_is_not_kept_but_asked_for_again(clips, tmp_path, monkeypatch, counted):
+    flags = ["--copy_synthesis", "--system", f"Own={clips / 'wavs'}", "--metrics", "mcd"]
+
+    def refuse(*_):
+        raise metrics.Unavailable("needs the package cepstra")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(metrics, "measure", refuse)
+        run(clips, tmp_path, *flags)
+    assert "Needs the package cepstra." in (tmp_path / "table.md").read_text(encoding="utf-8")
+    assert "mcd: needs the package cepstra" in rows_of(tmp_path / "clips.csv")[0]["unavailable"]
+    run(clips, tmp_path, *flags)
+    assert counted == ["mcd"] * 3 and rows_of(tmp_path / "table.csv")[0]["mcd"] == "0.0"
+
+
+def test_an_interrupt_leaves_what_was_done_and_processes_give_the_same(clips, models, tmp_path, copied):
+    command = [sys.executable, str(ROOT / "evaluate.py"), "--path_to_manifest", str(clips / "test.csv")]
+    command += ["--copy_synthesis", "--checkpoint_file", str(models["plain"]), "--device", "cpu"]
+    command += ["--finetuned_checkpoint_file", str(models["tuned"]), "--output_dir", str(tmp_path)]
+    command += ["--metrics", *QUICK, "--num_workers", "2"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "wavs").glob("*/*.json")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)  # what a terminal does
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130 and error.splitlines()[-1].startswith("interrupted"), error
+    assert "Traceback" not in error
+    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "wavs").glob("*/*.json")}
+    assert made and not (tmp_path / "table.md").exists()
+
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+    assert done.stdout.startswith("| System |") and done.stdout.endswith("report.html\n")
+    for one, other in zip(rows_of(tmp_path / "clips.csv"), rows_of(copied / "clips.csv"), strict=True):
+        assert one["clip"] == other["clip"] and one["system"] == other["system"]
+        for name in QUICK:
+            assert float(one[name] or 0) == pytest.approx(float(other[name] or 0), rel=1e-3)
+
+
+# The page.
+
+
+class Page(HTMLParser):
+    """Every tag with its attributes, and that they are closed in order."""
+
+    VOID = ("meta", "img", "br", "link", "hr", "input")
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags, self.open, self.words = [], [], []
+        self.feed(text)
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        self.open += [] if tag in self.VOID else [tag]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("style", "script"):
+            self.words.append(data)
+
+    def all(self, tag: str) -> list[dict]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def page(copied) -> Page:
+    return Page((copied / "report.html").read_text(encoding="utf-8"))
+
+
+def test_the_page_asks_for_nothing_outside_itself(page, copied):
+    for tag, attributes in page.tags:
+        for name in ("src", "href", "srcset", "poster", "data", "action"):
+            assert (attributes.get(name) or "#").startswith(("data:", "#")), (tag, attributes)
+    text = (copied / "report.html").read_text(encoding="utf-8")
+    outside = re.sub(r"data:[a-z/]+;base64,[A-Za-z0-9+/=]+", "", text)
+    assert "url(" not in outside and "@import" not in outside and "<link" not in outside
+    (policy,) = [meta["content"] for meta in page.all("meta") if "http-equiv" in meta]
+    assert policy.startswith("default-src 'none'")
+
+
+def test_each_clip_has_a_player_and_a_picture_of_each_system(page, copied):
+    labels = [f"{s}, clip {c}" for c in ("clip0", "clip2") for s in evaluate.READY_MADE]
+    assert [audio["aria-label"] for audio in page.all("audio")] == labels
+    assert all("controls" in audio for audio in page.all("audio"))
+    images = page.all("img")
+    assert [f"Mel spectrogram of {label}:" for label in labels] == [
+        image["alt"][: image["alt"].index(":") + 1] for image in images
+    ]
+    for image in images:
+        assert base64.b64decode(image["src"].partition(",")[2]).startswith(b"\x89PNG")
+    headings = "".join(page.words)
+    assert "2 of the 3 clips" in headings
+
+
+def test_a_player_plays_the_very_samples_of_the_wav(page, copied):
+    sources = [audio["src"] for audio in page.all("audio")]
+    heard, rate = soundfile.read(io.BytesIO(base64.b64decode(sources[0].partition(",")[2])), dtype="int16")
+    written, _ = soundfile.read(copied / "wavs" / "griffin_lim" / "clip0.wav", dtype="int16")
+    assert rate == RATE and sources[0].startswith("data:audio/flac;")
+    np.testing.assert_array_equal(heard, written)
+
+
+def test_texts_are_shown_as_they_are_and_never_run(clips, tmp_path):
+    name = "<script>alert(1)</script>"
+    run(clips, tmp_path, "--system", f"{name}={clips / 'wavs'}", "--metrics", "mcd_dtw")
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert len(page.all("script")) == 1
+    assert TEXTS[1] in page.words and name in page.words
+
+
+def test_a_page_without_clips_is_the_table(clips, tmp_path):
+    flags = ["--system", f"Own={clips / 'wavs'}", "--metrics", "mcd_dtw"]
+    run(clips, tmp_path, *flags, "--report_clips", 0)
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert page.all("audio") == [] and len(page.all("table")) == 2
+
+
+# Mistakes.
+
+
+def test_systems_of_other_rates_and_names_are_compared_too(clips, tmp_path):
+    other = tmp_path / "other"
+    for number in range(3):
+        audio, rate, _ = read_audio(clips / "wavs" / f"clip{number}.wav")
+        write_wav(other / f"clip{number}_generated.wav", metrics.resample(audio, rate, 44100), 44100)
+    flags = ["--copy_synthesis", "--metrics", "mel_l1", "--system", f"Own={other}"]
+    run(clips, tmp_path / "out", *flags)
+    row = rows_of(tmp_path / "out" / "table.csv")[0]
+    assert row["system"] == "Own" and float(row["mel_l1"]) < 0.1
+
+
+def assert_told(capsys, clips: Path, folder: Path, flags: list, *words: str) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        run(clips, folder, *flags)
+    error = capsys.readouterr().err
+    assert leaving.value.code == 2 and error.count("\n") == 1, error
+    assert all(word in error for word in words), error
+
+
+@pytest.mark.parametrize("system", ["Own", "=folder", "Own=", "=", "Ground truth=wavs", "HiFi-GAN=wavs"])
+def test_a_system_that_is_not_name_and_folder_is_a_mistake(clips, tmp_path, capsys, system):
+    assert_told(capsys, clips, tmp_path, ["--system", system], "--system", repr(system))
+
+
+def test_missing_wavs_of_a_system_are_named(clips, tmp_path, capsys):
+    shutil.copytree(clips / "wavs", tmp_path / "wavs")
+    (tmp_path / "wavs" / "clip1.wav").unlink()
+    flags = ["--system", f"Own={tmp_path / 'wavs'}"]
+    assert_told(capsys, clips, tmp_path / "out", flags, "clip1.wav", "1 of the 3", "Own")
+    assert_told(capsys, clips, tmp_path / "out", ["--system", "Own=nowhere"], "no folder nowhere", "Own")
+
+
+def test_flags_that_do_not_go_together_are_told(clips, models, tmp_path, capsys):
+    own = ["--system", f"Own={clips / 'wavs'}"]
+    for flags, words in (
+        ([], ["nothing to compare"]),
+        (["--checkpoint_file", models["plain"]], ["--taco_weights", "--copy_synthesis"]),
+        (["--copy_synthesis", "--taco_weights", models["taco"]], ["leave one out"]),
+        ([*own, "--metrics", "pesq"], ["pesq", "--copy_synthesis"]),
+        ([*own, "--metrics", "beauty"], ["beauty", "mel_l1"]),
+        ([*own, "--max_clips", 0], ["--max_clips is 0"]),
+        ([*own, "--device", "abacus"], ["abacus"]),
+        ([*own, "--sampling_rate", 16000], ["22050", "16000"]),
+        (["--copy_synthesis", "--checkpoint_file", tmp_path / "nowhere"], ["nowhere"]),
+        (["--taco_weights", models["taco"], "--checkpoint_file", models["other"]], ["fmax", "7600.0"]),
+    ):
+        assert_told(capsys, clips, tmp_path / "out", flags, *words)
+
+
+def test_clips_without_words_can_not_be_spoken(clips, models, tmp_path, capsys):
+    rows = [manifest_row(clips / "wavs" / "clip0.wav") | {"normalized_transcript": " ..."}]
+    write_manifest(tmp_path / "test.csv", rows)
+    assert_told(capsys, tmp_path, tmp_path / "out", ["--taco_weights", models["taco"]], "clip0", "no words")
+
+
+def test_a_mistake_on_the_real_command_line_is_one_line_and_status_2(clips):
+    command = [sys.executable, str(ROOT / "evaluate.py"), "--path_to_manifest", str(clips / "test.csv")]
+    done = subprocess.run([*command, "--system", "Own"], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("evaluate.py: error: ") and done.stderr.count("\n") == 1
+
+
+def test_the_functions_make_a_table_without_the_command_line(clips, tmp_path):
+    listed = evaluate.read_manifest(clips / "test.csv", RATE)
+    config = small_generator().config
+    rows = [
+        evaluate.griffin_lim_system(true_mels(listed), config, tmp_path / "gl", evaluate.Workers(0)),
+        recordings(listed),
+    ]
+    table = evaluate.evaluate(rows, listed, tmp_path / "values", ["mcd"], is_copy_synthesis=True)
+    assert table.to_markdown().startswith("| System | MCD (dB) ↓ |")
+    kept = json.loads((tmp_path / "values" / "clip0.json").read_text(encoding="utf-8"))
+    assert kept["Griffin-Lim"]["mcd"]["value"] == table.values["Griffin-Lim", "clip0", "mcd"]
