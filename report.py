@@ -478,7 +478,8 @@ h1 { font-size: 1.6rem; } h2 { margin-top: 2.5rem; } h3 { margin: 0 0 .25rem; fo
 a { color: var(--link); }
 .wide { overflow-x: auto; border: 1px solid var(--line); border-radius: .5rem; background: var(--card); }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { padding: .45rem .55rem; text-align: right; white-space: nowrap; vertical-align: top; overflow-wrap: normal; }
+th, td { padding: .45rem .55rem; text-align: right; white-space: nowrap; vertical-align: top;
+  overflow-wrap: normal; }
 tr + tr > *, tbody > tr > * { border-top: 1px solid var(--line); }
 th:first-child { position: sticky; left: 0; text-align: left; background: var(--card); white-space: normal;
   min-width: 6.5rem; max-width: 11rem; }

@@ -73,8 +73,8 @@ def claim_folder(folder: Path, config: MelConfig, weights: str, overwrite: bool)
             )
     elif not overwrite and folder.is_dir() and any(folder.glob("*.npy")):
         raise UserError(
-            f"{folder} holds .npy files but no {CONFIG_NAME} that says whose; name another folder, or replace "
-            "them with --overwrite"
+            f"{folder} holds .npy files but no {CONFIG_NAME} that says whose; name another folder, or "
+            "replace them with --overwrite"
         )
     with atomic_write(record) as temporary:
         temporary.write_text(json.dumps(config.to_dict() | {"tacotron2_sha256": weights}, indent=2) + "\n")
@@ -147,8 +147,8 @@ def parse_arguments(arguments: list[str] | None) -> tuple[argparse.Namespace, Ta
     args = parser.parse_args(arguments)
     if args.batch_size < 1 or args.num_workers < 0:
         raise UserError(
-            f"--batch_size is {args.batch_size} and --num_workers {args.num_workers}; they must be at least 1 "
-            "and 0"
+            f"--batch_size is {args.batch_size} and --num_workers {args.num_workers}; they must be at least "
+            "1 and 0"
         )
     model = load_on_device(load_tacotron2, args.taco_weights, args.device)
     parser.set_defaults(**mel_settings(model.config))
