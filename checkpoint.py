@@ -218,12 +218,14 @@ def is_own_tacotron2(file: Path) -> bool:
 
 
 def is_tacotron2(path: Path) -> bool:
-    """Whether a Tacotron 2 in any of these forms is there, and not a vocoder."""
-    try:
-        read_tacotron2_config(path)
+    """Whether a Tacotron 2, in any of these forms, is there and not a vocoder."""
+    beside = path.with_name(TACOTRON2_FILE) if path.name == CONFIG_NAME else path
+    if beside.name == TACOTRON2_FILE or (path / TACOTRON2_FILE).is_file():
+        return beside.exists()
+    try:  # another's file is known by what is in it
+        return bool(read_tacotron2_config(path))
     except UserError:
         return False
-    return True
 
 
 def own_tacotron2_config(file: Path) -> Tacotron2Config:
@@ -386,6 +388,11 @@ def convert(
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"{target} is there already; name a new folder, or an empty one")
+    if is_tacotron2(source) and (to != "project" or fold):
+        raise UserError(
+            f"{source} is a Tacotron 2: it has no weight norm and no form but our own; use --to project, "
+            "alone or with --half_precision"
+        )
     with atomic_write(target) as temporary:
         temporary.mkdir()
         if to == "official":

@@ -270,7 +270,8 @@ class EpochSampler(Sampler):
 
     An epoch is as many whole batches of `global_batch_size` clips as the corpus gives; the few clips left
     over, others each epoch, wait for the next. A corpus smaller than one batch fills it by repeating clips,
-    with other segments. With `lengths`, one a clip, a batch has clips of like lengths, and so little padding.
+    with other segments. With `lengths`, one a clip, a batch has clips of like lengths, and so little padding;
+    the order then depends on the size of a batch too: an epoch gone on with in another size may repeat clips.
     """
 
     def __init__(

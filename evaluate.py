@@ -83,7 +83,7 @@ class MelSource:
     notes: tuple[str, ...] = ()
 
 
-# ---- Systems ----
+# Systems.
 
 
 def recordings(clips: list[Clip]) -> System:
@@ -272,7 +272,7 @@ def processor_name() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-# ---- What is kept, and with what it was made ----
+# What is kept, and with what it was made.
 
 
 def digest(*parts) -> str:
@@ -323,7 +323,7 @@ def write_json(path: Path, values: dict) -> None:
         temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
-# ---- Processes ----
+# Processes.
 
 
 class Workers:
@@ -382,7 +382,7 @@ def end_with_parent() -> None:
     os._exit(1)
 
 
-# ---- Measuring ----
+# Measuring.
 
 
 class Task(NamedTuple):
@@ -538,7 +538,7 @@ def speeds(systems: Sequence[System]) -> Iterator[tuple[tuple[str, str, str], fl
             yield (system.name, clip, SPEED), value
 
 
-# ---- The command line ----
+# The command line.
 
 
 def build_parser() -> ArgumentParser:

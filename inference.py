@@ -353,6 +353,12 @@ def check_arguments(args, speaks: bool) -> None:
         raise UserError("--checkpoint_file is missing: name the vocoder, or take --vocoder griffin_lim")
     if args.taco_weights and not speaks:
         raise UserError("--taco_weights speaks text; give it with --text or --text_file")
+    if not speaks and args.seed:
+        raise UserError("--seed varies speech; give it with --text or --text_file")
+    if speaks and (args.mel_scale or args.transposed):
+        raise UserError("--mel_scale and --transposed describe saved mels; leave them out with text")
+    if not 0 <= args.seed < 2**32:
+        raise UserError(f"--seed is {args.seed}; it must lie between 0 and {2**32 - 1}")
     if args.denoising_strength < 0:
         raise UserError(f"--denoising_strength is {args.denoising_strength}; it can't be negative")
     if args.denoising_strength and args.vocoder == "griffin_lim":

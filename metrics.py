@@ -52,7 +52,7 @@ class Unavailable(Exception):
     """A metric can't be had for a clip, or at all. The message is the reason, fit for a footnote."""
 
 
-# ---- Naturalness, of the audio alone ----
+# Naturalness, of the audio alone.
 
 
 def utmos(audio: np.ndarray, sampling_rate: int) -> float:
@@ -199,7 +199,7 @@ class DNSMOSNetwork:
         return values
 
 
-# ---- Likeness to a recording that it follows sample by sample ----
+# Likeness to a recording that it follows sample by sample.
 
 
 def pesq_wideband(audio: np.ndarray, reference: np.ndarray, sampling_rate: int) -> float:
@@ -319,7 +319,7 @@ def periodicity_rmse(audio: np.ndarray, reference: np.ndarray, sampling_rate: in
     return float(np.sqrt(np.mean((ours - theirs) ** 2)))
 
 
-# ---- Likeness to another reading of the same text ----
+# Likeness to another reading of the same text.
 
 
 def mel_cepstral_distortion_dtw(audio: np.ndarray, reference: np.ndarray, sampling_rate: int) -> float:
@@ -398,7 +398,7 @@ def edit_distance(wanted: list[str], heard: list[str]) -> int:
     return distances[-1]
 
 
-# ---- What the metrics are made of ----
+# What the metrics are made of.
 
 
 def mel_cepstrum(ln_mel: np.ndarray, order: int = CEPSTRAL_ORDER) -> np.ndarray:
@@ -529,7 +529,7 @@ def require(module: str, hint: str = "", package: str = "") -> ModuleType:
         raise Unavailable(f"needs the package {package}: pip install {package}{hint}") from error
 
 
-# ---- The list ----
+# The list.
 
 
 @dataclass(frozen=True)
@@ -625,7 +625,7 @@ def measure(
     return value
 
 
-# ---- What the numbers of many clips say ----
+# What the numbers of many clips say.
 
 
 class Interval(NamedTuple):

@@ -291,9 +291,16 @@ def main(argv: list[str] | None = None) -> None:
     if len(good) == len(too_long):
         raise UserError(f"{corpus} has no good clip; {rejected_path} tells why")
     train, test = split_clips(good, args.test_split_pct, args.seed)
-    for name, split in (("train", train), ("test", test)):
+    splits = {"train": train, "test": test}
+    for name, split in splits.items():
+        splits[name] = [clip for clip in split if clip.clip_id not in too_long]
+        if split and not splits[name]:
+            raise UserError(
+                f"--max_duration {args.max_duration:g} leaves no clip for {name}; raise it, or "
+                "--test_split_pct"
+            )
+    for name, split in splits.items():
         path = args.path_to_save / f"{name}_metadata.csv"
-        split = [clip for clip in split if clip.clip_id not in too_long]
         write_manifest(path, split)
         print(f"{name}: {len(split)} clips, {_hours(split):.2f} h, in {path}")
     print(f"rejected: {len(rejections)} clips, in {rejected_path}")

@@ -282,7 +282,7 @@ def csv_text(header: list[str], lines: list[list]) -> str:
     return text.getvalue()
 
 
-# ---- The page ----
+# The page.
 
 
 def duration(path: Path) -> float:

@@ -61,23 +61,30 @@ def distinct_clips(manifests: list[Path], config: MelConfig, input_wavs_dir: Pat
 
 
 def claim_folder(folder: Path, config: MelConfig, weights: str, overwrite: bool) -> None:
-    """Record what the mels are made with. Raises UserError for a folder of mels made otherwise."""
+    """Record what the mels are made with. Raises UserError for a folder of mels made otherwise.
+
+    With `overwrite` those are deleted, all of them: a later run could not tell them from the new ones.
+    """
     record = folder / CONFIG_NAME
-    if record.is_file() and not overwrite:
-        found = read_json(record)
+    made_with = config.to_dict() | {"tacotron2_sha256": weights}
+    found = read_json(record) if record.is_file() else {}
+    if overwrite and found != made_with:
+        for mel in folder.glob("*.npy"):
+            mel.unlink()
+    elif found:
         check_same_mel(MelConfig.from_dict(found), config, f"the mels in {folder}", "these")
         if found.get("tacotron2_sha256") != weights:
             raise UserError(
                 f"{folder} holds mels of another Tacotron 2; name another folder, or replace them with "
                 "--overwrite"
             )
-    elif not overwrite and folder.is_dir() and any(folder.glob("*.npy")):
+    elif any(folder.glob("*.npy")):
         raise UserError(
             f"{folder} holds .npy files but no {CONFIG_NAME} that says whose; name another folder, or "
             "replace them with --overwrite"
         )
     with atomic_write(record) as temporary:
-        temporary.write_text(json.dumps(config.to_dict() | {"tacotron2_sha256": weights}, indent=2) + "\n")
+        temporary.write_text(json.dumps(made_with, indent=2) + "\n")
 
 
 def fingerprint(model: Tacotron2) -> str:
@@ -133,7 +140,11 @@ def build_parser() -> ArgumentParser:
         "--num_workers", type=int, default=available_cores(), help="processes that read clips"
     )
     parser.add_argument("--seed", type=int, default=1234, help="of the prenet's dropout")
-    parser.add_argument("--overwrite", action="store_true", help="make the mels anew that are there already")
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="make the mels anew that are there already, and delete another model's",
+    )
     parser.add_argument(
         "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda, cuda:1, …"
     )
@@ -150,13 +161,13 @@ def parse_arguments(arguments: list[str] | None) -> tuple[argparse.Namespace, Ta
             f"--batch_size is {args.batch_size} and --num_workers {args.num_workers}; they must be at least "
             "1 and 0"
         )
+    if not 0 <= args.seed < 2**32:
+        raise UserError(f"--seed is {args.seed}; it must lie between 0 and {2**32 - 1}")
     model = load_on_device(load_tacotron2, args.taco_weights, args.device)
     parser.set_defaults(**mel_settings(model.config))
     args = parser.parse_args(arguments)
     if args.num_workers > available_cores():
-        print(
-            f"--num_workers {args.num_workers} is more than the {available_cores()} cores: using these"
-        )
+        print(f"--num_workers {args.num_workers} is more than the {available_cores()} cores: using these")
         args.num_workers = available_cores()
     config = MelConfig(**mel_settings(args))
     check_same_mel(model.config, config, str(args.taco_weights), "the flags", scale_matters=False)

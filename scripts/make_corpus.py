@@ -52,6 +52,8 @@ def make_corpus(output_dir: Path | str, num_clips: int | None = None, source: Pa
     another corpus, if there are not as many sentences, or if espeak-ng can't be used.
     """
     output_dir = Path(output_dir)
+    if num_clips is not None and num_clips < 1:
+        raise UserError(f"can't make {num_clips} clips; ask for 1 or more")
     if source is None:
         texts, origin = sentences(num_clips or DEFAULT_CLIPS), sentences(1000)
     else:
@@ -253,8 +255,6 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.output_dir.exists() and not args.output_dir.is_dir():
         raise UserError(f"--output_dir {args.output_dir} is a file; give a folder")
-    if args.num_clips is not None and args.num_clips < 1:
-        raise UserError(f"can't make {args.num_clips} clips; ask for 1 or more")
     metadata = make_corpus(args.output_dir, args.num_clips, args.texts)
     print(f"The clips are listed in {metadata}")
 

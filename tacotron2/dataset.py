@@ -19,9 +19,17 @@ class TextMelDataset(Dataset):
 
     def __init__(self, clips: list[Clip], config: MelConfig, end_symbol: bool = True):
         self.clips, self.config = clips, config
-        self.tokens = [torch.tensor(encode(clip.transcript)[: None if end_symbol else -1]) for clip in clips]
+        self.tokens = [
+            torch.tensor(encode(clip.transcript)[: None if end_symbol else -1], dtype=torch.long)
+            for clip in clips
+        ]
         self.mel = MelSpectrogram(config)
-        silent = [clip.path.stem for clip in clips if not any(map(str.isalpha, clip.transcript))]
+        letters = set(encode("abcdefghijklmnopqrstuvwxyz")[:-1])
+        silent = [
+            clip.path.stem
+            for clip, tokens in zip(clips, self.tokens, strict=True)
+            if letters.isdisjoint(tokens.tolist())
+        ]
         if silent:
             raise UserError(
                 f"{len(silent)} clips have no words in their normalized_transcript, the first {silent[0]}; "

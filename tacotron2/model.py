@@ -67,6 +67,10 @@ class Tacotron2Config(MelConfig):
                 and value < 1
             ):
                 raise UserError(f"{name} is {value}; it must be at least 1")
+        if self.num_symbols < len(SYMBOLS):
+            raise UserError(
+                f"num_symbols is {self.num_symbols}; tacotron2/text.py has {len(SYMBOLS)} symbols"
+            )
         if self.encoder_embed_dim % 2:
             raise UserError(
                 f"encoder_embed_dim is {self.encoder_embed_dim}; it must be even, half for each direction of "

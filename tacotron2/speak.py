@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from common import UserError
 from tacotron2.dataset import pad
@@ -13,7 +14,8 @@ from tacotron2.text import PAD_ID, encode, split_sentences
 # A sentence may take so many seconds and so many a character; speech takes about 0.07 of them.
 LIMIT_SECONDS, LIMIT_SECONDS_PER_CHARACTER = 2.0, 0.2
 # Longer than these, a step on, a step back or a rest of the attention is a word lost, repeated or drawn out.
-MAX_SKIPPED_CHARACTERS, MAX_REPEATED_CHARACTERS, MAX_SECONDS_ON_A_CHARACTER = 8, 6, 1.0
+MAX_SKIPPED_CHARACTERS, MAX_REPEATED_CHARACTERS, MAX_SECONDS_ON_A_CHARACTER = 4, 6, 1.0
+MAX_UNREAD_CHARACTERS = 3  # at the end: a full stop, a quotation mark and the end itself make no sound
 # Silence after a sentence or clause in seconds, by its last character. The clip's own ends add 0.15.
 PAUSES = {".": 0.3, "!": 0.3, "?": 0.3, ";": 0.2, ":": 0.2, ",": 0.1}
 
@@ -48,7 +50,8 @@ def speak(
     spoken: list[Utterance | None] = [None] * len(sentences)
     waiting = sorted(range(len(sentences)), key=lambda number: len(sentences[number]))
     for attempt in range(max_attempts):
-        for first in range(0, len(waiting), batch_size):
+        batches = range(0, len(waiting), batch_size)
+        for first in tqdm(batches, unit="batch", leave=False, disable=None if len(batches) > 1 else True):
             batch = waiting[first : first + batch_size]
             said = speak_batch(model, [sentences[number] for number in batch], seed + attempt)
             for number, utterance in zip(batch, said, strict=True):
@@ -99,7 +102,7 @@ def attention_problem(attention: Tensor, stopped: bool, seconds_per_step: float)
     if leaps.max() > MAX_SKIPPED_CHARACTERS:
         seconds = seconds_per_step * int(leaps.argmax())
         return f"the attention skips {int(leaps.max())} characters after {seconds:.1f} s"
-    if length - 1 - furthest[-1] > MAX_SKIPPED_CHARACTERS:
+    if length - 1 - furthest[-1] > MAX_UNREAD_CHARACTERS:
         return f"it ended {length - 1 - int(furthest[-1])} characters too early"
     back = furthest - place
     if back.max() > MAX_REPEATED_CHARACTERS:

@@ -85,7 +85,6 @@ def build_parser() -> ArgumentParser:
 
     group = parser.add_argument_group("the model (see Tacotron2Config)")
     texts = {
-        "num_symbols": "size of the vocabulary of tacotron2/text.py",
         "character_embed_dim": "channels of a character",
         "encoder_embed_dim": "channels of the encoder",
         "encoder_n_convolutions": "of the encoder",
@@ -116,7 +115,12 @@ def build_parser() -> ArgumentParser:
 
 def model_settings() -> list[str]:
     """The fields of Tacotron2Config that are flags of their own."""
-    not_flags = {"end_symbol", "inner_mel_scale", *(field.name for field in fields(Tacotron2Config.__base__))}
+    not_flags = {
+        "num_symbols",
+        "end_symbol",
+        "inner_mel_scale",
+        *(field.name for field in fields(Tacotron2Config.__base__)),
+    }
     return [field.name for field in fields(Tacotron2Config) if field.name not in not_flags]
 
 
@@ -127,7 +131,7 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[argparse.Namesp
     kept = {}  # what belongs to the weights and is no flag
     if args.path_to_pretrained_weights:
         pretrained = read_tacotron2_config(args.path_to_pretrained_weights).to_dict()
-        kept = {name: pretrained.pop(name) for name in ("end_symbol", "inner_mel_scale")}
+        kept = {name: pretrained.pop(name) for name in ("num_symbols", "end_symbol", "inner_mel_scale")}
         parser.set_defaults(**pretrained)
         args = parser.parse_args(arguments)
     check_run_arguments(args)
@@ -136,6 +140,11 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[argparse.Namesp
             f"--min_learning_rate is {args.min_learning_rate}; it must be positive, and at most the "
             f"--learning_rate {args.learning_rate}"
         )
+    for name in ("weight_decay", "adam_eps", "guided_attention_weight", "start_decay_epochs"):
+        if (getattr(args, name) or 0) < 0:
+            raise UserError(f"--{name} is {getattr(args, name)}; it can't be negative")
+    if args.guided_attention_width <= 0:
+        raise UserError(f"--guided_attention_width is {args.guided_attention_width}; it must be positive")
     names = {field.name for field in fields(Tacotron2Config)} - kept.keys()
     return args, Tacotron2Config(
         **{name: getattr(args, name) for name in names if hasattr(args, name)}, **kept
@@ -180,6 +189,7 @@ class Tacotron2Training:
         # dropout depends on seed, step and process alone: a resumed run drops what it would have dropped
         origin = np.random.SeedSequence((self.args.seed, run.step, self.accelerator.process_index))
         torch.manual_seed(int(origin.generate_state(1)[0]))
+        statistics = [buffer.clone() for buffer in self.model.buffers()]  # batch norm's: of a few kB
         losses = defaultdict(float)
         for number, batch in enumerate(batches, 1):
             # processes exchange gradients with the last of the accumulated batches, not with each
@@ -196,6 +206,10 @@ class Tacotron2Training:
             for name, value in parts.items():
                 losses[name] += value.detach() / len(batches)
         losses["grad_norm"] = run.update(self.optimizer, self.model, MAX_GRAD_NORM)
+        if not torch.isfinite(losses["grad_norm"]):
+            # the weights were left as they are; averages that have taken in a NaN would keep it for ever
+            for buffer, before in zip(self.model.buffers(), statistics, strict=True):
+                buffer.copy_(before)
         return dict(losses)
 
     def losses(self, output: TeacherForced, batch: dict) -> dict[str, Tensor]:

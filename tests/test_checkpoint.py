@@ -42,7 +42,7 @@ def same_weights(one: torch.nn.Module, other: torch.nn.Module) -> bool:
     )
 
 
-# ---- Loading a generator ----
+# Loading a generator.
 
 
 def test_a_model_is_loaded_from_its_folder_from_its_file_and_from_its_config(tmp_path):
@@ -109,7 +109,7 @@ def test_the_published_model_gives_the_published_audio(shared, reference):
     np.testing.assert_allclose(again, expected["audio"].ravel(), atol=1e-4)
 
 
-# ---- What can't be loaded ----
+# What can't be loaded.
 
 
 def test_what_is_not_there_is_told(tmp_path):
@@ -215,7 +215,7 @@ def test_a_file_with_other_tensors_than_the_config_says_is_refused(tmp_path):
             load_generator(path)
 
 
-# ---- Saving ----
+# Saving.
 
 
 def test_saving_over_a_model_that_fails_halfway_leaves_the_old_one(tmp_path, monkeypatch):
@@ -266,7 +266,7 @@ def test_a_model_is_replaced_as_one(tmp_path):
     assert read_config(tmp_path / "model") == generator.config
 
 
-# ---- Training on from a model ----
+# Training on from a model.
 
 
 @pytest.mark.parametrize("official", [False, True], ids=["our folder", "g_ and do_ files"])

@@ -13,7 +13,7 @@ from helpers import RATE, ROOT, voice
 from audio import inspect_clip, read_audio, resample, write_wav
 from common import ArgumentParser, UserError, atomic_write, available_cores, recover_replaced
 
-# ---- Files that are whole or not there ----
+# Files that are whole or not there.
 
 
 def test_a_file_is_there_when_its_block_ends_and_not_before(tmp_path):
@@ -101,7 +101,7 @@ while True:
         assert not list(tmp_path.glob("*.replaced"))
 
 
-# ---- Mistakes told in one line ----
+# Mistakes told in one line.
 
 
 def script(folder: Path, body: str, *flags: str, **environment: str) -> subprocess.CompletedProcess:
@@ -169,7 +169,7 @@ def test_the_cores_are_those_this_process_may_use():
         os.sched_setaffinity(0, everything)
 
 
-# ---- Audio files ----
+# Audio files.
 
 
 def test_every_16_bit_value_survives_writing_and_reading(tmp_path):

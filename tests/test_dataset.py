@@ -81,7 +81,7 @@ def start_in(clip: Clip, segment: torch.Tensor) -> int:
     raise AssertionError("the segment is no slice of its clip")
 
 
-# ---- Manifests ----
+# Manifests.
 
 
 def test_a_manifest_of_prep_splits_is_read_whole(tmp_path):
@@ -180,7 +180,7 @@ def test_a_manifest_that_is_none_is_refused(tmp_path):
         read_manifest(tmp_path / "clip0.wav", RATE)
 
 
-# ---- Segments to pretrain on ----
+# Segments to pretrain on.
 
 
 def test_a_segment_is_a_slice_of_its_clip_at_a_peak_of_0_95(corpus):
@@ -287,7 +287,7 @@ def test_a_segment_that_no_mel_fits_is_refused():
             SegmentDataset([], CONFIG, size, seed=0)
 
 
-# ---- Segments to fine-tune on ----
+# Segments to fine-tune on.
 
 
 def test_in_fine_tuning_audio_and_mel_are_the_same_frames_to_the_sample(ruler):
@@ -388,7 +388,7 @@ def test_a_folder_of_mels_made_with_other_settings_is_refused(ruler):
         SavedMels(mels / "nowhere", clips, CONFIG)
 
 
-# ---- Whole utterances ----
+# Whole utterances.
 
 
 def test_an_utterance_is_the_whole_frames_of_its_clip(corpus):
@@ -417,7 +417,7 @@ def test_an_utterance_too_short_for_a_mel_is_refused_by_name(tmp_path):
         UtteranceDataset(clips, CONFIG)
 
 
-# ---- The order of an epoch ----
+# The order of an epoch.
 
 
 def epoch_of(num_clips: int, batch: int, epoch: int = 0, seed: int = 0) -> list[tuple[int, int]]:

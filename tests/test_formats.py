@@ -73,7 +73,7 @@ def convert(source: Path, target: Path, to: str, *flags: str) -> Path:
     return target
 
 
-# ---- An official code in miniature: old-style norms, the official names, made in the official order ----
+# An official code in miniature: old-style norms, the official names, made in the official order.
 
 
 def old_conv(c_in: int, c_out: int, kernel: int, dilation: int = 1) -> nn.Conv1d:
@@ -185,7 +185,7 @@ def resume_officially(folder: Path, steps: int, discriminators: dict[str, nn.Mod
     return generator, *optimizers
 
 
-# ---- The official files ----
+# The official files.
 
 # What the official train.py, inference.py and models.py ask of their config.json.
 OFFICIAL_KEYS = {
@@ -369,7 +369,7 @@ def test_the_optimizers_go_on_as_if_the_code_had_not_changed(tmp_path, monkeypat
             torch.testing.assert_close(parameter, expected[key], rtol=0, atol=1e-6, msg=f"{name} {key}")
 
 
-# ---- NVIDIA's DeepLearningExamples ----
+# NVIDIA's DeepLearningExamples.
 
 
 def nvidia_checkpoint(generator: Generator) -> dict:
@@ -426,7 +426,7 @@ def test_nvidias_checkpoints_are_read_with_the_configuration_in_them(tmp_path):
     assert_same_audio(audio_of(load_generator(path)), audio_of(ours))
 
 
-# ---- transformers ----
+# transformers.
 
 
 def make_transformers(name: str, **settings) -> nn.Module:
@@ -561,7 +561,7 @@ def test_a_transformers_model_of_another_slope_is_refused(tmp_path, speecht5):
         read_config(tmp_path)
 
 
-# ---- The Hugging Face Hub ----
+# The Hugging Face Hub.
 
 
 @pytest.fixture
@@ -644,7 +644,7 @@ def test_what_is_pushed_is_the_model_with_its_card(tmp_path, monkeypatch):
     assert_same_audio(audio_of(load_generator(tmp_path / "me-voice")), audio_of(ours))
 
 
-# ---- The command line ----
+# The command line.
 
 
 def test_folding_leaves_a_smaller_generator_of_the_same_voice(tmp_path):

@@ -109,7 +109,7 @@ def test_the_published_model_says_the_published_clip(shared, reference, tmp_path
     np.testing.assert_allclose(generated / 32768, expected["audio"].ravel(), atol=2e-4)
 
 
-# ---- In this process, for there is much to ask: `main` is all that the command runs ----
+# In this process, for there is much to ask: `main` is all that the command runs.
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def test_plot_draws_the_mels_beside_the_audio(infer, mels, tmp_path):
     ]
 
 
-# ---- Mels from elsewhere ----
+# Mels from elsewhere.
 
 
 LN, DB, LOG10 = (HiFiGANConfig(mel_scale=scale) for scale in ("ln", "db", "log10"))
@@ -290,7 +290,7 @@ def test_files_of_which_no_mel_can_be_told_are_refused_by_name(infer, mels):
     told("a.npy", "a.npz", "same name")
 
 
-# ---- Streams, and the denoiser ----
+# Streams, and the denoiser.
 
 
 def test_a_stream_on_standard_output_is_the_samples_of_the_wavs(model, infer, mels, tmp_path):

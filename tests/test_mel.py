@@ -55,7 +55,7 @@ def librosa_mel(audio: np.ndarray, config: MelConfig) -> np.ndarray:
     return np.log(np.maximum(filters @ np.abs(spectrum), 1e-5))
 
 
-# ---- The values ----
+# The values.
 
 
 def test_the_mel_is_the_official_one(formula, reference):
@@ -137,7 +137,7 @@ def test_gradients_are_finite_in_digital_silence(config):
         assert torch.isfinite(clip.grad).all()
 
 
-# ---- The two scales ----
+# The two scales.
 
 
 def test_the_db_scale_is_twenty_log10_with_minus_100_to_0_db_at_minus_4_to_4():
@@ -193,7 +193,7 @@ def test_mels_of_other_frequencies_or_frames_are_not_converted():
         convert_mel_scale(np.zeros((80, 3)), LN, MelConfig(hop_size=300))
 
 
-# ---- The settings ----
+# The settings.
 
 
 def test_each_setting_in_which_two_mels_differ_is_named_with_both_values():
@@ -254,7 +254,7 @@ def test_a_mel_that_can_not_be_is_refused_with_its_numbers(settings, words):
     assert all(word in str(error.value) for word in words), error.value
 
 
-# ---- Griffin-Lim ----
+# Griffin-Lim.
 
 
 @pytest.fixture(scope="module")
@@ -311,7 +311,7 @@ def test_magnitudes_are_not_negative_and_explain_the_mel_better_than_the_pseudo_
     assert error < 0.005 < 0.02 < clipped_error
 
 
-# ---- Pictures ----
+# Pictures.
 
 
 def test_a_picture_of_mels_has_seconds_and_hertz_on_its_axes(tmp_path):

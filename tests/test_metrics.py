@@ -54,7 +54,7 @@ def speech(shared) -> list[tuple[np.ndarray, str]]:
     return [(read_audio(folder / "wavs" / f"{name}.wav")[0], text) for name, _, text in rows[:12]]
 
 
-# ---- Known answers ----
+# Known answers.
 
 
 @pytest.mark.parametrize(argvalues=WITH_REFERENCE, **each)
@@ -166,7 +166,7 @@ def test_warping_makes_no_pair_of_clips_less_alike():
     )
 
 
-# ---- Other people's programs ----
+# Other people's programs.
 
 
 def test_mel_l1_is_what_librosa_gives(speech):
@@ -237,7 +237,7 @@ def test_edit_distance_is_that_of_jiwer():
     assert metrics.edit_distance([], ["one"]) == 1
 
 
-# ---- Real speech ----
+# Real speech.
 
 
 def test_words_of_real_speech_are_recognised(speech):
@@ -276,7 +276,7 @@ def test_the_official_v2_generator_scores_as_known(speech, shared):
         assert np.mean(values["pesq"]) == pytest.approx(3.02, abs=0.15)
 
 
-# ---- What can't be had, and says why ----
+# What can't be had, and says why.
 
 
 @pytest.mark.parametrize(argvalues=METRICS, **each)
@@ -383,7 +383,7 @@ def test_what_a_metric_needs_is_asked_for():
         metrics.word_error_rate(voice(0.5), RATE, " -- ")
 
 
-# ---- Rates ----
+# Rates.
 
 
 def test_a_clip_at_another_rate_is_judged_at_its_references():
@@ -401,7 +401,7 @@ def test_distances_mean_the_same_at_any_rate():
         assert there == pytest.approx(measure(BY_NAME[name], ours, 22050, theirs), rel=0.03)
 
 
-# ---- The list ----
+# The list.
 
 
 def test_the_list_says_what_a_table_must_know():
@@ -418,7 +418,7 @@ def test_the_list_says_what_a_table_must_know():
         assert direction in " ".join(metric.function.__doc__.split())
 
 
-# ---- Means and differences ----
+# Means and differences.
 
 
 def test_the_interval_is_that_of_scipys_bootstrap():

@@ -37,7 +37,7 @@ def filled(model: torch.nn.Module, formula, seed: int) -> torch.nn.Module:
     return model.eval()
 
 
-# ---- Agreement with the official implementation ----
+# Agreement with the official implementation.
 
 
 @pytest.mark.parametrize("version", ["v1", "v2", "v3"])
@@ -114,7 +114,7 @@ def test_the_generator_has_as_many_weights_as_the_paper_says(version, millions):
     assert round(sum(weight.numel() for weight in generator.parameters()) / 1e6, 2) == millions
 
 
-# ---- The generator ----
+# The generator.
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_every_weight_of_the_generator_learns():
             assert parameter.grad.abs().sum() > 0, name
 
 
-# ---- Configurations that can't work ----
+# Configurations that can't work.
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_a_resblock_given_as_a_number_is_understood():
     assert HiFiGANConfig.from_dict({"resblock": 2}).resblock == "2"
 
 
-# ---- The discriminators ----
+# The discriminators.
 
 
 @pytest.mark.parametrize("samples", [8192, 8191, 4096])

@@ -140,6 +140,18 @@ def test_mels_of_two_models_never_share_a_folder(corpus, taco, tmp_path, capsys)
     save(corpus, other, tmp_path / "mels", "--overwrite")
 
 
+def test_overwriting_leaves_no_mel_of_the_other_model_behind(corpus, taco, tmp_path):
+    folder = tmp_path / "mels"
+    save(corpus, taco, folder)
+    other = save_taco(tmp_path / "other", seed=1, frames_per_step=2)
+    flags = ["--path_to_save", folder, "--taco_weights", other, "--num_workers", 0, "--overwrite"]
+    save_taco_mels.main([str(flag) for flag in ["--path_to_manifest", corpus / "test.csv", *flags]])
+    assert {path.stem for path in folder.glob("*.npy")} == {"clip1", "clip2"}
+    kept = {path: path.read_bytes() for path in folder.glob("*.npy")}
+    save_taco_mels.main([str(flag) for flag in ["--path_to_manifest", corpus / "train.csv", *flags]])
+    assert (folder / "clip2.npy").read_bytes() == kept[folder / "clip2.npy"]  # of the same model: it stays
+
+
 def test_two_clips_of_one_name_are_refused_before_any_work(corpus, taco, tmp_path):
     twin = tmp_path / "elsewhere" / "clip0.wav"
     write_wav(twin, voice(0.4), 22050)

@@ -48,6 +48,9 @@ def test_a_pause_and_a_glance_back_are_no_problems():
         (reading(40), False, "did not end"),
         (reading(40)[:20] + reading(40)[36:], True, "skips"),
         (reading(40)[:40], True, "too early"),
+        (reading(40)[:52], True, "too early"),  # the last word
+        (reading(40)[:30] + reading(40)[38:], True, "skips"),  # a short word
+        ([0] * 14, True, "too early"),
         (reading(40)[:40] + reading(40)[20:], True, "goes back"),
         (reading(40)[:30] + [20] * 40 + reading(40)[30:], True, "stays on one character"),
     ],

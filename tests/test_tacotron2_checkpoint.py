@@ -126,7 +126,7 @@ def assert_says_the_same(ours: Tacotron2, theirs: nn.Module, symbols: list[str],
     torch.testing.assert_close(speech.attention, attention, rtol=0, atol=1e-4)
 
 
-# ---- Other people's files ----
+# Other people's files.
 
 
 def test_torchaudios_file_says_what_torchaudios_model_says(tmp_path, monkeypatch):
@@ -217,7 +217,7 @@ def test_another_model_loaded_is_saved_as_our_own_and_stays_the_same(tmp_path):
     assert torch.equal(*[one.infer(our_tokens(), None, 20, 7).mel for one in (model, again)])
 
 
-# ---- Our own ----
+# Our own.
 
 
 def small_tacotron2(**settings) -> Tacotron2:
@@ -255,7 +255,7 @@ def test_weights_saved_in_half_precision_are_computed_with_in_single(own_folder)
     assert model.infer(our_tokens(), None, 5, 0).mel.dtype == torch.float32
 
 
-# ---- To train on from ----
+# To train on from.
 
 
 def test_training_goes_on_from_either_form(own_folder, tmp_path):
@@ -278,7 +278,7 @@ def test_a_model_of_another_mel_is_not_trained_on(own_folder, setting):
         )
 
 
-# ---- What is refused ----
+# What is refused.
 
 
 def refused(path: Path, *words: str) -> None:

@@ -39,7 +39,7 @@ def dataset(manifest) -> TextMelDataset:
     return TextMelDataset(read_manifest(manifest, RATE), MelConfig())
 
 
-# ---- One clip ----
+# One clip.
 
 
 def test_a_clip_has_as_many_frames_as_whole_hops(dataset):
@@ -89,7 +89,7 @@ def test_a_clip_too_short_for_a_mel_is_named(tmp_path):
         TextMelDataset(clips, MelConfig())
 
 
-# ---- A batch ----
+# A batch.
 
 
 @pytest.mark.parametrize("settings", [{}, {"mel_scale": "ln"}, {"max_scaled_abs": 1.0}])
@@ -111,7 +111,7 @@ def test_a_batch_is_padded_to_its_longest_with_silence_and_the_pad_symbol(datase
         assert (batch["mel"][row, :, frames:] == dataset.config.silence).all()
 
 
-# ---- Batches of like lengths ----
+# Batches of like lengths.
 
 
 def draw_lengths(clips: int = 1000) -> list[int]:
@@ -175,3 +175,9 @@ def test_a_corpus_smaller_than_a_step_fills_it_with_like_lengths():
     (batch,) = batches_of(EpochSampler(5, 16, seed=1, lengths=lengths), 16)
     assert len(batch) == 16 and {index % 5 for index in batch} == set(range(5))
     assert sorted(lengths[index % 5] for index in batch) == [lengths[index % 5] for index in batch]
+
+
+def test_a_transcript_of_digits_has_words(tmp_path):
+    manifest = make_manifest(tmp_path, [5120], ["1984."])
+    dataset = TextMelDataset(read_manifest(manifest, RATE), MelConfig())
+    assert decode(dataset[0]["tokens"]) == "nineteen eighty-four."

@@ -140,7 +140,7 @@ def finished(corpus, tmp_path_factory) -> Path:
     return train_here(corpus, tmp_path_factory.mktemp("finished") / "run", **SETTINGS)
 
 
-# ---- What a run leaves ----
+# What a run leaves.
 
 
 def test_the_log_has_a_line_for_each_step_and_each_validation(finished):
@@ -258,7 +258,7 @@ def test_the_readmes_command_runs(corpus, tmp_path):
     assert load_tacotron2(run / "final_checkpoint").config == Tacotron2Config(**TINY)
 
 
-# ---- Runs that end before their time, and runs of two processes ----
+# Runs that end before their time, and runs of two processes.
 
 
 def assert_ended_alike(run: Path, finished: Path) -> None:
@@ -346,7 +346,7 @@ def test_two_processes_hold_one_model_and_go_on_together(corpus, tmp_path):
     assert repeatable(metrics(resumed)) == repeatable(metrics(whole))[-2:]
 
 
-# ---- Losses ----
+# Losses.
 
 
 def losses(config: Tacotron2Config, output: TeacherForced, batch: dict) -> dict[str, float]:
@@ -396,7 +396,7 @@ def test_the_gate_is_to_open_at_the_last_step_and_at_no_other():
     assert right < 1e-6 and wrong == pytest.approx((5 * 20 + 20) / 8, rel=1e-3)
 
 
-# ---- Models to start from ----
+# Models to start from.
 
 
 def test_a_pretrained_model_brings_its_sizes_and_a_flag_beats_them(corpus, finished, tmp_path):
@@ -435,7 +435,7 @@ def test_what_belongs_to_another_models_weights_stays_with_them(corpus, tmp_path
     assert config.mel_scale == MelConfig().mel_scale == "db"
 
 
-# ---- Users' mistakes ----
+# Users' mistakes.
 
 
 def test_a_clip_without_words_is_named(corpus, tmp_path, capsys):
@@ -482,3 +482,39 @@ def test_a_finished_run_is_resumed_to_no_effect(corpus, finished, tmp_path):
     shutil.copytree(finished, folder)
     train_here(corpus, folder, **SETTINGS, resume_from_checkpoint="latest")
     assert_ended_alike(folder, finished)
+
+
+def test_a_step_that_is_not_finite_leaves_no_trace_in_the_model(corpus, tmp_path, monkeypatch):
+    step = Tacotron2Training.step
+
+    def poisoned(training, batches, run):
+        if run.step == 1:
+            batches[0]["mel"][0, 0, 0] = torch.inf
+        before = {name: tensor.clone() for name, tensor in training.model.state_dict().items()}
+        values = step(training, batches, run)
+        if run.step == 1:
+            after = training.model.state_dict()
+            assert [name for name in before if not torch.equal(before[name], after[name])] == []
+        return values
+
+    monkeypatch.setattr(Tacotron2Training, "step", poisoned)
+    folder = train_here(corpus, tmp_path / "run", training_epochs=1)
+    assert [record["skipped_steps"] for record in metrics(folder, "train")] == [0, 1, 1, 1]
+    assert all(
+        torch.isfinite(tensor.float()).all() for tensor in weights(folder / "final_checkpoint").values()
+    )
+    assert metrics(folder, "val")[-1]["val_loss"] is not None
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"weight_decay": -1}, "--weight_decay is -1.0"),
+        ({"adam_eps": -1}, "--adam_eps is -1.0"),
+        ({"guided_attention_weight": -1}, "--guided_attention_weight is -1.0"),
+        ({"guided_attention_weight": 5, "guided_attention_width": 0}, "--guided_attention_width is 0.0"),
+        ({"start_decay_epochs": -3}, "--start_decay_epochs is -3"),
+    ],
+)
+def test_numbers_that_make_no_training_are_refused(corpus, tmp_path, capsys, settings, words):
+    assert words in refused(capsys, corpus, tmp_path / "run", **settings)

@@ -52,7 +52,7 @@ def parsed(corpus: Path, folder: Path, **settings):
     return parse_arguments(command_line(corpus, folder, **settings))
 
 
-# ---- What a run leaves ----
+# What a run leaves.
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +165,7 @@ def test_mixed_precision_trains_to_nearly_the_same_losses(small_corpus, short_ru
     assert all(tensor.dtype == torch.float32 for tensor in weights(folder / "final_checkpoint").values())
 
 
-# ---- Losses that are not finite ----
+# Losses that are not finite.
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +221,7 @@ def test_too_many_skipped_steps_end_the_run_with_the_last_good_checkpoint_named(
     assert str(folder / "checkpoint_2") in line and (folder / "checkpoint_2").is_dir()
 
 
-# ---- Trackers ----
+# Trackers.
 
 
 def wandb_files(folder: Path, pattern: str) -> list[Path]:
@@ -288,7 +288,7 @@ def test_a_network_that_is_not_there_means_offline_too(small_corpus, tmp_path, m
     assert len(wandb_files(tmp_path / "run", "run-*.wandb")) == 1
 
 
-# ---- Fine-tuning ----
+# Fine-tuning.
 
 
 @pytest.fixture(scope="module")
@@ -368,7 +368,7 @@ def test_fine_tuning_needs_mels_and_mels_need_fine_tuning(small_corpus, saved_me
         assert "--finetune and --path_to_saved_mels go together" in line
 
 
-# ---- Models to start from ----
+# Models to start from.
 
 
 # Left to the file that the model or the configuration comes from.
@@ -462,7 +462,7 @@ def test_a_model_that_does_not_fit_is_refused(small_corpus, tmp_path, capsys):
     assert "there is no" in line
 
 
-# ---- Configuration files ----
+# Configuration files.
 
 
 def save_json(path: Path, **values) -> Path:
@@ -544,7 +544,7 @@ def test_mistakes_in_a_config_file_are_one_line(small_corpus, tmp_path, capsys, 
         assert words in line
 
 
-# ---- Mistakes ----
+# Mistakes.
 
 
 @pytest.mark.parametrize(
@@ -606,7 +606,7 @@ def test_help_explains_every_flag(capsys):
     assert [action.dest for action in build_parser()._actions if not action.help] == []
 
 
-# ---- The commands that must run as they stand ----
+# The commands that must run as they stand.
 
 
 PRETRAINING = {

@@ -203,7 +203,7 @@ def test_a_run_is_not_begun_over_another(small_corpus, uninterrupted, capsys):
     assert {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*")} == before
 
 
-# ---- Several processes, several batches a step ----
+# Several processes, several batches a step.
 
 
 @pytest.fixture(scope="module")

@@ -96,7 +96,7 @@ def hub(tmp_path, monkeypatch) -> Path:
     return tmp_path / "torch" / "hub" / "checkpoints" / FILE_NAME
 
 
-# ---- The computation ----
+# The computation.
 
 
 def test_the_scores_are_those_of_the_reference(shared, reference, formula, tmp_path):
@@ -162,7 +162,7 @@ def test_loading_takes_no_random_numbers_and_gives_a_model_for_inference(weights
     assert {parameter.device.type for parameter in model.parameters()} == {"cpu"}
 
 
-# ---- Rates and lengths ----
+# Rates and lengths.
 
 
 @pytest.mark.parametrize("rate", [8000, 22050, 24000, 44100, 48000])
@@ -215,7 +215,7 @@ def test_what_is_too_short_is_refused_with_its_length(score, samples, rate):
         score.calculate_wav(np.zeros(samples, np.float32), rate)
 
 
-# ---- Arrays of every kind ----
+# Arrays of every kind.
 
 
 PCM = (VOICE * 32767).astype(np.int16)
@@ -291,7 +291,7 @@ def test_quiet_speech_is_not_silence(score):
         score.calculate_wav(VOICE / 1000, SAMPLING_RATE)
 
 
-# ---- Files of audio ----
+# Files of audio.
 
 
 def test_a_file_scores_as_its_samples_do(score, tmp_path):
@@ -316,7 +316,7 @@ def test_a_file_that_has_no_score_is_named(score, tmp_path):
         score.calculate_wav_file(tmp_path / "missing.wav")
 
 
-# ---- Where the weights come from ----
+# Where the weights come from.
 
 
 def test_the_variable_names_the_file_and_an_argument_overrules_it(hub, weights_file, monkeypatch):
@@ -423,7 +423,7 @@ def test_a_device_that_is_not_there_is_told(weights_file):
             Score(weights_file, device)
 
 
-# ---- python utmos.py ----
+# python utmos.py.
 
 
 def run(*arguments, **environment) -> subprocess.CompletedProcess:

@@ -67,7 +67,7 @@ def plausible(config: HiFiGANConfig, frames: int, batch: int = 1) -> torch.Tenso
     return config.from_ln(speech_mel(frames, config.num_mels, batch))
 
 
-# ---- MISRNet ----
+# MISRNet.
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
@@ -99,7 +99,7 @@ def test_one_block_sees_every_signal_of_misr_in_one_call():
     torch.testing.assert_close(y, fusion.reduce(torch.cat(one_by_one, dim=1)))
 
 
-# ---- The inverse Fourier transform, and resizing ----
+# The inverse Fourier transform, and resizing.
 
 
 @pytest.mark.parametrize(("n_fft", "hop_size"), [(16, 4), (8, 4), (20, 5), (18, 7)])
@@ -141,7 +141,7 @@ def test_folding_the_weight_norm_of_a_variant_changes_nothing(name):
     torch.testing.assert_close(generator.fold_weight_norm()(mel), before, rtol=0, atol=1e-5)
 
 
-# ---- Configurations that can't work ----
+# Configurations that can't work.
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_a_variant_that_can_not_work_is_refused_with_its_arithmetic(settings, wo
     assert all(word in str(error.value) for word in words), error.value
 
 
-# ---- Every config of the project ----
+# Every config of the project.
 
 
 def test_there_is_a_config_of_every_member_of_the_family():
@@ -275,7 +275,7 @@ def test_flags_override_the_parts_that_a_config_names(corpora, tmp_path):
     assert config.resblock_dilation_sizes == (1, 3)
 
 
-# ---- 16 kHz with a hop of 240: no power of two anywhere ----
+# 16 kHz with a hop of 240: no power of two anywhere.
 
 
 @pytest.fixture(scope="module")
@@ -326,7 +326,7 @@ def test_a_wav_at_16k_goes_through_a_16k_vocoder(corpora, tmp_path):
     assert (info.samplerate, info.frames) == (16000, int(0.4 * 16000) // 240 * 240)
 
 
-# ---- Streaming ----
+# Streaming.
 
 
 def reach_in_frames(generator: Generator) -> float:
@@ -449,7 +449,7 @@ def test_no_call_of_the_generator_sees_more_than_a_bounded_part_of_the_mel():
     assert max(lengths) <= 32 + 2 * generator.context_frames
 
 
-# ---- The multi-resolution discriminator ----
+# The multi-resolution discriminator.
 
 
 @torch.inference_mode()
@@ -489,7 +489,7 @@ def test_silence_gives_the_multi_resolution_critic_finite_gradients():
     assert audio.grad.isfinite().all()
 
 
-# ---- The denoiser ----
+# The denoiser.
 
 
 @torch.inference_mode()
