@@ -6,15 +6,12 @@ The readings are those of LJSpeech's narrator where she shows one ("January five
 
 import html
 import re
+import sys
 import unicodedata
-import warnings
 from collections.abc import Iterable
 from functools import cache, lru_cache
 
-import inflect
 from anyascii import anyascii
-
-inflector = inflect.engine()
 
 
 def word_set(text: str) -> frozenset[str]:
@@ -32,6 +29,7 @@ TYPOGRAPHY = {
     **dict.fromkeys("‘’‚‛‹›ʼ", "'"), **dict.fromkeys("“”„‟«»《》「」『』", '"'),
     **dict.fromkeys("‐‑‒−", "-"), **dict.fromkeys("—―⸺⸻", " -- "), **dict.fromkeys("【〔", "("),
     **dict.fromkeys("】〕", ")"), "⁄": "/", "\u00ad": "", "…": "... ", "•": ", ", "·": ", ", "●": ", ",
+    "₤": "£",
 }  # fmt: skip
 # A reader passes over these: marks of trade and footnotes, the upside-down marks, accents with no letter.
 SILENT = frozenset("™®¿¡†‡´¨¸`\ufeff")
@@ -140,6 +138,11 @@ UNITS = {
     "°F": "degree Fahrenheit", "°": "degree", "px": "pixel",
 }  # fmt: skip
 UNIT = "|".join(sorted(map(re.escape, UNITS), key=len, reverse=True))
+PER = "second|minute|hour|day|night|week|month|year|person"
+MILLIONS_OF = (  # there are too many of these for "1m" to be a meter
+    "people|users|views|viewers|followers|subscribers|downloads|copies|visitors|customers|readers|voters|"
+    "jobs|homes|households|tons|tonnes|barrels|years|dollars|pounds|euros"
+)
 PLURALS = {"foot": "feet", "inch": "inches", "hertz": "hertz"}
 # What may stand before a number that looks like a year and is one, whatever follows.
 BEFORE_YEARS = re.compile(
@@ -176,6 +179,13 @@ ROMAN = r"(?=[IVXLC])(?:X[CL]|L?X{0,3})(?:I[XV]|V?I{0,3})(?<=[IVXLC])\b"
 ROMAN_DIGITS = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100}
 
 
+@cache
+def inflector():
+    import inflect  # takes two seconds, and most sentences have no numbers
+
+    return inflect.engine()
+
+
 def clean(text: str) -> str:
     """English text as it is read aloud: letters and punctuation of `SYMBOLS`, numbers in words.
 
@@ -210,7 +220,10 @@ def decode(ids: Iterable[int]) -> str:
 
 @cache
 def warn_once(character: str) -> None:
-    warnings.warn(f"text: can't say {character!a} ({unicodedata.name(character, 'no name')})", stacklevel=3)
+    # not `warnings`, which would show whoever runs the command a path and a line of code
+    name = unicodedata.name(character, "no name")
+    message = f"text: can't say {character!r} ({name}), it is left to the voice's unknown symbol"
+    print(message, file=sys.stderr)
 
 
 # Unicode to ASCII.
@@ -225,6 +238,7 @@ def to_ascii(text: str) -> str:
         text = re.sub(r"(°\s?\d+)\s?[′']", r"\1 minutes ", text)  # coordinates, not feet
         text = re.sub(r"(minutes\s+\d+)\s?[″\"”]", r"\1 seconds ", text)
         text = re.sub(r"(\d)\s?[″]", r"\1 inches", re.sub(r"(\d)\s?′(?!′)", r"\1 ft ", text))
+        text = re.sub(r"(\d)\s?([kM]?)[Ω\u2126](?!\w)", ohms, text)
         text = re.sub(
             r"(?<!\w)[Α-ΡΣ-Ωα-λν-ω](?!\w)", lambda m: unicodedata.name(m[0]).split()[3].lower(), text
         )
@@ -234,6 +248,13 @@ def to_ascii(text: str) -> str:
         text = "".join(map(character_to_ascii, text))
         text = re.sub(r"(?<![\d ])μ|μ(?![mslgFA]\b)", "m", text)  # of a Greek word, not of a unit
     return " ".join("".join(c if c >= " " and c != "\x7f" else " " for c in text).split())
+
+
+def ohms(match: re.Match) -> str:
+    number, prefix = match.groups()
+    is_one = re.search(r"(?<![\d.,])1$", match.string[max(0, match.start() - 1) : match.end(1)])
+    unit = {"": "ohm", "k": "kilohm", "M": "megohm"}[prefix]
+    return f"{number} {unit}" if is_one else f"{number} {unit}s"
 
 
 @lru_cache(maxsize=65536)
@@ -322,14 +343,20 @@ def abbreviation(match: re.Match) -> str:
         return written
     before, after = text[max(0, match.start() - 30) : match.start()], text[match.end() : match.end() + 30]
     new_sentence = NEW_SENTENCE.match(text, match.end()) is not None  # then the dot is its end, too
+    name = re.search(r"\b([A-Z0-9][\w']*),? $", before)
+    after_name = name is not None and name[1] not in STARTERS
+    if word in ("dr", "st") and not after_name:  # "Dr. Who"
+        new_sentence = new_sentence and not after.strip(" \"')")
     dot = "." if has_dot and new_sentence else ""
     capital = match[1][0].isupper()
     before_name = re.match(r"\s[\"']?[A-Z]", after) is not None and not new_sentence
-    after_name = re.search(r"\b[A-Z0-9][\w']*,? $", before) is not None
     if word == "st" and re.search(r"\d+ [A-Z]\w+ $", before):  # 10 Downing St. London
         before_name = False
     number_follows = re.match(r"\s?(?:\d|[A-Z]{1,2}\d)", after) is not None
-    date_follows = re.match(rf",? (?:\d|{MONTH}|{'|'.join(MONTH_ABBREVIATIONS)})", after, re.I)
+    days = "|".join(DAYS)
+    beside_date = re.match(rf",? (?:\d|(?:{MONTH}|{'|'.join(MONTH_ABBREVIATIONS)})\b)", after, re.I)
+    beside_date = beside_date or re.match(rf",? (?:(?:and|or|to) )?(?:{days})\b\.", after, re.I)
+    beside_date = beside_date or re.search(rf"\b(?:{days})\.,? (?:(?:and|or|to) )?$", before, re.I)
     if word in TITLES and before_name and (capital or word in DOTLESS):
         return TITLES[word]
     if word in ("mr", "mrs", "ms", "messrs", "prof"):
@@ -342,8 +369,8 @@ def abbreviation(match: re.Match) -> str:
         return BEFORE_NUMBERS[word] + ("" if after[:1] == " " else " ")
     if word in ALWAYS_MONTHS and has_dot and capital:
         return MONTH_ABBREVIATIONS[word] + dot
-    if word in DAYS and has_dot and capital and date_follows:
-        return DAYS[word]
+    if word in DAYS and has_dot and capital and beside_date:
+        return DAYS[word] + dot
     if word in AFTER_NAMES and capital and (has_dot or word != "st"):
         return AFTER_NAMES[word] + dot if after_name or word not in ("st", "dr", "sq") else written
     if word in ANYWHERE:
@@ -363,12 +390,23 @@ def roman_numerals(text: str) -> str:
         text,
     )
     text = re.sub(rf"\b({PARTS}) ({ROMAN})\b", numbered, text, flags=re.I)
+    text = re.sub(rf"^(?=[IVX]{{2}}){ROMAN}(?=\. [\"']?[A-Z])", lambda m: say(roman(m[0])), text)  # a heading
+    # "I, II and III"; neither the pronoun in "II, IV and I" nor sizes, L and XL
+    one = rf"(?![ILC]\b){ROMAN}"
+    text = re.sub(rf"(?<![\w.'])(?:I, )?{one}(?:(?:,|,? and|,? or) {one})+", numerals, text)
     text = re.sub(rf"(?<!\w)(?=[IVX]{{3}}){ROMAN}", lambda m: say(roman(m[0])), text)
     return re.sub(rf"\b([A-Z][a-z]+) (?!XX|XL|L)(?=[IVXLC]{{2}})({ROMAN})\b", numbered, text)
 
 
 def numbered(match: re.Match) -> str:
     return f"{match[1]} {say(roman(match[2]))}"
+
+
+def numerals(match: re.Match) -> str:
+    """A list of them, if two or more are not lone letters."""
+    if len(re.findall("[IVXLC]{2,}", match[0])) < 2:
+        return match[0]
+    return re.sub("[IVXLC]+", lambda m: say(roman(m[0])), match[0])
 
 
 def roman(numeral: str) -> str:
@@ -394,7 +432,7 @@ def say_whole(digits: str) -> str:
     """Of more digits than a person would group, or with a zero before, digit by digit."""
     if len(digits) > 15 or (len(digits) > 1 and digits[0] == "0"):
         return digit_by_digit(digits)
-    return inflector.number_to_words(digits, andword="")
+    return inflector().number_to_words(digits, andword="")
 
 
 def digit_by_digit(digits: str) -> str:
@@ -420,7 +458,7 @@ def ordinal(digits: str) -> str:
     digits = digits.replace(",", "")
     if len(digits) > 15:
         return digit_by_digit(digits)
-    return inflector.number_to_words(inflector.ordinal(int(digits)), andword="")
+    return inflector().number_to_words(inflector().ordinal(int(digits)), andword="")
 
 
 def say_fraction(written: str) -> str:
@@ -445,6 +483,10 @@ def numbers(text: str) -> str:
     text = re.sub(r"(?<![\w.,-])\+\d{1,3}(?:[ -]\d{2,})+(?![\w-])", telephone, text)
     text = re.sub(r"(?<![\w.,-])\d{3}-\d{4}(?![\w-])", telephone, text)
     text = re.sub(r"(?<=\d) (?=000\b)", "", text)  # 10 000
+    text = re.sub(r"(?<![\w'])\d{1,3}(?:'\d{3})+(?![\d'\"])", lambda m: m[0].replace("'", ","), text)  # 1'000
+    # Psalm 23:1-6; with two digits it reads as a time does
+    text = re.sub(r"(?<![\w:.])(\d{1,3}):(?=(?:\d|[6-9]\d|\d{3})-\d+(?![\d:]))", r"\1 ", text)
+    text = re.sub(rf"(\d ?[A-Za-z]{{0,8}})/({PER})\b", r"\1 per \2", text)  # $20/hour
     text = dates(text)
     text = re.sub(r"(?<![\w.,-])\d+(?:-\d+){2,}(?![\w-])", telephone, text)
     # 5-10, $5-$10, 5%-10%, 3 - 1, 9am-5pm; an equals sign makes it a sum
@@ -478,9 +520,17 @@ def telephone(match: re.Match) -> str:
 
 
 def dates(text: str) -> str:
+    text = re.sub(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d(?::\d\d)?)Z?\b", r"\1, \2", text)
     text = re.sub(r"\b([12]\d{3})-(0[1-9]|1[0-2])-([0-2]\d|3[01])\b", lambda m: date(*m.groups()), text)
     text = re.sub(r"\b((?:19|20)\d\d)/(?=\d\d\b)", r"\1 ", text)  # the winter of 2019/20
     text = re.sub(r"(?<![\w/])(\d{1,2})/(\d{1,2})/(\d{4}|\d{2})(?![\w/])", slashed_date, text)
+    # "Nov 5", "Nov 2020", "31 Oct"; not the name in "2 Jan Steens"
+    short = "|".join(MONTH_ABBREVIATIONS).title()
+    text = re.sub(
+        rf"\b({short})(?= \d{{1,2}}(?:st|nd|rd|th)?\b| [12]\d{{3}}\b)|(?<=\d )({short})\b(?! [A-Z])",
+        lambda m: MONTH_ABBREVIATIONS[m[0].lower()],
+        text,
+    )
     return re.sub(rf"\b(?:the )?([12]?\d|3[01]) ({MONTH})\b,?(?= (\d{{4}})\b)?", day_first, text)
 
 
@@ -525,10 +575,11 @@ def clock(match: re.Match) -> str:
 
 def money(text: str) -> str:
     signs = "".join(map(re.escape, CURRENCIES))
+    text = re.sub(r"\bRs\.?\s?(?=\.?\d)", "₹", text)
     text = re.sub(rf"\b(US|A|C|NZ|HK)([$])\s?({NUMBER}){SCALE}", spell_foreign_dollars, text)
     text = re.sub(rf"([{signs}])\s?({NUMBER})( to )[{signs}]?({NUMBER}){SCALE}", r"\2\3\1\4\5", text)
     text = re.sub(
-        rf"([{signs}])\s?({NUMBER})(?:{SCALE})(?=( (?:bill|note|coin|deal|loan|fine|prize|bonus)\b)?)",
+        rf"([{signs}])\s?({NUMBER})(?:{SCALE})(?=( (?:bills?|notes?|coins?|deal|loan|fine|prize|bonus)\b)?)",
         lambda m: amount(m) + (" " if m.string[m.end() : m.end() + 1].isalpha() else ""),
         text,
         flags=re.I,
@@ -564,13 +615,29 @@ def units(text: str) -> str:
     """Numbers with a unit's sign: "5 km", "20°C", "3 m²", "5ft 6in", "100 km/h", "6.5-mm"."""
     text = re.sub(r"(?<!\w)(\d+)'\s?(\d+)(?:\"|''|(?=\W|$))(?!\w)", r"\1 ft \2 inches", text)  # 5'6"
     text = re.sub(r"(\d\s?ft\.? \d+)\s?in\b\.?", r"\1 inches", text)
-    text = re.sub(r"(\d)in\b", r"\1 inches", text)  # with a space it is the word: "5 in the morning"
+    # a 27" monitor; a quotation is passed over whole, so that its end is no inch
+    text = re.sub(
+        r"(?<!\w)(['\"])(?:(?!\1).)*\1?|(\b(?:[Aa]n?|[Tt]he) )?(?<![\d.])(\d[\d.]*)(['\"])(?=[ -][a-z])",
+        length,
+        text,
+    )
+    text = re.sub(rf"(\d)m(?= (?:{MILLIONS_OF})\b)", r"\1 million", text)
+    # with a space and no dot it is the word: "5 in the morning"
+    text = re.sub(r"(\d)(?: ?in\.(?= [a-z])|in\b)", r"\1 inches", text)
     text = re.sub(r"\b1 inches", "1 inch", text)
     # number, space or hyphen, unit, its power, per another unit; a dot in mid sentence belongs to the unit
     number, unit = rf"(?<![\w.,])({FRACTION}|{NUMBER})", rf"({UNIT})(?:\^?([23]))?(?:/({UNIT}))?"
     text = re.sub(rf"{number}([ -]?){unit}(?:\.(?= [a-z0-9]))?(?![\w'&])", measure, text)
     money = r"\b(dollars?|cents?|pounds?|pence|euros?)"
     return re.sub(rf"{money}/({UNIT})\b", lambda m: f"{m[1]} per {UNITS[m[2]]}", text)
+
+
+def length(match: re.Match) -> str:
+    quotation, article, number, mark = match.groups()
+    if quotation:
+        return match[0]
+    one, many = ("foot", "feet") if mark == "'" else ("inch", "inches")
+    return f"{article or ''}{number} {one if article or number == '1' else many}"
 
 
 def measure(match: re.Match) -> str:
@@ -688,7 +755,7 @@ def tidy(text: str) -> str:
 # Ten seconds of LJSpeech are about 150 characters; beyond its longest clips Tacotron 2 loses its place.
 MAX_CHARACTERS = 150
 NO_END = frozenset(TITLES.keys() - {"st", "dr"}) | word_set(
-    "e.g i.e vs viz cf approx no nos p pp vol vols fig figs ch sec ca"
+    "e.g i.e vs viz cf approx rs no nos p pp vol vols fig figs ch sec ca"
 )
 PERHAPS_END = frozenset({*AFTER_NAMES, *ANYWHERE, *MONTH_ABBREVIATIONS, *DAYS, "est", "ph.d", "al", "ext"})
 CONJUNCTIONS = word_set("and but or nor so yet because although though while when where which who that if")
@@ -702,8 +769,8 @@ def split_sentences(text: str, max_characters: int = MAX_CHARACTERS) -> list[str
 
     Lines of a text file are sentences of their own, unless they were wrapped to a common width. The length of
     a piece is about that of its cleaned text; only a word or number longer than `max_characters` exceeds it.
-    No word is lost: the pieces, joined by spaces, have the words of the text in its order, save those without
-    a letter or a digit.
+    No word is lost: the pieces, joined by spaces, have the words of the text in its order, save the pieces
+    of which `clean` leaves no letter.
     """
     if max_characters < 1:
         raise ValueError(f"max_characters is {max_characters}; it must be positive")
@@ -715,10 +782,10 @@ def split_sentences(text: str, max_characters: int = MAX_CHARACTERS) -> list[str
         words = spaced.split()
         for word, following in zip(words, [*words[1:], ""], strict=True):
             sentence.append(word)
-            if not following or ends_sentence(sentence, following):
+            if not following or ends_sentence(sentence, following) or is_next_item(sentence[0], following):
                 pieces.extend(clauses(sentence, max_characters))
                 sentence = []
-    return [piece for piece in pieces if any(map(str.isalnum, piece))]
+    return [piece for piece in pieces if re.search("[a-z]", clean(piece))]
 
 
 def paragraphs(text: str) -> Iterable[str]:
@@ -752,9 +819,18 @@ def ends_sentence(sentence: list[str], following: str) -> bool:
     starts = re.match(r"\w*", following)[0] in STARTERS and not re.match(r"\w+\.", following)
     if stem.lower() in NO_END and (following[0].isdigit() or stem.lower() != "no"):
         return False
+    if stem.lower() in ("dr", "st"):  # "Dr. Who", but "on Elm St. She"
+        before = sentence[-2] if len(sentence) > 1 else ""
+        after_name = re.fullmatch(r"[A-Z0-9]\S*\w", before.lstrip(OPENING)) is not None
+        return starts and after_name and before not in STARTERS
     if stem.lower() in PERHAPS_END or re.fullmatch(r"(?:[^\W\d]\.)*[^\W\d]", stem):
         return starts and not (stem == "I" and following == "I")
-    return not (len(sentence) == 1 and stem.isdigit())  # "1. First": the number of a list
+    return not (len(sentence) == 1 and re.fullmatch(r"\d+|[IVX]{2,}", stem))  # "1. First", "II. Second"
+
+
+def is_next_item(first: str, following: str) -> bool:
+    """Whether a list goes on in the same line: "1. First 2. Second"."""
+    return re.fullmatch(r"\d{1,3}\.", first) is not None and following == f"{int(first[:-1]) + 1}."
 
 
 def clauses(words: list[str], max_characters: int) -> list[str]:
@@ -795,7 +871,8 @@ def cut_cost(before: str, after: str) -> float:
     if core.endswith(".") and (stem in NO_END or stem in PERHAPS_END or len(stem) == 1):
         return INSIDE_A_NUMBER
     # "January 5", "January 5, 1994", "1 000", "(555) 123-4567", "2 1/2"
-    in_date = before in MONTHS or (re.search(r"^\d\d?,$", before) and re.match(r"[12]\d{3}\b", after))
+    in_date = before in MONTHS or before.lower() in MONTH_ABBREVIATIONS
+    in_date = in_date or (re.search(r"^\d\d?,$", before) and re.match(r"[12]\d{3}\b", after))
     if number_begins and (in_date or (core[-1:].isdigit() and re.match(r"\d{3}\b|\d+/\d", after))):
         return INSIDE_A_NUMBER
     if core[-1:] in (*";:", *"—–；…!?。！？") or core.endswith(("--", "...")):

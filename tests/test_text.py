@@ -2,7 +2,6 @@ import random
 import re
 import sys
 import time
-import warnings
 from itertools import pairwise
 
 import pytest
@@ -101,6 +100,9 @@ READINGS = {
         "15-minute walk": "fifteen-minute walk",
         "24/7": "twenty-four seven",
         "5x6": "five by six",
+        "1'000 and 1'000'000": "one thousand and one million",
+        "1m people": "one million people",
+        "30/month": "thirty per month",
         "555-1234": "five five five, one two three four",
         "(555) 123-4567": "five five five, one two three, four five six seven",
         "+44 20 7946 0958": "plus four four, two zero, seven nine four six, zero nine five eight",
@@ -186,6 +188,7 @@ READINGS = {
         "$5-10": "five to ten dollars",
         "$5-$10": "five to ten dollars",
         "9am-5pm": "nine a m to five p m",
+        "Psalm 23:1-6": "psalm twenty-three one to six",
     },
     "dates": {
         "January 5, 1994": "january five, nineteen ninety-four",
@@ -202,6 +205,12 @@ READINGS = {
         "Mon., Jan. 5": "monday, january five",
         "in the Sun. It": "in the sun. it",
         "in Dec. He": "in december. he",
+        "Nov 5, 2020": "november five, twenty twenty",
+        "31 Oct 2020": "the thirty-first of october, twenty twenty",
+        "2023-01-05T10:30": "january five, twenty twenty-three, ten thirty",
+        "Mon., Tue. and Wed.": "monday, tuesday and wednesday.",
+        "Sat. and Sun. We": "saturday and sunday. we",
+        "in the Sun. Maybe": "in the sun. maybe",
     },
     "times": {
         "10:30": "ten thirty",
@@ -241,6 +250,11 @@ READINGS = {
         "5€": "five euros",
         "-$5": "minus five dollars",
         "a $20 bill": "a twenty dollar bill",
+        "$100 bills": "one hundred dollar bills",
+        "$20/hour": "twenty dollars per hour",
+        "Rs. 500": "five hundred rupees",
+        "₤5": "five pounds",
+        "$1m": "one million dollars",
     },
     "percentages and units": {
         "5%": "five percent",
@@ -279,6 +293,11 @@ READINGS = {
         "5 μm": "five micrometers",
         "40° 26′ 46″": "forty degrees twenty-six minutes forty-six seconds",
         '28"': 'twenty-eight"',
+        "A 27\" monitor and a 5' ladder": "a twenty-seven inch monitor and a five foot ladder",
+        "It's 27\" wide": "it's twenty-seven inches wide",
+        'He said "it is 28" and left': 'he said "it is twenty-eight" and left',
+        "It's 5 in. long": "it's five inches long",
+        "5Ω and 1 kΩ": "five ohms and one kilohm",
     },
     "abbreviations": {
         "Mr. and Mrs. Smith": "mister and misses smith",
@@ -288,6 +307,7 @@ READINGS = {
         "Dr Smith": "doctor smith",
         "12 Elm Dr. is": "twelve elm drive is",
         "St. Louis": "saint louis",
+        "Dr. Who? Yes.": "doctor who? yes.",
         "St. Paul St.": "saint paul street.",
         "Main St. and": "main street and",
         "on Wall St. The": "on wall street. the",
@@ -348,6 +368,9 @@ READINGS = {
         "Part I": "part one",
         "WWII": "world war two",
         "Malcolm X": "malcolm x",
+        "I, II, III, IV.": "one, two, three, four.",
+        "II, III and I think": "two, three and i think",
+        "II. Second section": "two. second section",
         "Rocky III": "rocky three",
         "mix of civic": "mix of civic",
     },
@@ -405,16 +428,14 @@ def test_encoding_ends_with_the_end_and_decoding_gives_the_cleaned_text():
     assert encode("") == [END_ID]
 
 
-def test_what_can_not_be_said_is_kept_as_unknown_and_reported_once():
+def test_what_can_not_be_said_is_kept_as_unknown_and_reported_once(capsys):
     text_module.warn_once.cache_clear()
-    with pytest.warns(UserWarning, match=r"text: can't say '\\ue123'") as caught:
-        ids = encode("a \ue123 b \ue123")
-    assert len(caught) == 1
+    ids = encode("a \ue123 b \ue123")
+    assert encode("a \ue123 b \ue123") == ids
+    said = capsys.readouterr().err
+    assert said == "text: can't say '\\ue123' (no name), it is left to the voice's unknown symbol\n"
     assert ids.count(UNKNOWN_ID) == 2
     assert decode(ids) == "a \ufffd b \ufffd"
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert encode("a \ue123 b \ue123") == ids
 
 
 # ---- The corpus ----
@@ -468,7 +489,6 @@ ALPHABETS = (
 
 
 @pytest.mark.parametrize("alphabet", ALPHABETS)
-@pytest.mark.filterwarnings("ignore:text. can't say")
 def test_no_text_is_too_strange(alphabet):
     chance = random.Random(0)
     for _ in range(400):
@@ -480,7 +500,7 @@ def test_no_text_is_too_strange(alphabet):
         assert clean(cleaned) == cleaned
         assert decode(encode(written)) == re.sub(r"[^a-z!'\"(),\-.:;? ]", "\ufffd", cleaned)
         for piece in split_sentences(written, 20):
-            assert re.search(r"[^\W_]", piece)
+            assert re.search("[a-z]", clean(piece))
 
 
 REPEATED = [
@@ -569,6 +589,13 @@ SPLITS = [
     "Tom vs. Jerry. | The end.",
     "She is a Ph.D. | He isn't.",
     "Hi Mr. T. | He left.",
+    "Dr. Who? | Yes.",
+    "The Dr. Who show. | No.",
+    "He lives on Elm St. | She left.",
+    "He lives on 5th St. | She left.",
+    "1. First | 2. Second",
+    "II. Second section",
+    "It cost Rs. 500 then.",
 ]
 
 
@@ -584,9 +611,10 @@ def test_paragraphs_end_sentences_and_wrapped_lines_do_not():
     assert split_sentences(wrapped, 1000) == [" ".join(wrapped.split())]
 
 
-def test_text_without_a_letter_or_a_digit_is_no_sentence():
+def test_text_of_which_no_letter_is_said_is_no_sentence():
     assert split_sentences("") == split_sentences(" \n ") == split_sentences("... — !? \n * * *") == []
     assert split_sentences("One.\n\n* * *\n\nTwo.") == ["One.", "Two."]
+    assert split_sentences("∞\n\n$\n\n😀🎉\n\n♥\n\nˉ\n\nʔ") == ["∞", "$", "😀🎉", "♥"]
 
 
 LONG = (
