@@ -322,7 +322,14 @@ def test_an_interrupt_leaves_what_was_done_and_processes_give_the_same(clips, mo
     command += ["--copy_synthesis", "--checkpoint_file", str(models["plain"]), "--device", "cpu"]
     command += ["--finetuned_checkpoint_file", str(models["tuned"]), "--output_dir", str(tmp_path)]
     command += ["--metrics", *QUICK, "--num_workers", "2"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # a shell's background jobs ignore it, and so would their children
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 120
     while not list((tmp_path / "wavs").glob("*/*.json")) and time.monotonic() < deadline:
         time.sleep(0.01)
