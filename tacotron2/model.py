@@ -211,10 +211,10 @@ class LocationSensitiveAttention(nn.Module):
         """Query (B, attention_rnn_dim) to the context (B, encoder_embed_dim) and the weights (B, L)."""
         places = torch.stack([state.weights, state.cumulative], dim=1)  # (B, 2, L)
         location = F.conv1d(places, memory.location_kernel, padding=memory.location_kernel.shape[-1] // 2)
-        energies = torch.tanh(
-            self.query_layer(query).unsqueeze(2) + location + memory.keys
-        )  # (B, attention_dim, L)
-        energies = torch.matmul(self.v.weight, energies).squeeze(1)  # (B, L)
+        # In place, and bmm, which keeps no copy: what each step holds for the gradients is gigabytes in all
+        location += self.query_layer(query).unsqueeze(2)
+        energies = location.add_(memory.keys).tanh_()  # (B, attention_dim, L)
+        energies = torch.bmm(self.v.weight.expand(len(query), 1, -1), energies).squeeze(1)  # (B, L)
         weights = torch.softmax(energies.masked_fill(memory.padding, -torch.inf), dim=1)
         return torch.bmm(weights.unsqueeze(1), memory.values).squeeze(1), weights
 
