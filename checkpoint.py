@@ -12,6 +12,7 @@ A Tacotron 2 is a folder with `config.json` and `tacotron2.safetensors`; read ar
 What their parts are called is in `foreign.py`.
 """
 
+import hashlib
 import json
 import pickle
 import re
@@ -310,6 +311,14 @@ def read_pickle(path: Path):
         ) from error
     except Exception as error:  # a damaged pickle raises anything, from IndexError to struct.error
         raise UserError(f"{path} can't be read as a checkpoint: {error}; is the file whole?") from error
+
+
+def weights_fingerprint(model: nn.Module) -> str:
+    """SHA-256 of the weights, the same for one model in whatever file it lies."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load_weights(model: nn.Module, state: dict[str, Tensor], source: Path) -> None:

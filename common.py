@@ -43,6 +43,12 @@ def report_user_errors(main: Callable[..., None]) -> Callable[..., None]:
     return wrapper
 
 
+def check_seed(seed: int) -> None:
+    """Raise UserError for a `--seed` that PyTorch's or NumPy's random numbers can't start from."""
+    if not 0 <= seed < 2**32:
+        raise UserError(f"--seed is {seed}; it must lie between 0 and {2**32 - 1}")
+
+
 @contextmanager
 def atomic_write(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block ends well, else delete it.

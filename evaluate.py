@@ -33,8 +33,15 @@ from tqdm import tqdm
 
 import metrics as measures
 from audio import AUDIO_SUFFIXES, read_audio, write_wav
-from checkpoint import load_on_device, load_tacotron2, read_tacotron2_config
-from common import ArgumentParser, UserError, atomic_write, available_cores, report_user_errors
+from checkpoint import load_on_device, load_tacotron2, read_tacotron2_config, weights_fingerprint
+from common import (
+    ArgumentParser,
+    UserError,
+    atomic_write,
+    available_cores,
+    check_seed,
+    report_user_errors,
+)
 from dataset import Clip, read_manifest
 from inference import load_vocoder, vocode
 from metrics import METRICS, Unavailable
@@ -133,7 +140,7 @@ def spoken_mels(path: Path, clips: list[Clip], folder: Path, device: str = "cpu"
             "is nothing to say: add them to the manifest, or take --copy_synthesis"
         )
     model = load_on_device(load_tacotron2, path, device)
-    weights = fingerprint_of_weights(model)
+    weights = weights_fingerprint(model)
     fingerprints = {
         clip.path.stem: digest("spoken", weights, model.config.to_dict(), clip.transcript, seed)
         for clip in clips
@@ -201,7 +208,7 @@ def vocoder_system(name: str, path: Path, source: MelSource, folder: Path, devic
     vocoder = load_vocoder(path, device)
     config = vocoder.config
     # an .onnx file has no weights to ask for; of a checkpoint the file may change and the weights not
-    weights = fingerprint_of_weights(vocoder) if isinstance(vocoder, nn.Module) else sha256(path)
+    weights = weights_fingerprint(vocoder) if isinstance(vocoder, nn.Module) else sha256(path)
     made_with = digest("vocoder", weights, config.to_dict())
 
     def audio_of(mel: Tensor) -> np.ndarray:
@@ -285,12 +292,6 @@ def sha256(path: Path) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise UserError(f"can't read {path}: {error}; check the file, or leave it out") from error
-
-
-def fingerprint_of_weights(model: nn.Module) -> str:
-    from save_taco_mels import fingerprint  # brings Accelerate along, which is slow, and workers don't need
-
-    return fingerprint(model)
 
 
 def keep(path: Path, fingerprint: str, write: Callable[[Path], None], about: dict) -> dict:
@@ -583,6 +584,7 @@ def build_parser() -> ArgumentParser:
 
 def check_arguments(args) -> dict[str, Path]:
     """The folders of --system by their names. Raises UserError for flags that don't go together."""
+    check_seed(args.seed)
     vocoders = args.checkpoint_file or args.finetuned_checkpoint_file
     if args.copy_synthesis and args.taco_weights:
         raise UserError("--taco_weights speaks text, --copy_synthesis takes the true mels; leave one out")

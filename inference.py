@@ -21,7 +21,7 @@ from checkpoint import (
     read_mel_config,
     read_tacotron2_config,
 )
-from common import ArgumentParser, UserError, atomic_write, report_user_errors
+from common import ArgumentParser, UserError, atomic_write, check_seed, report_user_errors
 from denoiser import Denoiser
 from model import Generator
 from tacotron2.mel import (
@@ -357,8 +357,7 @@ def check_arguments(args, speaks: bool) -> None:
         raise UserError("--seed varies speech; give it with --text or --text_file")
     if speaks and (args.mel_scale or args.transposed):
         raise UserError("--mel_scale and --transposed describe saved mels; leave them out with text")
-    if not 0 <= args.seed < 2**32:
-        raise UserError(f"--seed is {args.seed}; it must lie between 0 and {2**32 - 1}")
+    check_seed(args.seed)
     if args.denoising_strength < 0:
         raise UserError(f"--denoising_strength is {args.denoising_strength}; it can't be negative")
     if args.denoising_strength and args.vocoder == "griffin_lim":

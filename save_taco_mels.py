@@ -5,7 +5,6 @@ a vocoder that has seen them makes the best of them.
 """
 
 import argparse
-import hashlib
 import json
 import time
 from collections.abc import Iterator
@@ -17,8 +16,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
-from checkpoint import CONFIG_NAME, load_on_device, load_tacotron2, read_json
-from common import ArgumentParser, UserError, atomic_write, available_cores, report_user_errors
+from checkpoint import CONFIG_NAME, load_on_device, load_tacotron2, read_json, weights_fingerprint
+from common import ArgumentParser, UserError, atomic_write, available_cores, check_seed, report_user_errors
 from dataset import Clip, read_manifest
 from tacotron2.dataset import TextMelDataset
 from tacotron2.mel import MelConfig, check_same_mel, convert_mel_scale
@@ -87,14 +86,6 @@ def claim_folder(folder: Path, config: MelConfig, weights: str, overwrite: bool)
         temporary.write_text(json.dumps(made_with, indent=2) + "\n")
 
 
-def fingerprint(model: Tacotron2) -> str:
-    """SHA-256 of the weights, the same for one model in whatever file it lies."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
 def save_mels(
     model: Tacotron2,
     clips: list[Clip],
@@ -110,7 +101,7 @@ def save_mels(
     The mels are in `config`'s scale. Gives the number of clips that were missing, and the mean absolute
     difference of their mels from the true ones.
     """
-    claim_folder(folder, config, fingerprint(model), overwrite)
+    claim_folder(folder, config, weights_fingerprint(model), overwrite)
     missing = [clip for clip in clips if overwrite or not (folder / f"{clip.path.stem}.npy").is_file()]
     difference, bins = 0.0, 0
     mels = teacher_forced_mels(model, missing, batch_size, num_workers, seed) if missing else iter(())
@@ -161,8 +152,7 @@ def parse_arguments(arguments: list[str] | None) -> tuple[argparse.Namespace, Ta
             f"--batch_size is {args.batch_size} and --num_workers {args.num_workers}; they must be at least "
             "1 and 0"
         )
-    if not 0 <= args.seed < 2**32:
-        raise UserError(f"--seed is {args.seed}; it must lie between 0 and {2**32 - 1}")
+    check_seed(args.seed)
     model = load_on_device(load_tacotron2, args.taco_weights, args.device)
     parser.set_defaults(**mel_settings(model.config))
     args = parser.parse_args(arguments)

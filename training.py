@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from checkpoint import PROGRESS_NAME, write_model
-from common import UserError, atomic_write, available_cores, recover_replaced
+from common import UserError, atomic_write, available_cores, check_seed, recover_replaced
 from dataset import EpochSampler
 from tacotron2.mel import MEL_SCALES, MelConfig
 
@@ -168,8 +168,7 @@ def check_run_arguments(args: argparse.Namespace) -> None:
             raise UserError(f"--{name} is {value}; it must be at least 1")
     if args.num_workers < 0:
         raise UserError("--num_workers can't be negative")
-    if not 0 <= args.seed < 2**32:
-        raise UserError(f"--seed is {args.seed}; it must lie between 0 and {2**32 - 1}")
+    check_seed(args.seed)
     if args.learning_rate <= 0:
         raise UserError(f"--learning_rate is {args.learning_rate}; it must be positive")
 

@@ -40,6 +40,7 @@ from training import (
     leave_process_group,
     make_accelerator,
     make_loader,
+    mel_settings,
 )
 
 MAX_GRAD_NORM = 1.0
@@ -145,10 +146,8 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[argparse.Namesp
             raise UserError(f"--{name} is {getattr(args, name)}; it can't be negative")
     if args.guided_attention_width <= 0:
         raise UserError(f"--guided_attention_width is {args.guided_attention_width}; it must be positive")
-    names = {field.name for field in fields(Tacotron2Config)} - kept.keys()
-    return args, Tacotron2Config(
-        **{name: getattr(args, name) for name in names if hasattr(args, name)}, **kept
-    )
+    sizes = {name: getattr(args, name) for name in model_settings()}
+    return args, Tacotron2Config(**mel_settings(args), **sizes, **kept)
 
 
 # Training.
