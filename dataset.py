@@ -19,9 +19,8 @@ from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
 
 from audio import inspect_clip, read_audio
-from checkpoint import read_mel_config
-from common import UserError, available_cores
 from tacotron2.mel import MelConfig, check_same_mel, unlikely_mel_values
+from utils import UserError, available_cores
 
 POOLED_BATCHES = 20  # batches of clips among which those of like lengths meet
 PEAK = 0.95  # the level that pretraining scales every clip to, as the official code does
@@ -123,7 +122,7 @@ class SavedMels:
         if not self.folder.is_dir():
             raise UserError(f"there is no folder {self.folder} of saved mels; mend --path_to_saved_mels")
         if (self.folder / "config.json").is_file():
-            saved_with = read_mel_config(self.folder / "config.json")
+            saved_with = MelConfig.from_file(self.folder / "config.json")
             check_same_mel(saved_with, config, f"the saved mels of {self.folder}", "the vocoder")
         stems = Counter(path.stem for path in {clip.path for clip in clips})
         problems = [

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -13,140 +12,34 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from audio import AUDIO_SUFFIXES, read_audio, resample, to_pcm, write_wav
+from audio import AUDIO_SUFFIXES, to_pcm, write_wav
 from checkpoint import (
-    load_generator,
     load_on_device,
     load_tacotron2,
     read_mel_config,
     read_tacotron2_config,
 )
-from common import ArgumentParser, UserError, atomic_write, check_seed, report_user_errors
-from denoiser import Denoiser
-from model import Generator
+from synthesis.denoiser import Denoiser
+from synthesis.inputs import MEL_SUFFIXES, load_audio, load_mel
+from synthesis.vocoder import GriffinLim, load_vocoder, vocode
 from tacotron2.mel import (
     MEL_SCALES,
     MelConfig,
     MelSpectrogram,
     check_same_mel,
     convert_mel_scale,
-    griffin_lim,
-    unlikely_mel_values,
 )
 from tacotron2.speak import Utterance, speak
 from tacotron2.text import split_sentences
+from utils import ArgumentParser, UserError, atomic_write, check_seed, report_user_errors
 
 if TYPE_CHECKING:
-    from export import OnnxGenerator
+    pass
 
 # The voice that comes with the project: a Tacotron 2, and a vocoder that knows its mels.
-VOICE = Path(__file__).with_name("voice")
-MEL_SUFFIXES = (".npy", ".npz", ".pt", ".safetensors")
+VOICE = Path(__file__).with_name("voices") / "espeak"
 # Frames of a chunk when streaming: half a second, and the generator's context of a few frames beside it.
 STREAM_FRAMES = 43
-
-
-def load_audio(path: Path, sampling_rate: int) -> np.ndarray:
-    """(samples,) of a file at the given rate in Hz; says so where it mixes channels down or resamples."""
-    audio, file_rate, channels = read_audio(path)
-    if not np.isfinite(audio).all():
-        raise UserError(f"{path} holds values that are not finite; mend or remove the file")
-    changes = []
-    if channels > 1:
-        changes.append(f"its {channels} channels are mixed down to one")
-    if file_rate != sampling_rate:
-        audio = resample(audio, file_rate, sampling_rate)
-        changes.append(f"it is resampled from {file_rate} Hz to {sampling_rate} Hz")
-    if changes:
-        tqdm.write(f"{path.name}: {' and '.join(changes)}", file=sys.stderr)
-    return audio
-
-
-def read_array(path: Path) -> Tensor:
-    """The one array of a file, or the one called `mel`. Raises UserError where that is not clear."""
-    try:
-        if path.suffix == ".npy":
-            return torch.from_numpy(np.load(path, allow_pickle=False).astype(np.float32))
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                contents = {name: torch.from_numpy(file[name].astype(np.float32)) for name in file.files}
-        elif path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            contents = load_file(path)
-        else:
-            contents = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what a damaged file makes these libraries raise is not for us to foresee
-        raise UserError(
-            f"can't read the mel {path}: {' '.join(str(error).split())}; save it again"
-        ) from error
-    if isinstance(contents, Tensor):
-        return contents.float()
-    tensors = {name: value for name, value in dict(contents).items() if isinstance(value, Tensor)}
-    if "mel" not in tensors and len(tensors) != 1:
-        raise UserError(f"{path} holds {sorted(tensors) or 'no arrays'}; name the one with the mel `mel`")
-    return (tensors.get("mel") if "mel" in tensors else next(iter(tensors.values()))).float()
-
-
-def load_mel(path: Path, config: MelConfig, mel_scale: str | None = None, transposed: bool = False) -> Tensor:
-    """(num_mels, frames) in `config`'s scale, from a file in `mel_scale` (default: the same).
-
-    The file holds (num_mels, frames) or (1, num_mels, frames), `transposed` with the last two swapped. Raises
-    UserError, with the numbers, for what can't be a mel of this kind.
-    """
-    mel = read_array(path)
-    shape = tuple(mel.shape)
-    if mel.ndim == 3 and mel.shape[0] == 1:
-        mel = mel[0]
-    if mel.ndim == 2 and transposed:
-        mel = mel.T
-    if mel.ndim != 2 or mel.shape[0] != config.num_mels or mel.shape[1] == 0:
-        layout = f"(frames, {config.num_mels})" if transposed else f"({config.num_mels}, frames)"
-        hint = ""
-        if mel.ndim == 2 and mel.shape[1] == config.num_mels:
-            hint = "; leave out --transposed" if transposed else "; if frames come first, add --transposed"
-        raise UserError(
-            f"{path} holds an array of shape {shape}; the vocoder needs {layout}, its mels having "
-            f"{config.num_mels} bands{hint}"
-        )
-    source = replace(config, mel_scale=mel_scale or config.mel_scale)
-    if not torch.isfinite(mel).all():
-        raise UserError(f"{path} holds values that are not finite; save the mel again")
-    if doubt := unlikely_mel_values(mel, source):
-        raise UserError(
-            f"{path} {doubt}: say with --mel_scale which scale it is in ({', '.join(MEL_SCALES)})"
-        )
-    return convert_mel_scale(mel, source, config).contiguous()
-
-
-class GriffinLim:
-    """The baseline without weights, called like a vocoder whose mels have `config`'s settings."""
-
-    def __init__(self, config: MelConfig):
-        self.config = config
-
-    def stream(self, mels: Iterable[Tensor], chunk_frames: int) -> Iterator[Tensor]:
-        """One mel in chunks (1, num_mels, n) to its audio (1, 1, samples): phases need the whole of it."""
-        mel = torch.cat(list(mels), dim=2)
-        yield torch.from_numpy(griffin_lim(mel[0], self.config))[None, None]
-
-
-def load_vocoder(path: Path, device: str) -> "Generator | OnnxGenerator":
-    """What `checkpoint.load_generator` gives, or an `.onnx` file of export.py, which is called alike."""
-    if path.suffix == ".onnx":
-        from export import OnnxGenerator
-
-        return OnnxGenerator(path)
-    return load_on_device(load_generator, path, device)
-
-
-@torch.inference_mode()
-def vocode(generator, mel: Tensor, device: str = "cpu", chunk_frames: int = 256) -> Iterator[np.ndarray]:
-    """Audio of one mel (num_mels, frames) in the generator's scale, as (n,) float32 chunks."""
-    for chunk in generator.stream(
-        (part.unsqueeze(0).to(device) for part in mel.split(chunk_frames, 1)), chunk_frames
-    ):
-        yield chunk[0, 0].cpu().numpy()
 
 
 # What there is to hear: (name of the file, audio in chunks, what draws it) each.
@@ -265,7 +158,7 @@ def build_parser() -> ArgumentParser:
         "--checkpoint_file",
         type=Path,
         help="the vocoder: a model's folder or file, an official g_… beside its config.json, or an .onnx; "
-        "for text by default the one in voice/",
+        "for text by default the one in voices/espeak/",
     )
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--text", help="English to speak, of any length")
@@ -277,7 +170,9 @@ def build_parser() -> ArgumentParser:
         "--input_mels_dir", type=Path, help="mels to turn into audio: .npy, .npz, .pt, .safetensors"
     )
     parser.add_argument(
-        "--taco_weights", type=Path, help="the Tacotron 2 that speaks the text; by default the one in voice/"
+        "--taco_weights",
+        type=Path,
+        help="the Tacotron 2 that speaks the text; by default the one in voices/espeak/",
     )
     parser.add_argument(
         "--vocoder", choices=("hifigan", "griffin_lim"), default="hifigan",

@@ -22,7 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from audio import ClipInfo, inspect_clip
-from common import ArgumentParser, UserError, atomic_write, available_cores, report_user_errors
+from utils import ArgumentParser, UserError, atomic_write, available_cores, report_user_errors
 
 MANIFEST_COLUMNS = ("file_path", "normalized_transcript", "duration", "samples", "peak")
 REJECTED_COLUMNS = ("id", "file_path", "reason")

@@ -16,13 +16,21 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
-from checkpoint import CONFIG_NAME, load_on_device, load_tacotron2, read_json, weights_fingerprint
-from common import ArgumentParser, UserError, atomic_write, available_cores, check_seed, report_user_errors
+from checkpoint import CONFIG_NAME, load_on_device, load_tacotron2, weights_fingerprint
 from dataset import Clip, read_manifest
 from tacotron2.dataset import TextMelDataset
 from tacotron2.mel import MelConfig, check_same_mel, convert_mel_scale
 from tacotron2.model import Tacotron2
 from training import add_mel_arguments, mel_settings
+from utils import (
+    ArgumentParser,
+    UserError,
+    atomic_write,
+    available_cores,
+    check_seed,
+    read_json,
+    report_user_errors,
+)
 
 
 @torch.inference_mode()

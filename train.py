@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.utils.data import DataLoader, Subset
 
-from checkpoint import load_pretrained, read_config, read_json
-from common import ArgumentParser, UserError, report_user_errors
+from checkpoint import load_pretrained, read_config
+from config import DISCRIMINATORS, FUSIONS, UPSAMPLINGS, HiFiGANConfig
 from dataset import SavedMels, SegmentDataset, UtteranceDataset, read_manifest
 from losses import adversarial_loss, discriminator_loss, feature_matching_loss, mel_loss
-from model import DISCRIMINATORS, FUSIONS, UPSAMPLINGS, Discriminators, Generator, HiFiGANConfig
+from model import Discriminators, Generator
 from plots import plot_mels, render
 from tacotron2.mel import MelSpectrogram
 from training import (
@@ -35,6 +35,7 @@ from training import (
     make_loader,
     nested_tuple,
 )
+from utils import ArgumentParser, UserError, read_json, report_user_errors
 
 NUM_LOGGED_CLIPS = 4
 

@@ -18,8 +18,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from audio import read_audio
+from config import HiFiGANConfig
 from dataset import SegmentDataset, read_manifest
-from model import HiFiGANConfig
 from tacotron2.mel import MelSpectrogram
 
 

@@ -24,7 +24,8 @@ import torchaudio
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tacotron2.model import Tacotron2, Tacotron2Config
+from tacotron2.config import Tacotron2Config
+from tacotron2.model import Tacotron2
 
 
 def torchaudio_twin(model: Tacotron2) -> torchaudio.models.Tacotron2:

@@ -17,7 +17,7 @@ echo "== A small vocoder, trained for about three minutes"
 launch train.py --experiment_name vocoder "${vocoder_flags[@]}" --learning_rate 0.002 --max_train_steps 600
 
 echo "== A Tacotron 2, from the voice that comes along: a minute"
-launch -m tacotron2.train --experiment_name tacotron2 --path_to_pretrained_weights voice/tacotron2 \
+launch -m tacotron2.train --experiment_name tacotron2 --path_to_pretrained_weights voices/espeak/tacotron2 \
     --batch_size 16 --learning_rate 0.0003 --guided_attention_weight 5 --max_train_steps 40
 
 echo "== Its teacher-forced mels, and the vocoder fine-tuned on them: a minute each"

@@ -22,10 +22,11 @@ from PIL import Image
 if not __package__:  # run as `python scripts/draw_figures.py`, Python looks in scripts/ but not above it
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from common import ArgumentParser, UserError, atomic_write, report_user_errors
-from model import HiFiGANConfig, MultiScaleDiscriminator
-from scripts.make_corpus import Espeak
+from config import HiFiGANConfig
+from model import MultiScaleDiscriminator
 from tacotron2.mel import MelSpectrogram
+from tacotron2.text.espeak import Espeak
+from utils import ArgumentParser, UserError, atomic_write, report_user_errors
 
 SENTENCE = "She sells sea shells by the sea shore."
 VOWEL, ONSET = 0.36, 0.3065  # seconds: inside the "e" of "sells", and shortly before it, in the "s"

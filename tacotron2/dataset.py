@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from common import UserError
 from dataset import Clip, read_segment
 from tacotron2.mel import MelConfig, MelSpectrogram
 from tacotron2.text import PAD_ID, encode
+from utils import UserError
 
 
 class TextMelDataset(Dataset):

@@ -6,6 +6,7 @@ It is the official HiFi-GAN's, up to the scale of its values: see `MelConfig`.
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 
 import librosa
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common import UserError
+from utils import UserError, read_json
 
 MEL_SCALES = ("db", "ln", "log10")
 
@@ -79,6 +80,11 @@ class MelConfig:
             return cls(**settings)
         except TypeError as error:  # a string where a number belongs, a number where a list does
             raise UserError(f"a value in the configuration has the wrong type: {error}") from error
+
+    @classmethod
+    def from_file(cls, path: Path) -> "MelConfig":
+        """As `from_dict`, from a `config.json`."""
+        return cls.from_dict(read_json(path))
 
     def to_dict(self) -> dict:
         """For `config.json`; `from_dict` reads it back to an equal configuration."""

@@ -1,11 +1,11 @@
 """Tacotron 2 (Shen et al., 2018): text to mel, one decoder step after the other, with attention on the text.
 
-In reading order: the configuration; the encoder; attention and decoder; the postnet; the model that joins
-them; last, how good an attention is. Layers have the names that NVIDIA's and torchaudio's models give them.
+In reading order: the encoder; attention and decoder; the postnet; the model that joins them. Layers have the
+names that NVIDIA's and torchaudio's models give them.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -13,69 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common import UserError
-from tacotron2.mel import MelConfig
-from tacotron2.text import SYMBOLS
+from tacotron2.config import Tacotron2Config
 
 DROPOUT_BLOCK = 64  # decoder steps whose dropout is drawn at once: a draw a step and sentence takes longer
-
-
-@dataclass(frozen=True)
-class Tacotron2Config(MelConfig):
-    """The mel that the model makes (see `MelConfig`) and its parts' sizes; the defaults are the paper's.
-
-    `frames_per_step` is the number of frames that a decoder step makes, 1 in the paper. More of them make
-    training faster and the attention easier to learn, and the mel a little less sharp. `inner_mel_scale` is
-    the scale that the weights work in where it is not `mel_scale`, as in a model of other people.
-    """
-
-    num_symbols: int = len(SYMBOLS)
-    end_symbol: bool = True  # whether it was trained on texts that end with END_ID
-    character_embed_dim: int = 512
-    encoder_embed_dim: int = 512
-    encoder_n_convolutions: int = 3
-    encoder_kernel_size: int = 5
-    encoder_dropout_p: float = 0.5
-    attention_rnn_dim: int = 1024
-    attention_dim: int = 128
-    attention_location_n_filters: int = 32
-    attention_location_kernel_size: int = 31
-    attention_dropout_p: float = 0.1
-    decoder_rnn_dim: int = 1024
-    decoder_dropout_p: float = 0.1
-    decoder_prenet_dim: int = 256
-    decoder_prenet_depth: int = 2
-    decoder_prenet_dropout_p: float = 0.5
-    decoder_postnet_num_convs: int = 5
-    decoder_postnet_n_filters: int = 512
-    decoder_postnet_kernel_size: int = 5
-    decoder_postnet_dropout_p: float = 0.5
-    frames_per_step: int = 1
-    inner_mel_scale: str | None = None
-
-    def __post_init__(self):
-        super().__post_init__()
-        for name, value in vars(self).items():
-            if name.endswith("_kernel_size") and (value < 1 or value % 2 == 0):
-                raise UserError(
-                    f"{name} is {value}; it must be odd and positive, so that a convolution keeps the length"
-                )
-            if name.endswith("_p") and not 0 <= value < 1:
-                raise UserError(f"{name} is {value}; it must lie in [0, 1)")
-            if (
-                name.endswith(("_dim", "_convolutions", "_convs", "_filters", "_depth", "_step", "_symbols"))
-                and value < 1
-            ):
-                raise UserError(f"{name} is {value}; it must be at least 1")
-        if self.num_symbols < len(SYMBOLS):
-            raise UserError(
-                f"num_symbols is {self.num_symbols}; tacotron2/text.py has {len(SYMBOLS)} symbols"
-            )
-        if self.encoder_embed_dim % 2:
-            raise UserError(
-                f"encoder_embed_dim is {self.encoder_embed_dim}; it must be even, half for each direction of "
-                "the encoder's LSTM"
-            )
 
 
 class TeacherForced(NamedTuple):
@@ -511,38 +451,3 @@ class Tacotron2(nn.Module):
 
     def from_inner(self, mel: Tensor) -> Tensor:
         return self.config.from_ln(self.inner.to_ln(mel)) if self.inner else mel
-
-
-# How good an attention is.
-
-
-def guided_attention(attention: Tensor, token_lengths: Tensor, step_lengths: Tensor, width: float) -> Tensor:
-    """Loss that pulls attention (B, steps, L) to the diagonal: how far off it is in the mean, in [0, 1].
-
-    Text and speech go forward together, at a nearly even pace. A weight costs 1 - exp(-d² / 2 width²), where
-    d is how far its place in the text and its step are apart, both as fractions of the whole (Tachibana,
-    Uenoyama and Aihara, 2018, section 4). Padding is left out.
-    """
-    steps, length = attention.shape[1:]
-    device = attention.device
-    spoken = torch.arange(steps, device=device) / step_lengths.unsqueeze(1)  # (B, steps)
-    read = torch.arange(length, device=device) / token_lengths.unsqueeze(1)  # (B, L)
-    distance = spoken.unsqueeze(2) - read.unsqueeze(1)  # (B, steps, L)
-    cost = (1 - torch.exp(-(distance**2) / (2 * width**2))) * attention
-    is_spoken = length_mask(step_lengths, steps)
-    return (cost.sum(2) * is_spoken).sum() / is_spoken.sum()
-
-
-def diagonality(attention: Tensor, token_lengths: Tensor, step_lengths: Tensor, band: float = 0.1) -> Tensor:
-    """(B,) the share of attention (B, steps, L) that lies within `band` of the text of the diagonal.
-
-    The diagonal attention rate of Ren et al. (2019), with a band in fractions of the sentence: about 2 * band
-    for an attention that has learned nothing, near 1 for one that reads along.
-    """
-    steps, length = attention.shape[1:]
-    device = attention.device
-    spoken = torch.arange(steps, device=device) / step_lengths.unsqueeze(1)
-    read = torch.arange(length, device=device) / token_lengths.unsqueeze(1)
-    near = (spoken.unsqueeze(2) - read.unsqueeze(1)).abs() <= band
-    inside = (attention * near).sum(2) * length_mask(step_lengths, steps)
-    return inside.sum(1) / step_lengths

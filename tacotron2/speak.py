@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from common import UserError
 from tacotron2.dataset import pad
 from tacotron2.model import Tacotron2
 from tacotron2.text import PAD_ID, encode, split_sentences
+from utils import UserError
 
 # A sentence may take so many seconds and so many a character; speech takes about 0.07 of them.
 LIMIT_SECONDS, LIMIT_SECONDS_PER_CHARACTER = 2.0, 0.2

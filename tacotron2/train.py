@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import Tensor
@@ -19,19 +18,13 @@ from torch.utils.data import DataLoader, Subset
 
 from audio import write_wav
 from checkpoint import load_pretrained_tacotron2, read_tacotron2_config
-from common import ArgumentParser, UserError, atomic_write, report_user_errors
 from dataset import read_manifest
 from plots import plot_attention, render
+from tacotron2.config import Tacotron2Config
 from tacotron2.dataset import TextMelDataset
+from tacotron2.losses import diagonality, tacotron2_losses
 from tacotron2.mel import griffin_lim
-from tacotron2.model import (
-    Tacotron2,
-    Tacotron2Config,
-    TeacherForced,
-    diagonality,
-    guided_attention,
-    length_mask,
-)
+from tacotron2.model import Tacotron2, TeacherForced
 from training import (
     TrainingRun,
     add_mel_arguments,
@@ -42,10 +35,9 @@ from training import (
     make_loader,
     mel_settings,
 )
+from utils import ArgumentParser, UserError, atomic_write, report_user_errors
 
 MAX_GRAD_NORM = 1.0
-# One step of a sentence is its last and a hundred are not; weighed alike, the gate would learn it late.
-GATE_POSITIVE_WEIGHT = 5.0
 
 
 # Flags.
@@ -212,42 +204,10 @@ class Tacotron2Training:
         return dict(losses)
 
     def losses(self, output: TeacherForced, batch: dict) -> dict[str, Tensor]:
-        """Of a batch, and their weighted sum `loss`. Padding has no part in them.
-
-        Squared error of the mel before and after the postnet and cross entropy of the gate are the paper's.
-        """
-        mel_lengths = batch["mel_lengths"]
-        step_lengths = -(-mel_lengths // self.config.frames_per_step)
-        mask = length_mask(mel_lengths, batch["mel"].shape[2])
-        frames = batch["mel"].shape[2]
-
-        def error(mel: Tensor, power: int) -> Tensor:
-            difference = (mel[:, :, :frames] - batch["mel"]).abs() ** power
-            return (difference.mean(1) * mask).sum() / mask.sum()
-
-        steps = output.gate.shape[1]
-        is_last = torch.arange(steps, device=mask.device) == step_lengths.unsqueeze(1) - 1
-        gate = F.binary_cross_entropy_with_logits(
-            output.gate,
-            is_last.float(),
-            weight=length_mask(step_lengths, steps).float(),
-            pos_weight=output.gate.new_tensor(GATE_POSITIVE_WEIGHT),
-            reduction="sum",
+        args = self.args
+        return tacotron2_losses(
+            output, batch, self.config, args.guided_attention_weight, args.guided_attention_width
         )
-        parts = {
-            "mel_before_loss": error(output.mel_before, 2),
-            "mel_after_loss": error(output.mel, 2),
-            "gate_loss": gate / step_lengths.sum(),
-        }
-        parts["loss"] = sum(parts.values())
-        if self.args.guided_attention_weight:
-            width = self.args.guided_attention_width
-            parts["attention_loss"] = guided_attention(
-                output.attention, batch["token_lengths"], step_lengths, width
-            )
-            parts["loss"] = parts["loss"] + self.args.guided_attention_weight * parts["attention_loss"]
-        parts["mel_loss"] = error(output.mel, 1).detach()
-        return parts
 
     @torch.inference_mode()
     def validate(self, dataset: TextMelDataset, run: TrainingRun) -> dict[str, float]:

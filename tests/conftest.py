@@ -27,8 +27,9 @@ def shared() -> Path:
 def espeak_corpus(tmp_path_factory) -> Path:
     """Twelve spoken sentences in LJSpeech's layout, about a minute."""
     pytest.importorskip("espeakng_loader")
-    from scripts.make_corpus import make_corpus
+    from helpers import load_script
 
+    make_corpus = load_script("scripts/make_corpus.py").make_corpus
     return make_corpus(tmp_path_factory.mktemp("espeak_corpus"), num_clips=12).parent
 
 

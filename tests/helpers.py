@@ -1,14 +1,17 @@
 """What several test files need: a small model, official files made of any model, and whispers of speech."""
 
+import importlib.util
 import json
 import re
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model import Generator, HiFiGANConfig
+from config import HiFiGANConfig
+from model import Generator
 
 ROOT = Path(__file__).resolve().parent.parent
 RATE = 22050
@@ -20,6 +23,14 @@ OFFICIAL_LEAVES = {
     "parametrizations.weight.0._u": "weight_u",
     "parametrizations.weight.0._v": "weight_v",
 }
+
+
+def load_script(path: str) -> ModuleType:
+    """A script of the repository as a module, by its path from the root: nothing else imports one."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def small_config(**settings) -> HiFiGANConfig:
@@ -43,8 +54,8 @@ def small_generator(seed: int = 0, **settings) -> Generator:
 def official_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """A state dict of ours under the names that the official code, with its older hooks, gives the tensors.
 
-    Made without `foreign.py`, of which tests ask the same. The official generator numbers its residual blocks
-    straight through the stages; MISRNet has one a stage, between two convolutions.
+    Made without `checkpoint/foreign.py`, of which tests ask the same. The official generator numbers its
+    residual blocks straight through the stages; MISRNet has one a stage, between two convolutions.
     """
     places = [re.match(r"fusions\.\d+\.blocks\.(\d+)\.", key) for key in state]
     blocks_per_stage = 1 + max((int(place[1]) for place in places if place), default=0)

@@ -11,10 +11,10 @@ from torch.utils.data import DataLoader
 
 import audio
 from audio import write_wav
-from common import UserError
 from dataset import Clip, EpochSampler, SavedMels, SegmentDataset, UtteranceDataset, read_manifest
 from prep_splits import main as prep_splits
 from tacotron2.mel import MelConfig, MelSpectrogram
+from utils import UserError
 
 CONFIG = MelConfig()
 SEGMENT, HOP = 8192, 256

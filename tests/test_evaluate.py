@@ -22,12 +22,15 @@ from runs import manifest_row, write_manifest
 from test_save_taco_mels import save_taco
 
 import evaluate
-import metrics
 from audio import read_audio, write_wav
 from checkpoint import save_model
-from evaluate import default_metrics, recordings, true_mels
-from metrics import bootstrap_interval, paired_difference
-from report import COLUMNS, Table
+from dataset import Clip, read_manifest
+from evaluation import measuring, metrics, systems
+from evaluation.measuring import default_metrics
+from evaluation.metrics import bootstrap_interval, paired_difference
+from evaluation.report import COLUMNS, Table
+from evaluation.systems import System, recordings, true_mels
+from evaluation.workers import Workers
 
 # Fast ones that need no package which may be missing.
 QUICK = ["mel_l1", "mcd"]
@@ -98,8 +101,8 @@ def counted(monkeypatch) -> list[str]:
         monkeypatch.setattr(module, name, lambda *a, **k: done.append(label(*a)) or function(*a, **k))
 
     counting(metrics, "measure", lambda metric, *_: metric.name)
-    counting(evaluate, "timed", lambda *_: "audio")
-    counting(evaluate, "speak", lambda *_: "speech")
+    counting(systems, "timed", lambda *_: "audio")
+    counting(systems, "speak", lambda *_: "speech")
     return done
 
 
@@ -173,11 +176,8 @@ def test_dashes_have_reasons_and_are_no_zeros(copied):
 
 def table_of(values: dict[str, list], column: str = "pesq") -> Table:
     """A table of one column, and the values of each system, one a clip."""
-    clips = [
-        evaluate.Clip(Path(f"c{number}.wav"), 1, 1.0, "")
-        for number in range(len(next(iter(values.values()))))
-    ]
-    systems = [evaluate.System(name, {}) for name in values]
+    clips = [Clip(Path(f"c{number}.wav"), 1, 1.0, "") for number in range(len(next(iter(values.values()))))]
+    systems = [System(name, {}) for name in values]
     flat = {(name, f"c{n}", column): value for name, given in values.items() for n, value in enumerate(given)}
     return Table(systems, clips, [COLUMNS[column]], flat)
 
@@ -209,12 +209,12 @@ def test_one_clip_has_a_mean_and_no_interval():
 
 
 def test_speed_is_of_one_device_alone():
-    clips = [evaluate.Clip(Path(f"c{number}.wav"), 1, 1.0, "") for number in range(3)]
+    clips = [Clip(Path(f"c{number}.wav"), 1, 1.0, "") for number in range(3)]
     timings = {"c0": (1.0, "abacus"), "c1": (1.0, "abacus"), "c2": (0.1, "slide rule")}
-    system = evaluate.System("A", {clip.path.stem: clip.path for clip in clips}, timings)
+    system = System("A", {clip.path.stem: clip.path for clip in clips}, timings)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluate, "duration", lambda path: 2.0)
-        values = dict(evaluate.speeds([system]))
+        patch.setattr(measuring, "duration", lambda path: 2.0)
+        values = dict(measuring.speeds([system]))
     table = Table([system], clips, [COLUMNS["rtf"]], values)
     assert table.cells[0][0].interval.mean == 0.5
     assert "slide rule" in table.footnotes[0] and "A on abacus" in table.to_markdown()
@@ -396,7 +396,7 @@ def test_the_page_asks_for_nothing_outside_itself(page, copied):
 
 
 def test_each_clip_has_a_player_and_a_picture_of_each_system(page, copied):
-    labels = [f"{s}, clip {c}" for c in ("clip0", "clip2") for s in evaluate.READY_MADE]
+    labels = [f"{s}, clip {c}" for c in ("clip0", "clip2") for s in systems.READY_MADE]
     assert [audio["aria-label"] for audio in page.all("audio")] == labels
     assert all("controls" in audio for audio in page.all("audio"))
     images = page.all("img")
@@ -498,13 +498,13 @@ def test_a_mistake_on_the_real_command_line_is_one_line_and_status_2(clips):
 
 
 def test_the_functions_make_a_table_without_the_command_line(clips, tmp_path):
-    listed = evaluate.read_manifest(clips / "test.csv", RATE)
+    listed = read_manifest(clips / "test.csv", RATE)
     config = small_generator().config
     rows = [
-        evaluate.griffin_lim_system(true_mels(listed), config, tmp_path / "gl", evaluate.Workers(0)),
+        systems.griffin_lim_system(true_mels(listed), config, tmp_path / "gl", Workers(0)),
         recordings(listed),
     ]
-    table = evaluate.evaluate(rows, listed, tmp_path / "values", ["mcd"], is_copy_synthesis=True)
+    table = measuring.evaluate(rows, listed, tmp_path / "values", ["mcd"], is_copy_synthesis=True)
     assert table.to_markdown().startswith("| System | MCD (dB) ↓ |")
     kept = json.loads((tmp_path / "values" / "clip0.json").read_text(encoding="utf-8"))
     assert kept["Griffin-Lim"]["mcd"]["value"] == table.values["Griffin-Lim", "clip0", "mcd"]

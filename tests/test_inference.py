@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 import inference
 from audio import to_pcm, write_wav
 from checkpoint import load_generator, save_model
-from denoiser import Denoiser
-from model import HiFiGANConfig
+from config import HiFiGANConfig
+from synthesis.denoiser import Denoiser
 from tacotron2.mel import MelSpectrogram
 
 
@@ -356,7 +356,7 @@ def test_flags_that_a_stream_can_not_follow_are_told(infer, mels):
 def test_an_onnx_file_is_a_checkpoint_for_files_and_streams(infer, model, mels, tmp_path):
     for package in ("onnxruntime", "onnxscript"):
         pytest.importorskip(package)
-    from export import export_onnx
+    from checkpoint.export import export_onnx
 
     export_onnx(load_generator(model), tmp_path / "model.onnx")
     in_ln = speech_mel(150)[0]

@@ -1,3 +1,4 @@
+import importlib
 import json
 import math
 from pathlib import Path
@@ -9,17 +10,17 @@ from helpers import ROOT, official_names, small_config, small_generator, voice
 from torch.nn.utils import parametrize
 
 from checkpoint import load_weights, read_config
-from common import UserError
+from config import HiFiGANConfig
 from losses import adversarial_loss, discriminator_loss, feature_matching_loss, mel_loss
 from model import (
     Discriminators,
     Generator,
-    HiFiGANConfig,
     MultiPeriodDiscriminator,
     MultiScaleDiscriminator,
     PeriodDiscriminator,
 )
 from tacotron2.mel import MelConfig, MelSpectrogram
+from utils import UserError
 
 V3_SIZES = {
     "resblock": "2",
@@ -294,3 +295,9 @@ def test_a_period_discriminator_compares_samples_a_period_apart_and_no_others():
         assert not torch.equal(before[..., 3], after[..., 3])
     positions = math.ceil(405 / 81)
     assert model(audio)[0].shape == (1, positions * 5)
+
+
+def test_the_configuration_knows_every_variant_of_a_part():
+    config, model = importlib.import_module("config"), importlib.import_module("model")
+    for name in ("RESBLOCKS", "UPSAMPLINGS", "FUSIONS", "DISCRIMINATORS"):
+        assert getattr(config, name) == tuple(getattr(model, name))

@@ -139,7 +139,7 @@ def test_the_first_cell_takes_the_readers_own_vocoder_and_clips(reader, executed
     save_model(tmp_path / "mine", generator.config, generator=generator)
     changes = {
         "MANIFEST = None": f"MANIFEST = Path({str(tmp_path / 'train_metadata.csv')!r})",
-        '"voice/hifigan_pretrained"': repr(str(tmp_path / "mine")),
+        '"voices/espeak/hifigan_pretrained"': repr(str(tmp_path / "mine")),
         '"demo/notebook"': repr(str(tmp_path / "output")),
     }
     outputs = reader.run("settings", "setup", "clips", "recording", "hifigan", changes=changes)

@@ -10,8 +10,8 @@ import pytest
 import soundfile
 
 from audio import write_wav
-from common import UserError
 from prep_splits import Clip, main, read_metadata, split_clips
+from utils import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 RATE = 22050

@@ -18,8 +18,9 @@ import save_taco_mels
 from audio import write_wav
 from checkpoint import load_tacotron2, save_model
 from dataset import SavedMels, read_manifest
+from tacotron2.config import Tacotron2Config
 from tacotron2.mel import MelConfig
-from tacotron2.model import Tacotron2, Tacotron2Config
+from tacotron2.model import Tacotron2
 
 SMALL = {
     "character_embed_dim": 16, "encoder_embed_dim": 16, "attention_rnn_dim": 16, "attention_dim": 8,

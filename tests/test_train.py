@@ -30,10 +30,11 @@ from safetensors.torch import load_file
 
 import training
 from checkpoint import load_generator, save_model
-from common import available_cores
-from model import Discriminators, Generator, HiFiGANConfig
+from config import HiFiGANConfig
+from model import Discriminators, Generator
 from tacotron2.mel import MelConfig, MelSpectrogram, convert_mel_scale
 from train import build_parser, parse_arguments
+from utils import available_cores
 
 TRAIN_KEYS = {"gen_loss", "disc_loss", "mel_loss", "learning_rate", "frames_per_second"}
 CONFIG = {"resblock_kernel_sizes": (3,), "resblock_dilation_sizes": ((1, 3),)}  # of `runs.SMALL_MODEL`

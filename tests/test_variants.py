@@ -16,20 +16,20 @@ from runs import manifest_row, metrics, train_here, write_manifest
 import inference
 from audio import write_wav
 from checkpoint import load_generator, load_weights, read_config
-from common import UserError
+from config import HiFiGANConfig
 from dataset import SegmentDataset, read_manifest
-from denoiser import Denoiser
 from model import (
     Discriminators,
     Generator,
-    HiFiGANConfig,
     InverseSTFTHead,
     MultiInputSharedResidual,
     MultiResolutionDiscriminator,
     ResizeConvolution,
     transposed_convolution,
 )
+from synthesis.denoiser import Denoiser
 from tacotron2.mel import MelSpectrogram, griffin_lim
+from utils import UserError
 
 CONFIGS = sorted((ROOT / "configs").glob("*.json"))
 every_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

@@ -1,0 +1,23 @@
+"""Models for other programs: `python -m checkpoint convert|export`."""
+
+from checkpoint.convert import add_convert_command
+from checkpoint.export import add_export_command
+from utils import ArgumentParser, report_user_errors
+
+
+def build_parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="checkpoint", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    add_convert_command(commands)
+    add_export_command(commands)
+    return parser
+
+
+@report_user_errors
+def main(arguments: list[str] | None = None) -> None:
+    args = build_parser().parse_args(arguments)
+    args.run(args)
+
+
+if __name__ == "__main__":
+    main()

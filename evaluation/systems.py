@@ -1,0 +1,247 @@
+"""The rows of the table: audio made elsewhere, audio made here of the same mels, and the recordings."""
+
+import platform
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from audio import AUDIO_SUFFIXES, read_audio, write_wav
+from checkpoint import load_on_device, load_tacotron2, weights_fingerprint
+from dataset import Clip
+from evaluation.cache import digest, keep, kept, sha256
+from evaluation.workers import Workers
+from synthesis.vocoder import load_vocoder, vocode
+from tacotron2.mel import MelConfig, MelSpectrogram, convert_mel_scale, griffin_lim
+from tacotron2.speak import speak
+from utils import UserError, atomic_write
+
+READY_MADE = GRIFFIN_LIM, HIFIGAN, FINETUNED, GROUND_TRUTH = (
+    "Griffin-Lim", "HiFi-GAN", "HiFi-GAN fine-tuned", "Ground truth",
+)  # fmt: skip
+# What inference.py calls the audio that it makes of <clip>.
+ENDINGS = ("", "_generated", "_generated_e2e")
+
+
+@dataclass(frozen=True)
+class System:
+    """A row of the table: its name, and for each clip, by name, its audio file and how that was made.
+
+    `timings` has the seconds that the work took and the device, for audio that was made here.
+    """
+
+    name: str
+    wavs: dict[str, Path]
+    timings: dict[str, tuple[float, str]] = field(default_factory=dict)
+    is_recording: bool = False
+
+    @property
+    def main_device(self) -> str:
+        """The one on which most of its clips were made: a mean of speeds over several would say nothing."""
+        return Counter(device for _, device in self.timings.values()).most_common(1)[0][0]
+
+
+@dataclass(frozen=True)
+class MelSource:
+    """What vocoders make audio of: for each clip, by name, a fingerprint, and its mels.
+
+    `mels(name, config)` gives (mel (num_mels, T) as `config` has it, seconds of silence behind it) for each
+    sentence; `notes` is what readers of the table must know.
+    """
+
+    fingerprints: dict[str, str]
+    mels: Callable[[str, MelConfig], list[tuple[Tensor, float]]]
+    notes: tuple[str, ...] = ()
+
+
+def recordings(clips: list[Clip]) -> System:
+    """The clips themselves."""
+    return System(GROUND_TRUTH, {clip.path.stem: clip.path for clip in clips}, is_recording=True)
+
+
+def folder_system(name: str, folder: Path, clips: list[Clip]) -> System:
+    """Audio made elsewhere: `<clip>.wav`, or as inference.py names it. Raises UserError for missing clips."""
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder} for --system {name}; name one as NAME=DIR")
+    there = {path.name: path for path in folder.iterdir()}
+    wavs = {}
+    for clip in clips:
+        names = [f"{clip.path.stem}{ending}{suffix}" for ending in ENDINGS for suffix in AUDIO_SUFFIXES]
+        wavs[clip.path.stem] = next((there[file] for file in names if file in there), None)
+    if missing := [stem for stem, path in wavs.items() if path is None]:
+        shown = ", ".join(f"{stem}.wav" for stem in missing[:5]) + (", …" if len(missing) > 5 else "")
+        raise UserError(
+            f"{folder} of --system {name} lacks {len(missing)} of the {len(clips)} test clips: {shown}; add "
+            "them, or name a manifest without them"
+        )
+    return System(name, wavs)
+
+
+def true_mels(clips: list[Clip]) -> MelSource:
+    """Copy synthesis: the mels of the recordings."""
+    paths = {clip.path.stem: clip.path for clip in clips}
+
+    def mels(name: str, config: MelConfig) -> list[tuple[Tensor, float]]:
+        audio, sampling_rate, _ = read_audio(paths[name])
+        if sampling_rate != config.sampling_rate or len(audio) < config.min_samples:
+            raise UserError(
+                f"{paths[name]} has {len(audio)} samples at {sampling_rate} Hz; the vocoder needs at least "
+                f"{config.min_samples} at {config.sampling_rate} Hz: leave the clip out"
+            )
+        return [(MelSpectrogram(config)(torch.from_numpy(audio)), 0.0)]
+
+    return MelSource({name: digest("recording", sha256(path)) for name, path in paths.items()}, mels)
+
+
+def spoken_mels(path: Path, clips: list[Clip], folder: Path, device: str = "cpu", seed: int = 0) -> MelSource:
+    """The mels with which the Tacotron 2 at `path` says the clips' transcripts, kept in `folder`."""
+    if silent := [clip.path.stem for clip in clips if not any(map(str.isalnum, clip.transcript))]:
+        raise UserError(
+            f"{len(silent)} clips have no words in their normalized_transcript, the first {silent[0]}; there "
+            "is nothing to say: add them to the manifest, or take --copy_synthesis"
+        )
+    model = load_on_device(load_tacotron2, path, device)
+    weights = weights_fingerprint(model)
+    fingerprints = {
+        clip.path.stem: digest("spoken", weights, model.config.to_dict(), clip.transcript, seed)
+        for clip in clips
+    }
+    records = {name: kept(folder / f"{name}.npz", fingerprint) for name, fingerprint in fingerprints.items()}
+    missing = [clip for clip in clips if records[clip.path.stem] is None]
+    for clip in tqdm(missing, desc="Tacotron 2", unit="clip", disable=None):
+        start = time.perf_counter()
+        utterances = speak(model, clip.transcript, seed)
+        about = {
+            "seconds": time.perf_counter() - start,
+            "pauses": [utterance.pause for utterance in utterances],
+            "problem": "; ".join(utterance.problem for utterance in utterances if utterance.problem),
+        }
+        mels = [utterance.mel.numpy() for utterance in utterances]
+        name = clip.path.stem
+        records[name] = keep(
+            folder / f"{name}.npz", fingerprints[name], partial(save_arrays, arrays=mels), about
+        )
+
+    def mels(name: str, config: MelConfig) -> list[tuple[Tensor, float]]:
+        with np.load(folder / f"{name}.npz", allow_pickle=False) as file:
+            arrays = [torch.from_numpy(file[f"arr_{number}"]) for number in range(len(file.files))]
+        converted = [convert_mel_scale(mel, model.config, config) for mel in arrays]
+        return list(zip(converted, records[name]["pauses"], strict=True))
+
+    notes = ()
+    if failed := [name for name, record in records.items() if record["problem"]]:
+        shown = "; ".join(f"{name}: {records[name]['problem']}" for name in failed[:3])
+        notes = (
+            f"Tacotron 2 did not speak {len(failed)} of the {len(clips)} clips well ({shown}"
+            f"{'; …' if len(failed) > 3 else ''}), and they count all the same.",
+        )
+    return MelSource(fingerprints, mels, notes)
+
+
+def save_arrays(path: Path, arrays: list[np.ndarray]) -> None:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, *arrays)
+
+
+def griffin_lim_system(source: MelSource, config: MelConfig, folder: Path, workers: "Workers") -> System:
+    """The baseline without weights, its audio kept in `folder`. Each worker makes clips, on one core."""
+    config = MelConfig.from_dict(config.to_dict())  # a model's other settings are nothing to it
+    made_with = digest("griffin_lim", config.to_dict())
+
+    def make(names: list[str]) -> Iterator[tuple[str, np.ndarray, float]]:
+        tasks = ((name, config, source.mels(name, config)) for name in names)
+        yield from workers.run(griffin_lim_clip, tasks)
+
+    device = f"one thread of {processor_name()}" if workers.count else device_name("cpu")
+    return made_here(GRIFFIN_LIM, source, made_with, make, folder, config.sampling_rate, device)
+
+
+def griffin_lim_clip(
+    task: tuple[str, MelConfig, list[tuple[Tensor, float]]],
+) -> tuple[str, np.ndarray, float]:
+    name, config, mels = task
+    griffin_lim(mels[0][0][:, :8], config, iterations=1)  # what the first call imports and compiles
+    return name, *timed(partial(griffin_lim, config=config), mels, config)
+
+
+def vocoder_system(name: str, path: Path, source: MelSource, folder: Path, device: str = "cpu") -> System:
+    """What the vocoder at `path`, in any form that inference.py takes, makes of mels, kept in `folder`."""
+    vocoder = load_vocoder(path, device)
+    config = vocoder.config
+    # an .onnx file has no weights to ask for; of a checkpoint the file may change and the weights not
+    weights = weights_fingerprint(vocoder) if isinstance(vocoder, nn.Module) else sha256(path)
+    made_with = digest("vocoder", weights, config.to_dict())
+
+    def audio_of(mel: Tensor) -> np.ndarray:
+        return np.concatenate(list(vocode(vocoder, mel, device)))
+
+    def make(names: list[str]) -> Iterator[tuple[str, np.ndarray, float]]:
+        for number, clip in enumerate(names):
+            mels = source.mels(clip, config)
+            if number == 0:
+                audio_of(mels[0][0])  # the first call allocates and chooses algorithms
+            yield clip, *timed(audio_of, mels, config)
+
+    return made_here(name, source, made_with, make, folder, config.sampling_rate, device_name(device))
+
+
+def timed(
+    audio_of: Callable[[Tensor], np.ndarray], mels: list[tuple[Tensor, float]], config: MelConfig
+) -> tuple[np.ndarray, float]:
+    """The audio of a clip, its sentences with their pauses between them, and the seconds that it took."""
+    start = time.perf_counter()
+    parts = []
+    for mel, pause in mels:
+        parts += [audio_of(mel), np.zeros(round(pause * config.sampling_rate), dtype=np.float32)]
+    return np.concatenate(parts[:-1]), time.perf_counter() - start
+
+
+def made_here(
+    name: str,
+    source: MelSource,
+    made_with: str,
+    make: Callable[[list[str]], Iterator[tuple[str, np.ndarray, float]]],
+    folder: Path,
+    sampling_rate: int,
+    device: str,
+) -> System:
+    """The system whose audio `make` gives, called for those clips alone that `folder` lacks."""
+    wavs = {clip: folder / f"{clip}.wav" for clip in source.fingerprints}
+    fingerprints = {clip: digest(made_with, of_mel) for clip, of_mel in source.fingerprints.items()}
+    records = {clip: kept(path, fingerprints[clip]) for clip, path in wavs.items()}
+    missing = [clip for clip, record in records.items() if record is None]
+    for clip, audio, seconds in tqdm(
+        make(missing) if missing else (), total=len(missing), desc=name, unit="clip", disable=None
+    ):
+        about = {"seconds": seconds, "device": device}
+        records[clip] = keep(
+            wavs[clip],
+            fingerprints[clip],
+            partial(write_wav, audio=audio, sampling_rate=sampling_rate),
+            about,
+        )
+    timings = {clip: (record["seconds"], record["device"]) for clip, record in records.items()}
+    return System(name, wavs, timings)
+
+
+def device_name(device: str) -> str:
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"{threads} threads of {processor_name()}" if threads > 1 else f"one thread of {processor_name()}"
+
+
+def processor_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,0 +1,434 @@
+"""UTMOS: how natural speech sounds, from 1 to 5; `python -m evaluation.utmos FILE...` prints it.
+
+The strong learner of UTMOS22 (Saeki et al., "UTMOS: UTokyo-SaruLab System for VoiceMOS Challenge 2022",
+arXiv:2204.02152), without the phoneme encoder, as most papers report it. `Score` is called as that of the
+`utmos` package, which needs fairseq. The model is written out here, layer by layer under the names of the
+published weights: torchaudio's wav2vec 2.0 has other names, and can't be imported with every PyTorch.
+"""
+
+import hashlib
+import http.client
+import math
+import numbers
+import os
+import socket
+import sys
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from audio import read_audio
+from checkpoint import read_pickle, read_weights
+from utils import ArgumentParser, UserError, report_user_errors
+
+SAMPLING_RATE = 16000
+MIN_SAMPLES = 400  # 25 ms, of which wav2vec 2.0 makes its first frame; each 20 ms more give another
+MAX_CHANNELS = 8
+SILENCE = 1e-4  # from the lowest sample to the highest: three steps of 16-bit audio
+
+CHECKPOINT_VARIABLE = "UTMOS_CHECKPOINT"
+# The official checkpoint without what only training needs, as github.com/tarepan/SpeechMOS released it. Its
+# author gives no hash: this one is what several other projects that use the file pin, such as the Open TTS
+# Leaderboard.
+CHECKPOINT_URL = "https://github.com/tarepan/SpeechMOS/releases/download/v1.0.0/utmos22_strong_step7459_v1.pt"
+CHECKPOINT_SHA256 = "38aa51ab79e2a4e09a1449758a4b37e9cbb2e8235a49662a732d33a9ba1e9bff"
+DOWNLOAD_TIMEOUT = 30.0  # seconds without a byte
+
+Wav = np.ndarray | Tensor | Sequence[float]
+
+
+class Score:
+    """Scores speech; the same audio always gets the same score, whatever else is scored beside it.
+
+    `checkpoint` is the file with the weights. Without it: the one that the environment's `UTMOS_CHECKPOINT`
+    names, else the published one from torch.hub's cache, where it is put (411 MB) if it isn't there. `device`
+    is by default a GPU if there is one, else the CPU. Raises UserError for weights that can't be had or don't
+    fit, and for a device that can't be used.
+    """
+
+    def __init__(self, checkpoint: Path | str | None = None, device: torch.device | str | None = None):
+        model = load_model(find_checkpoint(checkpoint))
+        if device is None:
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            self.device = torch.device(device)
+            self.model = model.to(self.device)
+        except (RuntimeError, AssertionError) as error:
+            raise UserError(f"can't use the device {device}: {error}; name another, such as cpu") from error
+
+    def calculate_wav_file(self, path: Path | str) -> float:
+        """The score of an audio file. Raises UserError for one that can't be read or scored."""
+        audio, sampling_rate, _ = read_audio(path)
+        return self._calculate(audio, sampling_rate, str(path))
+
+    def calculate_wav(self, wav: Wav, sample_rate: int) -> float:
+        """The score of (samples,) or (channels, samples) audio at `sample_rate` Hz.
+
+        Integers are taken as PCM, floating-point numbers as in [-1, 1]. Channels, which soundfile's arrays
+        have last, are averaged, and any rate is resampled to 16 kHz. Raises UserError for less than 25 ms,
+        for values that are not finite, and for what is no audio of one clip. Silence gets the score that the
+        model has for it, and a warning: it says nothing about speech.
+        """
+        return self._calculate(wav, sample_rate, "the audio")
+
+    def calculate_batch(self, wavs: Iterable[Wav], sample_rate: int) -> list[float]:
+        """The scores of clips of any lengths, each as `calculate_wav` takes it: a list, or (B, 1, samples).
+
+        They are computed one by one, and so are exactly those of `calculate_wav`. Padded to one length, for
+        which the original has no mask, clips change their scores: the first layer's norm, the attention, the
+        BLSTM and the mean over time see the padding.
+        """
+        return [self._calculate(wav, sample_rate, f"clip {index}") for index, wav in enumerate(wavs)]
+
+    def _calculate(self, wav: Wav, sampling_rate: int, name: str) -> float:
+        """The score of one clip; `name` is what messages call it."""
+        audio = prepare_audio(wav, sampling_rate, name)
+        # An evaluation's autocast, or the TF32 that cuDNN takes for convolutions, would change the score.
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.device.type, enabled=False),
+            torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
+        ):
+            return self.model(torch.from_numpy(audio).to(self.device)[None]).item()
+
+
+def prepare_audio(wav: Wav, sampling_rate: int, name: str) -> np.ndarray:
+    """(samples,) float32 at 16 kHz of what `Score.calculate_wav` takes."""
+    audio = mono(to_float(wav, name), name)
+    if not isinstance(sampling_rate, numbers.Real) or not sampling_rate > 0 or sampling_rate % 1:
+        raise UserError(f"{name} can't have a sampling rate of {sampling_rate!r}; give it in Hz")
+    if not np.isfinite(audio).all():
+        raise UserError(f"{name} holds values that are not finite, and so has no score; mend or leave it out")
+    samples = math.ceil(len(audio) * SAMPLING_RATE / sampling_rate)
+    if samples < MIN_SAMPLES:
+        raise UserError(
+            f"{name} has {len(audio)} samples at {sampling_rate} Hz, less than the "
+            f"{1000 * MIN_SAMPLES / SAMPLING_RATE:g} ms that a score needs; give it some speech"
+        )
+    if np.ptp(audio) < SILENCE:
+        warnings.warn(f"{name} is silent: its UTMOS says nothing about speech", stacklevel=4)
+    return resample(audio, int(sampling_rate))
+
+
+def resample(audio: np.ndarray, sampling_rate: int) -> np.ndarray:
+    """(samples,) float32 at any rate in Hz to 16 kHz, through the filter that SpeechMOS scores with.
+
+    That is torchaudio's default: a sinc of six zero crossings to either side under a Hann window, cut off at
+    99 % of the lower Nyquist frequency. `audio.resample` filters better, and would move scores that are to be
+    compared with other people's; the `utmos` package filters not at all.
+    """
+    zero_crossings, rolloff, block = 6, 0.99, 1 << 16
+    divisor = math.gcd(sampling_rate, SAMPLING_RATE)
+    source, target = sampling_rate // divisor, SAMPLING_RATE // divisor
+    if source == target:
+        return np.ascontiguousarray(audio)
+    cutoff = rolloff * min(1.0, target / source)  # in half cycles a source sample
+    width = math.ceil(zero_crossings / cutoff)
+    # Output sample i lies at source sample i * source / target: a whole number and one of `target` fractions,
+    # for each of which the filter is worked out once.
+    fractions = np.arange(target) * source % target / target
+    times = cutoff * (np.arange(-width, width + 2) - fractions[:, None])  # (target, taps)
+    times = times.clip(-zero_crossings, zero_crossings)
+    window = np.cos(np.pi / 2 * times / zero_crossings) ** 2
+    filters = (cutoff * np.sinc(times) * window).astype(np.float32)
+    padded = np.pad(audio, (width, width + 2))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, filters.shape[1])
+    samples = math.ceil(len(audio) * target / source)
+    resampled = np.empty(samples, np.float32)
+    for start in range(0, samples, block):  # an hour's windows at once would not fit into memory
+        index = np.arange(start, min(start + block, samples))
+        taps = windows[index * source // target]  # (block, taps)
+        resampled[index] = np.einsum("it,it->i", taps, filters[index % target])
+    return resampled
+
+
+def to_float(wav: Wav, name: str) -> np.ndarray:
+    """An array or tensor of any type as float32, PCM in [-1, 1]."""
+    try:
+        if isinstance(wav, Tensor):
+            wav = wav.detach().cpu()
+            wav = wav.float() if wav.is_floating_point() else wav  # NumPy knows no bfloat16
+        audio = np.asarray(wav)
+    except ValueError as error:
+        raise UserError(f"{name} is no array of samples: {error}") from error
+    if audio.dtype.kind == "f":
+        return audio.astype(np.float32)
+    if audio.dtype.kind not in "iu" or audio.dtype.itemsize > 4:
+        raise UserError(
+            f"{name} holds {audio.dtype} values; give it as floating-point numbers in [-1, 1], or as PCM in "
+            "integers of at most 32 bits"
+        )
+    half = 2.0 ** (8 * audio.dtype.itemsize - 1)
+    middle = half if audio.dtype.kind == "u" else 0.0  # of 8-bit PCM, which is unsigned, 128
+    return ((audio - middle) / half).astype(np.float32)
+
+
+def mono(audio: np.ndarray, name: str) -> np.ndarray:
+    """(samples,) of one clip, its channels averaged."""
+    shape = audio.shape
+    while audio.ndim > 2 and audio.shape[0] == 1:
+        audio = audio[0]
+    if audio.ndim == 2:
+        # torchaudio and librosa have the channels first, soundfile last
+        axis = 0 if audio.shape[0] <= audio.shape[1] else 1
+        if 0 < audio.shape[axis] <= MAX_CHANNELS:
+            audio = audio.mean(axis=axis)
+    if audio.ndim != 1:
+        raise UserError(
+            f"{name} has the shape {shape}, which is not (samples,) or (channels, samples) of one clip; "
+            "give several clips to calculate_batch"
+        )
+    return audio
+
+
+# The weights
+
+
+def find_checkpoint(checkpoint: Path | str | None = None) -> Path:
+    """The file with the weights, fetched if need be: see `Score`. Raises UserError if there is none."""
+    named = checkpoint or os.environ.get(CHECKPOINT_VARIABLE)
+    if named:
+        path = Path(named).expanduser()
+        if not path.is_file():
+            source = "" if checkpoint else f", which {CHECKPOINT_VARIABLE} names"
+            raise UserError(f"there is no file {path}{source}; get UTMOS's weights from {CHECKPOINT_URL}")
+        return path
+    path = Path(torch.hub.get_dir()) / "checkpoints" / CHECKPOINT_URL.rpartition("/")[2]
+    if not path.is_file():
+        download(path)
+    elif sha256(path) != CHECKPOINT_SHA256:
+        warnings.warn(
+            f"{path} is not the published file, and its scores can't be compared with others'; delete it to "
+            "have that one fetched",
+            stacklevel=3,
+        )
+    return path
+
+
+def download(path: Path) -> None:
+    """Fetch the published weights to `path`, whole and with the known hash or not at all."""
+    timeout = socket.getdefaulttimeout()
+    # torch.hub sets none, and would wait for minutes, or forever, where a network lets nothing through
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(
+            CHECKPOINT_URL, str(path), hash_prefix=CHECKPOINT_SHA256, progress=sys.stderr.isatty()
+        )
+    except (OSError, RuntimeError, http.client.HTTPException) as error:
+        raise UserError(
+            f"can't fetch UTMOS's weights: {error}; get {CHECKPOINT_URL} in another way and put it "
+            f"at {path}, or name the file in the environment's {CHECKPOINT_VARIABLE}"
+        ) from error
+    finally:
+        socket.setdefaulttimeout(timeout)
+
+
+def sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def load_model(path: Path) -> "UTMOS22Strong":
+    """The model in eval mode, on the CPU, with the weights of a file in the published form.
+
+    Raises UserError for a file that can't be read, holds more than tensors, or has not exactly the published
+    names and shapes.
+    """
+    # `read_weights` asks for a name only in pickles
+    state = read_weights(path, "utmos") if path.suffix == ".safetensors" else read_pickle(path)
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"{path} holds no state dict; get UTMOS's weights from {CHECKPOINT_URL}")
+    with torch.device("meta"):  # no time, memory or random numbers go into weights that are replaced at once
+        model = UTMOS22Strong()
+    wanted = model.state_dict()
+    problems = [f"{key} is missing" for key in wanted if key not in state]
+    problems += [f"{key} has no place" for key in state if key not in wanted]
+    problems += [
+        f"{key} is {tuple(state[key].shape)} and not {tuple(tensor.shape)}"
+        for key, tensor in wanted.items()
+        if key in state and state[key].shape != tensor.shape
+    ]
+    if problems:
+        more = f", and {len(problems) - 1} more such faults" if len(problems) > 1 else ""
+        raise UserError(
+            f"{path} does not fit UTMOS's strong learner: {problems[0]}{more}; get its weights from "
+            f"{CHECKPOINT_URL}"
+        )
+    model.load_state_dict({key: tensor.float() for key, tensor in state.items()}, assign=True)
+    return model.eval().requires_grad_(False)
+
+
+# The model, whose modules have the names of the published weights
+
+
+class UTMOS22Strong(nn.Module):
+    """Audio (B, N) at 16 kHz to scores (B,): wav2vec 2.0, two embeddings, a BLSTM and a projection.
+
+    The network's numbers, of which -1 to 1 are scores from 1 to 5, are averaged over frames. All clips of a
+    batch have one length: there is no mask for padding.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.wav2vec2 = Wav2Vec2()
+        # Of the embeddings' tables the published weights have one row each, which the authors' demo takes for
+        # any audio: domain 0, and listener 288.
+        self.domain_emb = nn.Parameter(torch.empty(1, 128))
+        self.judge_emb = nn.Parameter(torch.empty(1, 128))
+        self.blstm = nn.LSTM(768 + 128 + 128, 512, batch_first=True, bidirectional=True)
+        self.projection = nn.Sequential(nn.Linear(1024, 2048), nn.ReLU(), nn.Linear(2048, 1))
+
+    def forward(self, audio: Tensor) -> Tensor:
+        features = self.wav2vec2(audio)  # (B, T, 768)
+        condition = torch.cat([self.domain_emb, self.judge_emb], dim=1).expand(*features.shape[:2], -1)
+        hidden, _ = self.blstm(torch.cat([features, condition], dim=2))  # (B, T, 1024)
+        return 3.0 + 2.0 * self.projection(hidden).mean(dim=(1, 2))
+
+
+class Wav2Vec2(nn.Module):
+    """Audio (B, N) to the features (B, T, 768) of wav2vec 2.0 base (Baevski et al., arXiv:2006.11477, §2).
+
+    A frame is 20 ms of audio. The audio is taken as it is, as this size of the model was trained.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.mask_emb = nn.Parameter(torch.empty(768))  # only for training, but among the published weights
+        self.feature_extractor = FeatureExtractor()
+        self.layer_norm = nn.LayerNorm(512)
+        self.post_extract_proj = nn.Linear(512, 768)
+        self.encoder = Encoder()
+
+    def forward(self, audio: Tensor) -> Tensor:
+        features = self.feature_extractor(audio[:, None])  # (B, 512, T)
+        return self.encoder(self.post_extract_proj(self.layer_norm(features.transpose(1, 2))))
+
+
+class FeatureExtractor(nn.Module):
+    """Audio (B, 1, N) to (B, 512, T) by seven convolutions, T = (N - 80) // 320."""
+
+    def __init__(self):
+        super().__init__()
+        sizes = [(10, 5), *[(3, 2)] * 4, *[(2, 2)] * 2]  # kernel, stride
+        self.conv_layers = nn.ModuleList()
+        for index, (kernel_size, stride) in enumerate(sizes):
+            conv = nn.Conv1d(512 if index else 1, 512, kernel_size, stride, bias=False)
+            # the identity stands for a dropout, which counts in the weights' names
+            norm = [] if index else [nn.GroupNorm(512, 512)]
+            self.conv_layers.append(nn.Sequential(conv, nn.Identity(), *norm, nn.GELU()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.conv_layers:
+            x = layer(x)
+        return x
+
+
+class Encoder(nn.Module):
+    """The transformer: (B, T, 768) to the same shape. Where a frame is, a convolution tells it."""
+
+    def __init__(self):
+        super().__init__()
+        self.pos_conv = nn.Sequential(PositionalConv(768, kernel_size=128, groups=16), nn.GELU())
+        self.layer_norm = nn.LayerNorm(768)
+        self.layers = nn.ModuleList(EncoderLayer(768, 3072, num_heads=12) for _ in range(12))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.layer_norm(x + self.pos_conv(x.transpose(1, 2)).transpose(1, 2))
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+class PositionalConv(nn.Module):
+    """A grouped convolution (B, C, T) -> (B, C, T), weight-normed with one length for each tap of the kernel.
+
+    Not an `nn.Conv1d` with PyTorch's weight norm, whose parametrization gives the weights other names.
+    """
+
+    def __init__(self, channels: int, kernel_size: int, groups: int):
+        super().__init__()
+        self.groups = groups
+        self.bias = nn.Parameter(torch.empty(channels))
+        self.weight_g = nn.Parameter(torch.empty(1, 1, kernel_size))
+        self.weight_v = nn.Parameter(torch.empty(channels, channels // groups, kernel_size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight_v * (self.weight_g / self.weight_v.norm(dim=(0, 1), keepdim=True))
+        padding = weight.shape[2] // 2
+        # of an even kernel, that padding makes one frame more
+        return F.conv1d(x, weight, self.bias, padding=padding, groups=self.groups)[..., : x.shape[2]]
+
+
+class EncoderLayer(nn.Module):
+    """Attention and two linear layers, each added to its input and then normed: (B, T, C) -> (B, T, C)."""
+
+    def __init__(self, channels: int, hidden_channels: int, num_heads: int):
+        super().__init__()
+        self.self_attn = SelfAttention(channels, num_heads)
+        self.self_attn_layer_norm = nn.LayerNorm(channels)
+        self.fc1 = nn.Linear(channels, hidden_channels)
+        self.fc2 = nn.Linear(hidden_channels, channels)
+        self.final_layer_norm = nn.LayerNorm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.self_attn_layer_norm(x + self.self_attn(x))
+        return self.final_layer_norm(x + self.fc2(F.gelu(self.fc1(x))))
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention of every frame to all: (B, T, C) -> (B, T, C)."""
+
+    def __init__(self, channels: int, num_heads: int):
+        super().__init__()
+        self.num_heads = num_heads
+        self.q_proj = nn.Linear(channels, channels)
+        self.k_proj = nn.Linear(channels, channels)
+        self.v_proj = nn.Linear(channels, channels)
+        self.out_proj = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        projections = (self.q_proj, self.k_proj, self.v_proj)
+        q, k, v = (proj(x).unflatten(2, (self.num_heads, -1)).transpose(1, 2) for proj in projections)
+        attended = F.scaled_dot_product_attention(q, k, v)  # (B, heads, T, C / heads)
+        return self.out_proj(attended.transpose(1, 2).flatten(2))
+
+
+# python -m evaluation.utmos FILE...
+
+
+def build_parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="evaluation.utmos", description=__doc__.splitlines()[0].partition(";")[0])
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="audio of any rate and length")
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        help=f"the weights; by default those that {CHECKPOINT_VARIABLE} names, else the published ones",
+    )
+    parser.add_argument("--device", help="such as cpu or cuda:1; by default a GPU if there is one")
+    return parser
+
+
+@report_user_errors
+def main(arguments: list[str] | None = None) -> None:
+    args = build_parser().parse_args(arguments)
+    for path in args.files:  # before the weights are loaded, which takes longer
+        if not path.is_file():
+            raise UserError(f"there is no file {path}; name files of audio")
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: print(f"utmos.py: warning: {message}", file=sys.stderr)
+        score = Score(args.checkpoint, args.device)
+        for path in args.files:
+            print(f"{path}\t{score.calculate_wav_file(path):.4f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from helpers import ROOT
+
+from checkpoint import export, load_generator, save_model
+from checkpoint.__main__ import main
+from config import HiFiGANConfig
+from model import Generator
+from synthesis.vocoder import OnnxGenerator
+from utils import UserError
+
+SHAPES = [(1, 1), (3, 1), (1, 7), (3, 7), (1, 100), (3, 100)]  # (B, T)
+
+TINY = {
+    "num_mels": 20,
+    "upsample_initial_channel": 16,
+    "upsample_rates": (8, 8, 4),
+    "upsample_kernel_sizes": (16, 16, 8),
+    "resblock_kernel_sizes": (3, 7),
+    "resblock_dilation_sizes": ((1, 3), (1, 3)),
+}
+RESIZE = {"upsampling": "resize", "upsample_kernel_sizes": (15, 15, 7)}
+MISR = {"fusion": "misr", "resblock_dilation_sizes": (1, 3)}
+ISTFT = {
+    "upsample_rates": (8, 8),
+    "upsample_kernel_sizes": (16, 16),
+    "gen_istft_n_fft": 16,
+    "gen_istft_hop_size": 4,
+}
+VARIANTS = {
+    "paper": {"mel_scale": "ln"},
+    "resize": RESIZE | {"sampling_rate": 16000, "hop_size": 240, "upsample_rates": (8, 6, 5)},
+    "misr": MISR,
+    "istft": ISTFT,
+    "all": MISR | ISTFT | {"upsampling": "resize", "upsample_kernel_sizes": (15, 15)},
+}
+
+
+def make_checkpoint(folder: Path, **settings) -> Path:
+    torch.manual_seed(0)
+    config = HiFiGANConfig(**TINY | settings)
+    save_model(folder, config, generator=Generator(config))
+    return folder
+
+
+def run(*arguments: str | Path, script: str | None = None) -> subprocess.CompletedProcess:
+    command = [
+        sys.executable,
+        *([script] if script else ["-m", "checkpoint", "export"]),
+        *map(str, arguments),
+    ]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def assert_same_audio(generator: Generator, exported) -> None:
+    for batch, frames in SHAPES:
+        mel = torch.randn(batch, generator.config.num_mels, frames)
+        with torch.inference_mode():
+            expected, audio = generator(mel), exported(mel)
+        assert audio.shape == (batch, 1, frames * generator.config.hop_size)
+        assert (audio - expected).abs().max() <= 1e-4 * min(1.0, expected.abs().max().item())
+
+
+def assert_refused(capsys, *arguments: str | Path) -> str:
+    with pytest.raises(SystemExit) as exit_info:
+        main(["export", *map(str, arguments)])
+    error = capsys.readouterr().err
+    assert exit_info.value.code == 2 and error.count("\n") == 1
+    return error
+
+
+@pytest.fixture(scope="session")
+def paper_checkpoint(tmp_path_factory) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("model") / "paper", **VARIANTS["paper"])
+
+
+@pytest.fixture(scope="session")
+def onnx_file(paper_checkpoint) -> Path:
+    needs_onnx()
+    output = paper_checkpoint.parent / "paper.onnx"
+    result = run("--checkpoint_file", paper_checkpoint, "--output", output)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("\n") == 1 and "differs from torch by at most" in result.stdout
+    assert result.stderr == ""
+    return output
+
+
+def needs_onnx() -> None:
+    for package in ("onnxruntime", "onnxscript"):
+        pytest.importorskip(package, reason=f"exporting to ONNX needs {package}")
+
+
+def test_onnx_file_speaks_like_torch_at_any_length_and_batch(onnx_file, paper_checkpoint):
+    assert_same_audio(load_generator(paper_checkpoint), OnnxGenerator(onnx_file))
+
+
+@pytest.mark.parametrize("name", list(VARIANTS)[1:])
+def test_onnx_file_of_every_variant_speaks_like_torch(tmp_path, name):
+    needs_onnx()
+    checkpoint = make_checkpoint(tmp_path / "model", **VARIANTS[name])
+    main(["export", "--checkpoint_file", str(checkpoint), "--output", str(tmp_path / "model.onnx")])
+    generator, exported = load_generator(checkpoint), OnnxGenerator(tmp_path / "model.onnx")
+    assert exported.config == generator.config
+    assert_same_audio(generator, exported)
+
+
+def test_onnx_file_tells_any_reader_what_it_is(onnx_file, paper_checkpoint):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(onnx_file, providers=["CPUExecutionProvider"])
+    embedded = session.get_modelmeta().custom_metadata_map
+    config = json.loads((paper_checkpoint / "config.json").read_text())
+    assert json.loads(embedded["config"]) == config
+    for name in ("sampling_rate", "hop_size", "num_mels", "mel_scale"):
+        assert embedded[name] == str(config[name])
+    assert [(value.name, value.shape) for value in session.get_inputs()] == [("mel", ["batch", 20, "frames"])]
+    assert [value.name for value in session.get_outputs()] == ["audio"]
+
+
+def test_onnx_file_streams_as_the_generator_does(onnx_file, paper_checkpoint):
+    exported, mel = OnnxGenerator(onnx_file), torch.randn(1, 20, 90)
+    streamed = torch.cat(list(exported.stream(mel.split(13, dim=-1))), dim=-1)
+    assert torch.allclose(streamed, load_generator(paper_checkpoint)(mel), atol=1e-5)
+
+
+def test_inference_takes_the_onnx_file_for_a_checkpoint(onnx_file, paper_checkpoint, tmp_path):
+    (tmp_path / "mels").mkdir()
+    np.save(tmp_path / "mels" / "hello.npy", np.random.default_rng(0).uniform(-9, -1, (20, 30)).astype("f4"))
+    audios = []
+    for checkpoint in (paper_checkpoint, onnx_file):
+        out = tmp_path / checkpoint.name
+        result = run(
+            "--checkpoint_file", checkpoint, "--input_mels_dir", tmp_path / "mels", "--output_dir", out,
+            "--denoising_strength", 0.01, "--device", "cpu", script="inference.py",
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr
+        audios.append(soundfile.read(out / "hello_generated_e2e.wav")[0])
+    assert len(audios[0]) == 30 * 256 and np.abs(audios[0] - audios[1]).max() <= 1e-4
+
+
+@pytest.mark.parametrize("name", ["paper", "all"])
+def test_torch_program_loads_again_and_speaks_like_the_model(tmp_path, capsys, name):
+    checkpoint, output = make_checkpoint(tmp_path / "model", **VARIANTS[name]), tmp_path / "model.pt2"
+    main(["export", "--checkpoint_file", str(checkpoint), "--output", str(output)])
+    assert "differs from torch by at most" in capsys.readouterr().out
+    extra_files = {"config": "", "hop_size": ""}
+    program = torch.export.load(output, extra_files=extra_files)
+    assert json.loads(extra_files["config"]) == json.loads((checkpoint / "config.json").read_text())
+    assert extra_files["hop_size"] == "256"
+    assert_same_audio(load_generator(checkpoint), program.module())
+
+
+@pytest.mark.parametrize("name", ["paper", "istft"])
+def test_litert_file_is_checked_at_its_one_length(tmp_path, capsys, name):
+    pytest.importorskip("litert_torch", reason="exporting to LiteRT needs litert-torch")
+    checkpoint, output = make_checkpoint(tmp_path / "model", **VARIANTS[name]), tmp_path / "model.tflite"
+    main(["export", "--checkpoint_file", str(checkpoint), "--output", str(output), "--frames", "9"])
+    assert "differs from torch by at most" in capsys.readouterr().out
+    mel = torch.randn(1, 20, 9)
+    difference = export.load_litert(output)(mel) - load_generator(checkpoint)(mel)
+    assert difference.abs().max() < 1e-4
+
+
+def test_other_suffixes_are_refused_before_any_work(tmp_path):
+    result = run("--checkpoint_file", tmp_path / "nowhere", "--output", tmp_path / "model.pb")
+    assert result.returncode == 2
+    assert result.stderr == (
+        f"checkpoint: error: --output {tmp_path}/model.pb must end in .onnx, .pt2 or .tflite\n"
+    )
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+def test_export_that_differs_from_torch_leaves_nothing(
+    tmp_path, capsys, monkeypatch, paper_checkpoint, suffix
+):
+    if suffix == ".onnx":
+        needs_onnx()
+    monkeypatch.setattr(export, "TOLERANCE", -1.0)
+    out = tmp_path / "out"
+    error = assert_refused(capsys, "--checkpoint_file", paper_checkpoint, "--output", out / f"model{suffix}")
+    assert "differs from torch's by" in error and "nothing is written" in error
+    assert list(out.iterdir()) == []
+
+
+def test_checkpoint_that_makes_no_audio_is_not_exported(tmp_path, capsys):
+    checkpoint = make_checkpoint(tmp_path / "model")
+    generator = load_generator(checkpoint)
+    generator.conv_pre.bias[0] = torch.nan
+    save_model(checkpoint, generator.config, generator=generator)
+    output = tmp_path / "model.pt2"
+    assert "not finite" in assert_refused(capsys, "--checkpoint_file", checkpoint, "--output", output)
+    assert not output.exists()
+
+
+def test_missing_packages_are_named(tmp_path, capsys, monkeypatch, paper_checkpoint):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    output = tmp_path / "model.onnx"
+    error = assert_refused(capsys, "--checkpoint_file", paper_checkpoint, "--output", output)
+    assert "pip install onnxruntime" in error or "pip install onnxscript onnxruntime" in error
+    with pytest.raises(UserError, match="pip install onnxruntime"):
+        OnnxGenerator(output)
+
+
+def test_files_of_other_makers_are_refused(tmp_path, onnx_file):
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(onnx_file)
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "foreign.onnx")
+    (tmp_path / "damaged.onnx").write_bytes(onnx_file.read_bytes()[:1000])
+    for name, complaint in {
+        "foreign": "`python -m checkpoint export` didn't make it",
+        "damaged": "can't be read",
+        "absent": "no ",
+    }.items():
+        with pytest.raises(UserError, match=complaint):
+            OnnxGenerator(tmp_path / f"{name}.onnx")

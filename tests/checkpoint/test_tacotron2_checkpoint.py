@@ -1,0 +1,378 @@
+"""Tacotron 2 on disk: our own folders, and NVIDIA's and torchaudio's files against torchaudio's model."""
+
+import json
+import math
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import small_generator
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from checkpoint import load_pretrained_tacotron2, load_tacotron2, read_tacotron2_config, save_model
+from checkpoint.convert import convert
+from tacotron2.config import Tacotron2Config
+from tacotron2.mel import MelConfig
+from tacotron2.model import Tacotron2
+from tacotron2.text import SYMBOLS, encode
+from utils import UserError
+
+# torchaudio's model says so where a text is not done at its limit
+pytestmark = pytest.mark.filterwarnings("ignore:Reached max decoder steps")
+
+TEXT = 'It\'s (really) one-two; three: four, five! "Six?" zzz.'
+NVIDIA_SYMBOLS = list("_-!'(),.:;? ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz") + ["@AA"] * 84
+TORCHAUDIO_SYMBOLS = list("_-!'(),.:;? abcdefghijklmnopqrstuvwxyz")
+
+# No two of them alike, so that none can be taken for another. Torchaudio's model knows no other embedding
+# than one as wide as the encoder, and two layers of the prenet.
+THEIR_SIZES = {
+    "n_mels": 10, "symbol_embedding_dim": 12, "encoder_embedding_dim": 12, "encoder_n_convolution": 2,
+    "encoder_kernel_size": 3, "decoder_rnn_dim": 14, "attention_rnn_dim": 18, "attention_hidden_dim": 20,
+    "attention_location_n_filter": 6, "attention_location_kernel_size": 7, "prenet_dim": 16,
+    "postnet_n_convolution": 4, "postnet_kernel_size": 9, "postnet_embedding_dim": 22,
+}  # fmt: skip
+OUR_SIZES = {
+    "num_mels": 10, "character_embed_dim": 12, "encoder_embed_dim": 12, "encoder_n_convolutions": 2,
+    "encoder_kernel_size": 3, "decoder_rnn_dim": 14, "attention_rnn_dim": 18, "attention_dim": 20,
+    "attention_location_n_filters": 6, "attention_location_kernel_size": 7, "decoder_prenet_dim": 16,
+    "decoder_prenet_depth": 2, "decoder_postnet_num_convs": 4, "decoder_postnet_kernel_size": 9,
+    "decoder_postnet_n_filters": 22, "frames_per_step": 1,
+}  # fmt: skip
+
+
+def their_model(num_symbols: int = 38, **settings) -> nn.Module:
+    """Torchaudio's module, with statistics of batch norm that are not those of a fresh one."""
+    models = pytest.importorskip("torchaudio.models", exc_type=(ImportError, OSError))
+    torch.manual_seed(0)
+    model = models.Tacotron2(n_symbol=num_symbols, **THEIR_SIZES | settings).eval()
+    for name, buffer in model.named_buffers():
+        if name.endswith("running_mean"):
+            buffer.normal_(0, 0.3)
+        elif name.endswith("running_var"):
+            buffer.uniform_(0.5, 2)
+    with torch.no_grad():
+        for parameter in model.parameters():  # louder than fresh ones, whose attention is all but even
+            parameter *= 1.5
+    return model
+
+
+def nvidia_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """NVIDIA wraps linear layers and convolutions, so that their tensors have longer names."""
+    renamed = {}
+    for key, tensor in state.items():
+        layer, _, leaf = key.rpartition(".")
+        if re.search(r"convolutions\.\d+\.0$|location_conv$", layer):
+            layer += ".conv"
+        elif layer.startswith("decoder.") and not layer.endswith("_rnn") and "conv" not in layer:
+            layer += ".linear_layer"
+        renamed[f"{layer}.{leaf}"] = tensor
+    return renamed
+
+
+def save_nvidia(path: Path, model: nn.Module, prefix: str = "", **others) -> Path:
+    state = {prefix + key: tensor for key, tensor in nvidia_names(model.state_dict()).items()}
+    torch.save({"state_dict": state, "iteration": 6000, "learning_rate": 0.001} | others, path)
+    return path
+
+
+def save_torchaudio(path: Path, model: nn.Module) -> Path:
+    torch.save(model.state_dict(), path)
+    return path
+
+
+def our_tokens(text: str = TEXT) -> Tensor:
+    return torch.tensor([encode(text)[:-1]])
+
+
+def their_tokens(symbols: list[str], text: str = TEXT) -> Tensor:
+    """A quotation mark, which they don't know, is heard as an apostrophe."""
+    return torch.tensor([[symbols.index(character) for character in text.lower().replace('"', "'")]])
+
+
+def without_dropout(model: Tacotron2) -> Tacotron2:
+    model.decoder.prenet.dropout_p = 0.0
+    return model
+
+
+@torch.no_grad()
+def assert_says_the_same(ours: Tacotron2, theirs: nn.Module, symbols: list[str], monkeypatch) -> None:
+    """Told the same mel, and on its own; the mels are compared as natural logarithms, which theirs are."""
+    without_dropout(ours)
+    monkeypatch.setattr(torch.nn.functional, "dropout", lambda x, *args, **kwargs: x)
+    tokens, config = their_tokens(symbols), ours.config
+    lengths = torch.tensor([tokens.shape[1]])
+    mel = torch.randn(1, config.num_mels, 40, generator=torch.Generator().manual_seed(1)) * 2 - 5
+    frames = torch.tensor([40])
+    before, after, gate, attention = theirs(tokens, lengths, mel, frames)
+    output = ours(our_tokens(), lengths, config.from_ln(mel), frames)
+    for mine, other in (
+        (config.to_ln(output.mel_before), before), (config.to_ln(output.mel), after), (output.gate, gate),
+        (output.attention, attention),
+    ):  # fmt: skip
+        torch.testing.assert_close(mine, other, rtol=0, atol=1e-4)
+    assert output.attention.std(1).max() > 1e-3  # it is not the same attention at each step
+
+    theirs.decoder.gate_threshold, theirs.decoder.decoder_max_step = 2.0, 30  # until the limit
+    spoken, _, attention = theirs.infer(tokens)
+    speech = ours.infer(our_tokens(), max_frames=30, gate_threshold=2.0)
+    torch.testing.assert_close(config.to_ln(speech.mel), spoken, rtol=0, atol=1e-4)
+    torch.testing.assert_close(speech.attention, attention, rtol=0, atol=1e-4)
+
+
+# Other people's files.
+
+
+def test_torchaudios_file_says_what_torchaudios_model_says(tmp_path, monkeypatch):
+    theirs = their_model(38)
+    path = save_torchaudio(tmp_path / "tacotron2_english_characters_1500_epochs_ljspeech.pth", theirs)
+    assert_says_the_same(load_tacotron2(path), theirs, TORCHAUDIO_SYMBOLS, monkeypatch)
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_nvidias_file_says_what_the_model_says_whose_weights_it_holds(tmp_path, monkeypatch, prefix):
+    theirs = their_model(148)
+    path = save_nvidia(tmp_path / "tacotron2_statedict.pt", theirs, prefix)
+    assert_says_the_same(load_tacotron2(path), theirs, NVIDIA_SYMBOLS, monkeypatch)
+
+
+def test_a_checkpoint_of_deeplearningexamples_is_nvidias_with_a_configuration(tmp_path, monkeypatch):
+    """By which a vocoder's file of theirs is known, too."""
+    theirs = their_model(148)
+    others = {"epoch": 1500, "config": {"n_symbols": 148}, "random_rng_states_all": torch.get_rng_state()}
+    path = save_nvidia(tmp_path / "checkpoint_Tacotron2_1500.pt", theirs, "module.", **others)
+    assert_says_the_same(load_tacotron2(path), theirs, NVIDIA_SYMBOLS, monkeypatch)
+
+
+def test_neither_the_name_of_the_file_nor_what_lies_beside_it_matters(tmp_path):
+    save_model(tmp_path / "model", small_generator().config, generator=small_generator())
+    path = save_torchaudio(tmp_path / "model" / "g_00000001", their_model())
+    assert isinstance(load_tacotron2(path), Tacotron2)
+
+
+def test_sizes_are_read_off_the_tensors(tmp_path):
+    config = read_tacotron2_config(save_torchaudio(tmp_path / "file.pth", their_model()))
+    assert {name: getattr(config, name) for name in OUR_SIZES} == OUR_SIZES
+
+
+@pytest.mark.parametrize("save, num_symbols", [(save_torchaudio, 38), (save_nvidia, 148)])
+def test_the_published_sizes_are_the_papers(tmp_path, save, num_symbols):
+    """Shapes alone, of the models that are to be downloaded: next to no bytes."""
+    models = pytest.importorskip("torchaudio.models", exc_type=(ImportError, OSError))
+    model = models.Tacotron2(n_symbol=num_symbols)
+    empty = {key: torch.zeros(()).expand(tensor.shape) for key, tensor in model.state_dict().items()}
+    model.state_dict = lambda: empty
+    config = read_tacotron2_config(save(tmp_path / "file", model))
+    assert config == Tacotron2Config(inner_mel_scale="ln", end_symbol=False)
+
+
+def test_its_vocabulary_and_its_scale_are_ours(tmp_path):
+    model = load_tacotron2(save_torchaudio(tmp_path / "file.pth", their_model()))
+    config = model.config
+    assert (config.num_symbols, config.end_symbol) == (len(SYMBOLS), False)
+    assert (config.mel_scale, config.inner_mel_scale) == ("db", "ln")
+    assert (config.sampling_rate, config.hop_size, config.fmin, config.fmax) == (22050, 256, 0.0, 8000.0)
+    rows = {symbol: model.embedding.weight[index] for index, symbol in enumerate(SYMBOLS)}
+    for symbol, stand_in in (('"', "'"), ("<unknown>", " "), ("<end>", "<pad>")):
+        assert torch.equal(rows[symbol], rows[stand_in])
+    assert len({tuple(row.tolist()) for row in rows.values()}) == 38  # nothing else is alike
+
+
+def test_letters_of_nvidias_have_the_rows_of_the_lower_case(tmp_path):
+    theirs = their_model(148)
+    model = load_tacotron2(save_nvidia(tmp_path / "file.pt", theirs))
+    for letter in "az":
+        row = theirs.embedding.weight[NVIDIA_SYMBOLS.index(letter)]
+        assert torch.equal(model.embedding.weight[SYMBOLS.index(letter)], row)
+
+
+def test_torchaudios_other_model_of_characters_has_another_mel(tmp_path):
+    path = save_torchaudio(
+        tmp_path / "tacotron2_english_characters_1500_epochs_wavernn_ljspeech.pth", their_model()
+    )
+    config = read_tacotron2_config(path)
+    assert (config.n_fft, config.window_size, config.hop_size) == (2048, 1100, 275)
+    assert (config.fmin, config.fmax) == (40.0, 11025.0)
+
+
+def test_batch_norm_need_not_have_counted_its_batches(tmp_path):
+    """Nor did it before PyTorch 0.4.1."""
+    theirs = their_model()
+    state = {key: tensor for key, tensor in theirs.state_dict().items() if "num_batches" not in key}
+    torch.save(state, tmp_path / "file.pth")
+    load_tacotron2(tmp_path / "file.pth")
+
+
+def test_another_model_loaded_is_saved_as_our_own_and_stays_the_same(tmp_path):
+    model = load_tacotron2(save_torchaudio(tmp_path / "file.pth", their_model()))
+    save_model(tmp_path / "ours", model.config, tacotron2=model)
+    again = load_tacotron2(tmp_path / "ours")
+    assert again.config == model.config
+    assert torch.equal(*[one.infer(our_tokens(), None, 20, 7).mel for one in (model, again)])
+
+
+# Our own.
+
+
+def small_tacotron2(**settings) -> Tacotron2:
+    torch.manual_seed(1)
+    return Tacotron2(Tacotron2Config(**OUR_SIZES | settings)).eval()
+
+
+@pytest.fixture
+def own_folder(tmp_path) -> Path:
+    model = small_tacotron2()
+    save_model(tmp_path / "own", model.config, tacotron2=model)
+    return tmp_path / "own"
+
+
+@pytest.mark.parametrize("file", ["", "config.json", "tacotron2.safetensors"])
+def test_our_own_is_named_by_its_folder_or_a_file_in_it(own_folder, file):
+    model = load_tacotron2(own_folder / file)
+    assert model.config == read_tacotron2_config(own_folder / file) == small_tacotron2().config
+    assert not model.training and not any(parameter.requires_grad for parameter in model.parameters())
+    for one, other in zip(model.state_dict().values(), small_tacotron2().state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_weights_saved_in_half_precision_are_computed_with_in_single(own_folder):
+    file = own_folder / "tacotron2.safetensors"
+    state = load_file(file)
+    save_file(
+        {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()},
+        file,
+    )
+    model = load_tacotron2(own_folder)
+    for name, tensor in model.state_dict().items():
+        assert tensor.dtype == state[name].dtype
+        torch.testing.assert_close(tensor, state[name], rtol=1e-3, atol=1e-6)
+    assert model.infer(our_tokens(), None, 5, 0).mel.dtype == torch.float32
+
+
+# To train on from.
+
+
+def test_training_goes_on_from_either_form(own_folder, tmp_path):
+    other = save_torchaudio(tmp_path / "file.pth", their_model())
+    for path in (own_folder, other):
+        model = Tacotron2(read_tacotron2_config(path))
+        assert str(path) in load_pretrained_tacotron2(path, model)
+        wanted = load_tacotron2(path).state_dict()
+        assert all(torch.equal(tensor, wanted[name]) for name, tensor in model.state_dict().items())
+        assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("setting", [{"mel_scale": "ln"}, {"hop_size": 300, "fmax": 7600.0}])
+def test_a_model_of_another_mel_is_not_trained_on(own_folder, setting):
+    with pytest.raises(UserError) as error:
+        load_pretrained_tacotron2(own_folder, small_tacotron2(**setting))
+    for name, value in setting.items():
+        assert f"{name} is {getattr(MelConfig(), name)} in {own_folder} but {value} in this run" in str(
+            error.value
+        )
+
+
+# What is refused.
+
+
+def refused(path: Path, *words: str) -> None:
+    for read in (load_tacotron2, read_tacotron2_config):
+        with pytest.raises(UserError) as error:
+            read(path)
+        message = str(error.value)
+        assert str(path) in message and "\n" not in message
+        assert all(word in message for word in words), message
+
+
+def test_what_is_not_there_is_said(tmp_path):
+    refused(tmp_path / "nothing", "there is no", "name a Tacotron 2's folder")
+    refused(tmp_path, "holds no tacotron2.safetensors")
+
+
+def test_a_vocoder_is_no_tacotron_2(tmp_path):
+    generator = small_generator()
+    save_model(tmp_path / "vocoder", generator.config, generator=generator)
+    refused(tmp_path / "vocoder", "holds no tacotron2.safetensors")
+    refused(
+        tmp_path / "vocoder" / "generator.safetensors", "is no Tacotron 2", "config.json is another model's"
+    )
+    torch.save({"generator": generator.state_dict()}, tmp_path / "g_00000001")
+    refused(tmp_path / "g_00000001", "is no Tacotron 2 of NVIDIA's or torchaudio's")
+
+
+def test_weights_without_their_configuration_are_refused(own_folder):
+    (own_folder / "config.json").unlink()
+    refused(own_folder, "holds no config.json")
+
+
+@pytest.mark.parametrize("contents", [[1, 2], {"state_dict": 3}, {"state_dict": {"embedding.weight": 4}}, {}])
+def test_a_pickle_of_something_else_is_no_tacotron_2(tmp_path, contents):
+    torch.save(contents, tmp_path / "file.pt")
+    refused(tmp_path / "file.pt", "is no Tacotron 2")
+
+
+class Bomb:
+    def __reduce__(self):
+        return print, ("boom",)
+
+
+def test_a_pickle_with_code_is_refused_and_not_run(tmp_path, capsys):
+    path = save_nvidia(tmp_path / "file.pt", their_model(148), hparams=Bomb())
+    refused(path, "is refused", "could run code")
+    assert "boom" not in capsys.readouterr().out
+
+
+def test_a_file_cut_off_is_refused(tmp_path):
+    path = save_torchaudio(tmp_path / "file.pth", their_model())
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    refused(path)
+
+
+def test_tensors_missing_or_left_over_are_refused(tmp_path):
+    state = their_model().state_dict()
+    torch.save({key: state[key] for key in state if key != "decoder.gate_layer.bias"}, tmp_path / "less.pth")
+    torch.save(state | {"speakers.weight": torch.zeros(3, 3)}, tmp_path / "more.pth")
+    for name, words in (
+        ("less", "decoder.gate_layer.bias is missing"),
+        ("more", "speakers.weight has no place"),
+    ):
+        with pytest.raises(UserError, match=words):
+            load_tacotron2(tmp_path / f"{name}.pth")
+    flat = state | {"decoder.prenet.layers.0.weight": torch.zeros(5)}
+    torch.save(flat, tmp_path / "flat.pth")
+    refused(tmp_path / "flat.pth", "is no Tacotron 2")
+
+
+def test_another_vocabulary_is_refused_with_its_size(tmp_path):
+    """Torchaudio's phonemes, which are not letters."""
+    path = save_torchaudio(tmp_path / "tacotron2_english_phonemes_1500_epochs_ljspeech.pth", their_model(96))
+    refused(path, "96 symbols", "38 or 148")
+
+
+def test_sizes_that_are_not_those_of_the_configuration_are_named(own_folder):
+    values = json.loads((own_folder / "config.json").read_text())
+    (own_folder / "config.json").write_text(json.dumps(values | {"attention_dim": 6}))
+    with pytest.raises(UserError, match=r"location_dense.weight is \(20, 6\) in the file and \(6, 6\)"):
+        load_tacotron2(own_folder)
+
+
+def test_silence_of_another_model_is_silence_here(tmp_path):
+    """The scales meet: what is 0.00001 in amplitude is -11.5 there and -4 here."""
+    model = load_tacotron2(save_torchaudio(tmp_path / "file.pth", their_model()))
+    silence = model.from_inner(torch.tensor(math.log(1e-5)))
+    assert silence == pytest.approx(-4.0, abs=1e-5) == model.config.silence
+
+
+@pytest.mark.parametrize("form", ["own", "config.json", "torchaudio's"])
+def test_convert_writes_any_tacotron_2_as_our_own_in_half_the_room(own_folder, tmp_path, form):
+    source = {"own": own_folder, "config.json": own_folder / "config.json"}.get(form)
+    source = source or save_torchaudio(tmp_path / "theirs.pth", their_model())
+    convert(Path(source), tmp_path / "converted", "project", half=True)
+    halves = load_file(tmp_path / "converted" / "tacotron2.safetensors")
+    assert all(tensor.dtype in (torch.float16, torch.int64) for tensor in halves.values())
+    before, after = load_tacotron2(source), load_tacotron2(tmp_path / "converted")
+    assert after.config == before.config
+    for name, tensor in after.state_dict().items():
+        torch.testing.assert_close(tensor, before.state_dict()[name], rtol=1e-3, atol=1e-3)

@@ -1,0 +1,478 @@
+import hashlib
+import json
+import math
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from helpers import ROOT, voice
+from safetensors.torch import save_file
+from torch import Tensor
+
+import audio
+from evaluation import utmos
+from evaluation.utmos import SAMPLING_RATE, Score, find_checkpoint, load_model, resample
+from utils import UserError
+
+FILE_NAME = "utmos22_strong_step7459_v1.pt"
+VOICE = voice(0.6, SAMPLING_RATE)
+
+
+def published_shapes() -> dict[str, tuple[int, ...]]:
+    """The tensors of the published file, written down without the module that reads it."""
+    shapes = {"domain_emb": (1, 128), "judge_emb": (1, 128), "wav2vec2.mask_emb": (768,)}
+
+    def add(name: str, *shape: int) -> None:
+        shapes[f"{name}.weight"], shapes[f"{name}.bias"] = shape, shape[:1]
+
+    for index, kernel_size in enumerate((10, 3, 3, 3, 3, 2, 2)):
+        conv = f"wav2vec2.feature_extractor.conv_layers.{index}.0.weight"
+        shapes[conv] = (512, 512 if index else 1, kernel_size)
+    add("wav2vec2.feature_extractor.conv_layers.0.2", 512)
+    add("wav2vec2.layer_norm", 512)
+    add("wav2vec2.post_extract_proj", 768, 512)
+    shapes["wav2vec2.encoder.pos_conv.0.bias"] = (768,)
+    shapes["wav2vec2.encoder.pos_conv.0.weight_g"] = (1, 1, 128)
+    shapes["wav2vec2.encoder.pos_conv.0.weight_v"] = (768, 48, 128)
+    add("wav2vec2.encoder.layer_norm", 768)
+    for index in range(12):
+        layer = f"wav2vec2.encoder.layers.{index}"
+        for projection in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            add(f"{layer}.self_attn.{projection}", 768, 768)
+        add(f"{layer}.fc1", 3072, 768)
+        add(f"{layer}.fc2", 768, 3072)
+        add(f"{layer}.self_attn_layer_norm", 768)
+        add(f"{layer}.final_layer_norm", 768)
+    for direction in ("", "_reverse"):
+        shapes[f"blstm.weight_ih_l0{direction}"] = (2048, 1024)
+        shapes[f"blstm.weight_hh_l0{direction}"] = (2048, 512)
+        shapes[f"blstm.bias_ih_l0{direction}"] = shapes[f"blstm.bias_hh_l0{direction}"] = (2048,)
+    add("projection.0", 2048, 1024)
+    add("projection.2", 1, 2048)
+    return shapes
+
+
+def make_weights(seed: int = 0) -> dict[str, Tensor]:
+    """Random weights that keep the variance of what goes through a layer, so that every layer is heard."""
+    generator = torch.Generator().manual_seed(seed)
+    weights = {}
+    for name, shape in published_shapes().items():
+        noise = torch.randn(shape, generator=generator)
+        if name.endswith((".weight", ".weight_g")) and len(shape) != 2:
+            weights[name] = 1 + 0.1 * noise if "conv_layers" not in name else noise / math.sqrt(shape[-1])
+        else:
+            weights[name] = noise / math.sqrt(math.prod(shape[1:])) if len(shape) > 1 else 0.1 * noise
+    for name in [name for name in weights if "conv_layers" in name and weights[name].dim() == 3]:
+        weights[name] /= math.sqrt(weights[name].shape[1])
+    return weights
+
+
+@pytest.fixture(scope="module")
+def weights_file(tmp_path_factory):
+    """A file in the published form. It is deleted, as pytest keeps what tests leave and this is 400 MB."""
+    path = tmp_path_factory.mktemp("weights") / "weights.pt"
+    torch.save(make_weights(), path)
+    yield path
+    path.unlink()
+
+
+@pytest.fixture(scope="module")
+def score(weights_file) -> Score:
+    return Score(weights_file, device="cpu")
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch) -> Path:
+    """Where the published file is looked for: an empty cache, and no variable that names another."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.delenv(utmos.CHECKPOINT_VARIABLE, raising=False)
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+    return tmp_path / "torch" / "hub" / "checkpoints" / FILE_NAME
+
+
+# The computation.
+
+
+def test_the_scores_are_those_of_the_reference(shared, reference, formula, tmp_path):
+    wanted = reference("utmos")
+    seed, samples = int(wanted["seed"]), int(wanted["samples_16k"])
+    shapes = json.loads(str(wanted["keys"]))
+    assert shapes == {name: list(shape) for name, shape in published_shapes().items()}
+    path = tmp_path / FILE_NAME
+    torch.save(formula.fill({name: torch.empty(shape) for name, shape in shapes.items()}, seed), path)
+    score = Score(path, device="cpu")
+    path.unlink()
+    clip = shared / "data" / "ljspeech-mini" / "wavs" / f"{wanted['clip']}.wav"
+    assert score.calculate_wav_file(clip) == pytest.approx(float(wanted["score_clip"][0]), abs=1e-5)
+    tone = formula.audio(samples, seed, SAMPLING_RATE)[0]
+    expected = float(wanted["score_formula_16k"][0])
+    assert score.calculate_wav(tone, SAMPLING_RATE) == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_model_has_the_published_names_and_shapes_and_no_others():
+    with torch.device("meta"):
+        state = utmos.UTMOS22Strong().state_dict()
+    assert {name: tuple(tensor.shape) for name, tensor in state.items()} == published_shapes()
+
+
+def test_a_score_is_a_float_that_depends_on_the_audio(score):
+    scores = {score.calculate_wav(voice(0.3, SAMPLING_RATE, seed), SAMPLING_RATE) for seed in range(3)}
+    assert all(isinstance(value, float) for value in scores)
+    assert len(scores) == 3
+
+
+def test_a_clip_has_the_score_that_it_has_alone(score):
+    clips = [VOICE, VOICE[:4000], voice(0.3, SAMPLING_RATE, seed=1), VOICE]
+    alone = [score.calculate_wav(clip, SAMPLING_RATE) for clip in clips]
+    assert score.calculate_batch(clips, SAMPLING_RATE) == alone
+    assert score.calculate_batch(clips[::-1], SAMPLING_RATE) == alone[::-1]
+    stacked = torch.from_numpy(np.stack([VOICE[:4000], VOICE[4000:8000]]))[:, None]  # (B, 1, samples)
+    alone = [score.calculate_wav(clip[0], SAMPLING_RATE) for clip in stacked]
+    assert score.calculate_batch(stacked, SAMPLING_RATE) == alone
+    assert score.calculate_batch([], SAMPLING_RATE) == []
+
+
+def test_a_bad_clip_of_a_batch_is_named_by_its_number(score):
+    with pytest.raises(UserError, match="clip 1 has 3 samples at 16000 Hz"):
+        score.calculate_batch([VOICE, VOICE[:3]], SAMPLING_RATE)
+
+
+def test_autocast_and_other_settings_of_a_caller_change_nothing(score):
+    expected = score.calculate_wav(VOICE, SAMPLING_RATE)
+    before = torch.backends.cudnn.allow_tf32
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert score.calculate_wav(VOICE, SAMPLING_RATE) == expected
+    with torch.enable_grad():
+        assert score.calculate_wav(VOICE, SAMPLING_RATE) == expected
+    assert torch.backends.cudnn.allow_tf32 == before
+
+
+def test_loading_takes_no_random_numbers_and_gives_a_model_for_inference(weights_file):
+    before = torch.random.get_rng_state()
+    model = load_model(weights_file)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert not model.training
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert {parameter.device.type for parameter in model.parameters()} == {"cpu"}
+
+
+# Rates and lengths.
+
+
+@pytest.mark.parametrize("rate", [8000, 22050, 24000, 44100, 48000])
+def test_a_clip_scores_alike_at_every_sampling_rate(score, rate):
+    clip = voice(0.6, 48000)  # its harmonics end at 4 kHz
+    expected = score.calculate_wav(clip, 48000)
+    other_voice = score.calculate_wav(voice(0.6, 48000, seed=2), 48000)
+    difference = abs(score.calculate_wav(audio.resample(clip, 48000, rate), rate) - expected)
+    assert difference < 0.2 * abs(other_voice - expected)
+
+
+def tone(frequency: float, rate: int, seconds: float = 0.2) -> np.ndarray:
+    return np.sin(2 * np.pi * frequency * np.arange(round(seconds * rate)) / rate).astype(np.float32)
+
+
+@pytest.mark.parametrize("rate", [11025, 15995, 22050, 44100, 48000])
+def test_resampling_keeps_what_16_khz_can_hold_and_leaves_out_the_rest(rate):
+    inside = slice(200, 3000)  # away from the ends, beyond which a tone is cut off
+    assert np.abs(resample(tone(3000, rate), rate) - tone(3000, SAMPLING_RATE))[inside].max() < 0.01
+    if rate > 20000:  # interpolated linearly, this tone would stay, at another pitch
+        assert np.abs(resample(tone(10000, rate), rate))[inside].max() < 0.02
+
+
+@pytest.mark.parametrize("rate", [8000, 22050, 44100])
+def test_resampling_is_torchaudios(rate):
+    try:
+        from torchaudio.functional import resample as original
+    except (ImportError, OSError) as error:
+        pytest.skip(f"torchaudio can't be imported: {error}")
+    clip = voice(0.3, rate)
+    expected = original(torch.from_numpy(clip), rate, SAMPLING_RATE).numpy()
+    np.testing.assert_allclose(resample(clip, rate), expected, atol=1e-4)
+
+
+def test_resampling_in_blocks_leaves_no_seams():
+    long = tone(3000, 24000, seconds=9.0)  # three blocks
+    assert np.abs(resample(long, 24000) - tone(3000, SAMPLING_RATE, 9.0))[200:-200].max() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("samples", "rate"), [(1600, 16000), (2205, 22050), (2206, 22050), (4410, 44100), (400, 16000)]
+)
+def test_a_tenth_of_a_second_has_a_score_and_so_has_25_ms(score, samples, rate):
+    assert math.isfinite(score.calculate_wav(voice(1.0, rate)[:samples], rate))
+
+
+@pytest.mark.parametrize(("samples", "rate"), [(399, 16000), (549, 22050), (1, 48000), (0, 16000)])
+def test_what_is_too_short_is_refused_with_its_length(score, samples, rate):
+    with pytest.raises(UserError, match=f"has {samples} samples at {rate} Hz, less than the 25 ms"):
+        score.calculate_wav(np.zeros(samples, np.float32), rate)
+
+
+# Arrays of every kind.
+
+
+PCM = (VOICE * 32767).astype(np.int16)
+
+SAME_CLIP = {
+    "a tensor": torch.from_numpy(PCM / np.float32(32768)),
+    "of a generator": torch.from_numpy(PCM / np.float32(32768))[None, None].requires_grad_(),
+    "float64": PCM / 32768,
+    "a list": (PCM / 32768).tolist(),
+    "int16": PCM,
+    "an int16 tensor": torch.from_numpy(PCM),
+    "int32": PCM.astype(np.int32) << 16,
+    "unsigned": (PCM.astype(np.int32) + 32768).astype(np.uint16),
+    "one channel": PCM[None],
+    "two channels": np.stack([PCM, PCM]),
+    "channels that differ": np.stack([2 * PCM.astype(np.int32), 0 * PCM]) << 15,
+    "soundfile's channels": np.stack([PCM, PCM], axis=1),
+    "not contiguous": np.repeat(PCM, 2)[::2],
+}
+
+
+@pytest.mark.parametrize("kind", SAME_CLIP)
+def test_the_same_clip_in_another_form_has_the_same_score(score, kind):
+    expected = score.calculate_wav(PCM.astype(np.float32) / 32768, SAMPLING_RATE)
+    if kind == "channels that differ":
+        expected = score.calculate_wav(PCM.astype(np.float32) / 65536, SAMPLING_RATE)
+    assert score.calculate_wav(SAME_CLIP[kind], SAMPLING_RATE) == pytest.approx(expected, abs=1e-6)
+
+
+def test_half_precision_and_8_bits_score_nearly_alike(score):
+    expected = score.calculate_wav(VOICE, SAMPLING_RATE)
+    for rough in (torch.from_numpy(VOICE).half(), (VOICE * 127 + 128).astype(np.uint8)):
+        assert score.calculate_wav(rough, SAMPLING_RATE) == pytest.approx(expected, abs=0.1)
+    assert math.isfinite(score.calculate_wav(torch.from_numpy(VOICE).bfloat16(), SAMPLING_RATE))
+
+
+@pytest.mark.parametrize(
+    ("clip", "message"),
+    [
+        (np.where(np.arange(1600) == 7, np.nan, 0.1), "not finite"),
+        (np.where(np.arange(1600) == 7, np.inf, 0.1), "not finite"),
+        (np.zeros((20, 1600)), r"\(20, 1600\).*calculate_batch"),
+        (np.zeros((2, 1, 1600)), r"\(2, 1, 1600\)"),
+        (np.float32(0.1), r"shape \(\)"),
+        (np.zeros(1600, np.int64), "int64"),
+        (np.zeros(1600, np.complex64), "complex64"),
+        (np.zeros(1600, bool), "bool"),
+        ("clip.wav", "<U8"),
+        (None, "object"),
+        ([[0.1, 0.2], [0.3]], "no array of samples"),
+    ],
+)
+def test_what_is_no_clip_is_refused_with_words(score, clip, message):
+    with pytest.raises(UserError, match=message):
+        score.calculate_wav(clip, SAMPLING_RATE)
+
+
+@pytest.mark.parametrize("rate", [0, -16000, 22050.5, math.nan, math.inf, None, "16000"])
+def test_what_is_no_sampling_rate_is_refused(score, rate):
+    with pytest.raises(UserError, match="can't have a sampling rate of"):
+        score.calculate_wav(VOICE, rate)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.5])
+def test_silence_has_a_score_and_a_warning(score, level):
+    with pytest.warns(UserWarning, match="the audio is silent"):
+        assert math.isfinite(score.calculate_wav(np.full(1600, level, np.float32), SAMPLING_RATE))
+
+
+def test_quiet_speech_is_not_silence(score):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        score.calculate_wav(VOICE / 1000, SAMPLING_RATE)
+
+
+# Files of audio.
+
+
+def test_a_file_scores_as_its_samples_do(score, tmp_path):
+    clip = voice(0.4)
+    soundfile.write(tmp_path / "mono.wav", clip, 22050, subtype="FLOAT")
+    soundfile.write(tmp_path / "stereo.flac", np.stack([clip, clip], axis=1), 22050, subtype="PCM_24")
+    expected = score.calculate_wav(clip, 22050)
+    assert score.calculate_wav_file(tmp_path / "mono.wav") == expected
+    assert score.calculate_wav_file(str(tmp_path / "stereo.flac")) == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_file_that_has_no_score_is_named(score, tmp_path):
+    path = tmp_path / "clip.wav"
+    for samples, message in (([np.nan] * 1600, "not finite"), ([0.1] * 10, "has 10 samples"), ([], "has 0")):
+        soundfile.write(path, np.array(samples, np.float32), 16000, subtype="FLOAT")
+        with pytest.raises(UserError, match=f"clip.wav.* {message}"):
+            score.calculate_wav_file(path)
+    path.write_text("not audio")
+    with pytest.raises(UserError, match=r"can't read audio from .*clip\.wav"):
+        score.calculate_wav_file(path)
+    with pytest.raises(UserError, match=r"missing\.wav"):
+        score.calculate_wav_file(tmp_path / "missing.wav")
+
+
+# Where the weights come from.
+
+
+def test_the_variable_names_the_file_and_an_argument_overrules_it(hub, weights_file, monkeypatch):
+    monkeypatch.setenv(utmos.CHECKPOINT_VARIABLE, str(weights_file))
+    assert find_checkpoint() == weights_file
+    with pytest.raises(UserError, match=r"there is no file other\.pt; get UTMOS's weights from https://"):
+        find_checkpoint("other.pt")
+    monkeypatch.setenv(utmos.CHECKPOINT_VARIABLE, "other.pt")
+    with pytest.raises(UserError, match=r"there is no file other\.pt, which UTMOS_CHECKPOINT names"):
+        Score()
+    assert find_checkpoint(weights_file) == weights_file
+
+
+def test_a_file_in_the_cache_is_used_and_doubted_if_it_is_not_the_published_one(hub, score, weights_file):
+    hub.parent.mkdir(parents=True)
+    hub.symlink_to(weights_file)
+    with pytest.warns(UserWarning, match=f"{FILE_NAME} is not the published file"):
+        cached = Score(device="cpu")
+    assert cached.calculate_wav(VOICE, SAMPLING_RATE) == score.calculate_wav(VOICE, SAMPLING_RATE)
+
+
+def test_the_published_file_is_fetched_once_and_without_doubts(hub, tmp_path, monkeypatch):
+    source = tmp_path / "release" / FILE_NAME
+    source.parent.mkdir()
+    source.write_bytes(b"weights")
+    monkeypatch.setattr(utmos, "CHECKPOINT_URL", source.as_uri())
+    monkeypatch.setattr(utmos, "CHECKPOINT_SHA256", hashlib.sha256(b"weights").hexdigest())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert find_checkpoint() == hub
+        source.unlink()
+        assert find_checkpoint() == hub
+    assert hub.read_bytes() == b"weights"
+
+
+def test_a_download_with_another_hash_is_refused_and_not_kept(hub, tmp_path, monkeypatch):
+    source = tmp_path / FILE_NAME
+    source.write_bytes(b"something else")
+    monkeypatch.setattr(utmos, "CHECKPOINT_URL", source.as_uri())
+    with pytest.raises(UserError, match=f"invalid hash value.*{FILE_NAME}"):
+        find_checkpoint()
+    assert list(hub.parent.iterdir()) == []
+
+
+def test_a_folder_that_can_not_be_written_is_told(hub, tmp_path, monkeypatch):
+    (tmp_path / "torch").write_text("a file where the folder should be")
+    with pytest.raises(UserError, match="can't fetch UTMOS's weights"):
+        find_checkpoint()
+
+
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        (b"", "can't be read as a checkpoint"),
+        (b"<html>Not Found</html>", "can't be read as a checkpoint|is refused"),
+        ({"model": Path("code")}, "is refused: it is no checkpoint, or holds more than tensors"),
+        ([torch.zeros(2)], "holds no state dict"),
+        ({"state_dict": {"domain_emb": torch.zeros(1, 128)}}, "holds no state dict"),
+        ({"domain_emb": torch.zeros(1, 128)}, "judge_emb is missing, and 223 more such faults"),
+        (dict.fromkeys(published_shapes(), torch.zeros(1)), r"domain_emb is \(1,\) and not \(1, 128\)"),
+    ],
+)
+def test_a_file_without_the_published_weights_is_refused(tmp_path, contents, message):
+    path = tmp_path / "weights.pt"
+    path.write_bytes(contents) if isinstance(contents, bytes) else torch.save(contents, path)
+    with pytest.raises(UserError, match=message) as caught:
+        Score(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_one_tensor_too_few_or_too_many_is_named(tmp_path, monkeypatch):
+    shapes = published_shapes()
+    # expanded zeros take no room in a file
+    state = {name: torch.zeros(1).expand(shape) for name, shape in shapes.items()}
+    for change, message in (
+        ({"projection.3.bias": torch.zeros(1)}, r"projection\.3\.bias has no place; get"),
+        ({"blstm.weight_hh_l0": None}, r"blstm\.weight_hh_l0 is missing; get"),
+    ):
+        changed = {name: tensor for name, tensor in (state | change).items() if tensor is not None}
+        torch.save(changed, tmp_path / "weights.pt")
+        with pytest.raises(UserError, match=message):
+            load_model(tmp_path / "weights.pt")
+
+
+def test_half_of_a_download_is_refused(weights_file, tmp_path):
+    with open(weights_file, "rb") as file:
+        (tmp_path / "half.pt").write_bytes(file.read(1 << 20))
+    with pytest.raises(UserError, match=r"half\.pt can't be read as a checkpoint.*is the file whole\?"):
+        Score(tmp_path / "half.pt")
+
+
+def test_weights_in_other_files_and_types_are_the_same_weights(score, tmp_path):
+    state = dict(score.model.state_dict())
+    path = tmp_path / "weights.safetensors"
+    save_file(state | {"domain_emb": state["domain_emb"].double()}, path)
+    other = Score(path, device=torch.device("cpu"))
+    path.unlink()
+    assert other.calculate_wav(VOICE, SAMPLING_RATE) == score.calculate_wav(VOICE, SAMPLING_RATE)
+
+
+def test_a_device_that_is_not_there_is_told(weights_file):
+    for device in ("cuda:99", "nonsense"):
+        with pytest.raises(UserError, match=f"can't use the device {device}"):
+            Score(weights_file, device)
+
+
+# python -m evaluation.utmos.
+
+
+def run(*arguments, **environment) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "evaluation.utmos", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | environment)
+
+
+def test_the_command_prints_a_score_for_each_file(score, weights_file, tmp_path):
+    first, silent = tmp_path / "first.wav", tmp_path / "silent.wav"
+    soundfile.write(first, voice(0.4), 22050)
+    soundfile.write(silent, np.zeros(4000), 16000)
+    done = run(first, silent, "--device", "cpu", UTMOS_CHECKPOINT=str(weights_file))
+    assert done.returncode == 0, done.stderr
+    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [path for path, _ in lines] == [str(first), str(silent)]
+    assert float(lines[0][1]) == pytest.approx(score.calculate_wav_file(first), abs=1e-3)
+    assert done.stderr == f"utmos.py: warning: {silent} is silent: its UTMOS says nothing about speech\n"
+
+
+def test_without_network_and_file_the_command_says_which_file_to_put_where(tmp_path):
+    soundfile.write(tmp_path / "clip.wav", voice(0.2), 22050)
+    nowhere = "http://127.0.0.1:9"  # nothing listens there
+    environment = {"TORCH_HOME": str(tmp_path), "UTMOS_CHECKPOINT": ""}
+    environment |= dict.fromkeys(("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"), nowhere)
+    environment |= dict.fromkeys(("no_proxy", "NO_PROXY"), "")
+    done = run(tmp_path / "clip.wav", **environment)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("utmos.py: error: can't fetch UTMOS's weights: ")
+    assert done.stderr.count("\n") == 1
+    for part in (utmos.CHECKPOINT_URL, str(tmp_path / "hub" / "checkpoints" / FILE_NAME), "UTMOS_CHECKPOINT"):
+        assert part in done.stderr
+
+
+def test_a_mistake_on_the_command_line_is_told_in_one_line(tmp_path):
+    done = run(tmp_path / "missing.wav")
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr == f"utmos.py: error: there is no file {tmp_path}/missing.wav; name files of audio\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: FILE"),
+        ([__file__, "--checkpoint", "missing.pt"], "there is no file missing.pt"),
+    ],
+)
+def test_so_are_others(capsys, arguments, message):
+    with pytest.raises(SystemExit) as caught:
+        utmos.main(arguments)
+    assert caught.value.code == 2
+    output, errors = capsys.readouterr()
+    assert output == "" and message in errors and errors.count("\n") == 1

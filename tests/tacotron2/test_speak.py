@@ -1,0 +1,201 @@
+"""From text to audio: sentences spoken, attention watched, and inference.py --text."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from helpers import ROOT, small_generator
+from test_save_taco_mels import save_taco
+
+import inference
+from checkpoint import load_tacotron2, save_model
+from tacotron2 import speak as speaking
+from tacotron2.speak import Utterance, attention_problem, speak
+from utils import UserError
+
+STEP = 0.0348  # seconds of a decoder step of three frames
+
+
+def attention_along(places: list[int], length: int) -> torch.Tensor:
+    """(steps, length) attention whose peak is at each place in turn."""
+    attention = torch.full((len(places), length), 0.1 / length)
+    attention[torch.arange(len(places)), torch.tensor(places)] = 0.9
+    return attention
+
+
+def reading(length: int) -> list[int]:
+    """A step and a half for each character."""
+    return [int(step / 1.5) for step in range(round(1.5 * length))]
+
+
+def test_reading_along_is_no_problem():
+    assert attention_problem(attention_along(reading(40), 40), True, STEP) == ""
+
+
+def test_a_pause_and_a_glance_back_are_no_problems():
+    places = reading(40)
+    places = places[:20] + [13] * 12 + places[20:30] + [places[30] - 4] + places[31:]
+    assert attention_problem(attention_along(places, 40), True, STEP) == ""
+
+
+@pytest.mark.parametrize(
+    ("places", "stopped", "words"),
+    [
+        (reading(40), False, "did not end"),
+        (reading(40)[:20] + reading(40)[36:], True, "skips"),
+        (reading(40)[:40], True, "too early"),
+        (reading(40)[:52], True, "too early"),  # the last word
+        (reading(40)[:30] + reading(40)[38:], True, "skips"),  # a short word
+        ([0] * 14, True, "too early"),
+        (reading(40)[:40] + reading(40)[20:], True, "goes back"),
+        (reading(40)[:30] + [20] * 40 + reading(40)[30:], True, "stays on one character"),
+    ],
+)
+def test_each_failure_of_the_attention_is_told(places, stopped, words):
+    assert words in attention_problem(attention_along(places, 40), stopped, STEP)
+
+
+def test_an_attention_that_has_learned_nothing_is_a_problem():
+    noise = torch.softmax(torch.randn(80, 40, generator=torch.Generator().manual_seed(0)), dim=1)
+    assert attention_problem(noise, True, STEP)
+
+
+@pytest.fixture
+def said(monkeypatch) -> list[tuple[list[str], int]]:
+    """What is asked of a voice that fails at "Bad." always, and at "Shy." until its third try."""
+    calls = []
+
+    def speak_batch(model, sentences, seed):
+        calls.append((sentences, seed))
+        mel, attention = torch.zeros(80, 3), torch.ones(1, 1)
+        fails = {"Bad.": 99, "Shy.": 2}
+        return [
+            Utterance(text, mel + seed, attention, "it mumbles" if seed < fails.get(text, 0) else "", 1)
+            for text in sentences
+        ]
+
+    monkeypatch.setattr(speaking, "speak_batch", speak_batch)
+    return calls
+
+
+def test_what_failed_is_said_again_with_other_dropout_and_the_rest_is_not(said):
+    first, second = speak(None, "Fine words. Shy.")
+    assert (first.text, first.attempts, first.problem) == ("Fine words.", 1, "")
+    assert (second.text, second.attempts, second.problem) == ("Shy.", 3, "")
+    assert said == [(["Shy.", "Fine words."], 0), (["Shy."], 1), (["Shy."], 2)]
+
+
+def test_what_never_succeeds_is_reported_and_still_there(said):
+    (only,) = speak(None, "Bad.", max_attempts=4)
+    assert only.problem == "it mumbles" and only.attempts == 4 and len(said) == 4
+
+
+def test_a_text_without_words_is_a_mistake():
+    with pytest.raises(UserError, match="nothing to say"):
+        speak(None, " ... ")
+
+
+def test_the_same_text_and_seed_say_the_same_in_any_batch(tmp_path):
+    model = load_tacotron2(save_taco(tmp_path, gate_bias=-9, frames_per_step=2))
+    text = "One sentence. Another, longer sentence. A third."
+    whole = speak(model, text, seed=5, max_attempts=1)
+    alone = speak(model, text, seed=5, max_attempts=1, batch_size=1)
+    assert len(whole) == 3
+    for one, other in zip(whole, alone, strict=True):
+        torch.testing.assert_close(one.mel, other.mel, atol=1e-5, rtol=0)
+    differs = speak(model, text, seed=6, max_attempts=1)
+    assert differs[1].mel.shape != whole[1].mel.shape or not torch.allclose(differs[1].mel, whole[1].mel)
+
+
+# The command line.
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> dict[str, Path]:
+    """A Tacotron 2 and vocoders, all untrained: they speak noise, and at length."""
+    folder = tmp_path_factory.mktemp("models")
+    vocoder, other = small_generator(), small_generator(fmax=7600.0, hop_size=256)
+    save_model(folder / "vocoder", vocoder.config, generator=vocoder)
+    save_model(folder / "other", other.config, generator=other)
+    ln = small_generator(mel_scale="ln")
+    save_model(folder / "ln", ln.config, generator=ln)
+    return {name: folder / name for name in ("vocoder", "other", "ln")} | {
+        "taco": save_taco(folder / "t", gate_bias=-9, frames_per_step=3)
+    }
+
+
+def say(models: dict, *flags, vocoder: str = "vocoder") -> None:
+    names = ["--taco_weights", models["taco"], "--checkpoint_file", models[vocoder], "--device", "cpu"]
+    inference.main([str(flag) for flag in [*names, *flags]])
+
+
+def test_a_text_becomes_one_file_with_a_picture_of_each_sentence(models, tmp_path, capsys):
+    say(models, "--text", "One. Two.", "--output_dir", tmp_path, "--plot")
+    audio, rate = soundfile.read(tmp_path / "speech.wav")
+    assert rate == 22050 and len(audio) > 22050 * 0.3
+    assert {path.name for path in tmp_path.iterdir()} == {"speech.wav", "speech_1.png", "speech_2.png"}
+    error = capsys.readouterr().err
+    assert "'One.' did not come out well" in error and "attempts" in error  # an untrained voice says so
+
+
+def test_a_text_file_names_the_output(models, tmp_path):
+    (tmp_path / "tale.txt").write_text("Once upon a time.\n", encoding="utf-8")
+    say(models, "--text_file", tmp_path / "tale.txt", "--output_dir", tmp_path)
+    assert (tmp_path / "tale.wav").is_file()
+
+
+def test_griffin_lim_speaks_without_a_vocoder(models, tmp_path):
+    flags = ["--taco_weights", models["taco"], "--vocoder", "griffin_lim", "--output_dir", tmp_path]
+    inference.main([str(flag) for flag in [*flags, "--text", "Well.", "--device", "cpu"]])
+    audio, _ = soundfile.read(tmp_path / "speech.wav")
+    assert len(audio) % 256 == 0 and np.abs(audio).max() > 0
+
+
+def test_a_vocoder_of_the_other_scale_is_given_converted_mels(models, tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(
+        inference, "vocode", lambda generator, mel, *_: given.append(mel) or iter([np.zeros(256, np.float32)])
+    )
+    for vocoder in ("vocoder", "ln"):
+        say(models, "--text", "Well.", "--output_dir", tmp_path, vocoder=vocoder)
+    config = small_generator().config
+    torch.testing.assert_close(config.to_ln(given[0]), given[1], atol=1e-4, rtol=0)
+
+
+def test_mismatched_settings_are_named_with_both_values(models, tmp_path, capsys):
+    with pytest.raises(SystemExit) as leaving:
+        say(models, "--text", "Well.", "--output_dir", tmp_path, vocoder="other")
+    error = capsys.readouterr().err
+    assert leaving.value.code == 2 and error.count("\n") == 1
+    assert "fmax is 8000.0 in" in error and "7600.0 in" in error
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--text", "..."], "nothing to say"),
+        (["--text_file", "nowhere.txt"], "nowhere.txt"),
+        (["--text", "Well.", "--denoising_strength", "-1"], "negative"),
+        (["--text", "Well.", "--text_file", "tale.txt"], "not allowed with"),
+    ],
+)
+def test_mistakes_are_told_in_a_line(models, tmp_path, capsys, flags, words):
+    with pytest.raises(SystemExit) as leaving:
+        say(models, *flags, "--output_dir", tmp_path)
+    error = capsys.readouterr().err
+    assert leaving.value.code == 2 and words in error and error.count("\n") == 1
+
+
+def test_streamed_speech_is_what_the_file_would_hold(models, tmp_path):
+    say(models, "--text", "One. Two.", "--output_dir", tmp_path, "--seed", 3)
+    whole, _ = soundfile.read(tmp_path / "speech.wav", dtype="int16")
+    command = [sys.executable, str(ROOT / "inference.py"), "--text", "One. Two.", "--seed", "3", "--stream"]
+    command += ["--output_dir", "-", "--device", "cpu", "--taco_weights", str(models["taco"])]
+    command += ["--checkpoint_file", str(models["vocoder"])]
+    streamed = np.frombuffer(subprocess.run(command, capture_output=True, check=True).stdout, dtype="<i2")
+    assert len(streamed) == len(whole)
+    np.testing.assert_allclose(streamed, whole, atol=2)

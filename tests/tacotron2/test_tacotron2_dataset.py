@@ -1,0 +1,183 @@
+"""Clips with their transcripts, one by one and in batches."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from helpers import RATE, voice
+from runs import manifest_row, write_manifest
+
+from audio import write_wav
+from dataset import EpochSampler, read_manifest
+from tacotron2.dataset import TextMelDataset
+from tacotron2.mel import MelConfig, MelSpectrogram
+from tacotron2.text import END_ID, PAD_ID, decode
+from utils import UserError
+
+TEXTS = ["One.", "Twenty-two clips, no more?", 'He said: "No!"']
+LENGTHS = [385, 5119, 5120]  # the shortest that has a mel; one sample less than 20 hops; 20 hops
+
+
+def make_manifest(folder: Path, lengths: list[int] = LENGTHS, texts: list[str] = TEXTS) -> Path:
+    rows = []
+    for number, (samples, text) in enumerate(zip(lengths, texts, strict=True)):
+        wav = folder / f"clip{number}.wav"
+        write_wav(wav, voice(samples / RATE, seed=number), RATE)
+        rows.append(manifest_row(wav) | {"normalized_transcript": text})
+    return write_manifest(folder / "train.csv", rows)
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory) -> Path:
+    return make_manifest(tmp_path_factory.mktemp("clips"))
+
+
+@pytest.fixture(scope="module")
+def dataset(manifest) -> TextMelDataset:
+    return TextMelDataset(read_manifest(manifest, RATE), MelConfig())
+
+
+# One clip.
+
+
+def test_a_clip_has_as_many_frames_as_whole_hops(dataset):
+    assert [dataset[index]["mel"].shape for index in range(3)] == [(80, 1), (80, 19), (80, 20)]
+    assert dataset.frames == [1, 19, 20]
+
+
+def test_real_clips_have_as_many_frames_as_whole_hops(shared):
+    manifest = shared / "data" / "ljspeech-mini" / "metadata.csv"
+    clips = read_manifest(manifest, RATE, manifest.parent / "wavs")
+    dataset = TextMelDataset(clips, MelConfig())
+    for index, clip in enumerate(clips):
+        frames = soundfile.info(clip.path).frames // 256
+        assert dataset[index]["mel"].shape == (80, frames) and dataset.frames[index] == frames
+
+
+def test_its_mel_is_that_of_the_audio_as_it_is_on_the_disk(dataset):
+    """Whatever its peak is, of which the vocoder's pretraining makes 0.95."""
+    audio = torch.from_numpy(soundfile.read(dataset.clips[1].path, dtype="float32")[0])
+    assert torch.equal(dataset[1]["mel"], MelSpectrogram(MelConfig())(audio))
+    assert dataset[1]["name"] == "clip1"
+
+
+def test_a_text_is_its_tokens_and_the_end(dataset, manifest):
+    assert [decode(dataset[index]["tokens"]) for index in range(2)] == ["one.", "twenty-two clips, no more?"]
+    assert all(item["tokens"][-1] == END_ID for item in map(dataset.__getitem__, range(3)))
+    without = TextMelDataset(dataset.clips, MelConfig(), end_symbol=False)
+    assert all(torch.equal(without[index]["tokens"], dataset[index]["tokens"][:-1]) for index in range(3))
+
+
+def test_an_item_is_the_same_in_each_epoch_and_when_it_is_repeated(dataset):
+    """There is nothing random in it. A sampler counts on, beyond the corpus, to fill a step."""
+    for key in ((0, 1), (5, 1), (0, 4)):
+        assert torch.equal(dataset[key]["mel"], dataset[1]["mel"])
+
+
+@pytest.mark.parametrize("text", ["", "  ", "... !"])
+def test_a_clip_without_words_is_named(tmp_path, text):
+    clips = read_manifest(make_manifest(tmp_path, texts=["One.", text, "Two."]), RATE)
+    with pytest.raises(UserError, match=r"1 clips have no words in their normalized_transcript.*clip1"):
+        TextMelDataset(clips, MelConfig())
+
+
+def test_a_clip_too_short_for_a_mel_is_named(tmp_path):
+    clips = read_manifest(make_manifest(tmp_path, lengths=[5000, 5000, 384]), RATE)
+    with pytest.raises(UserError, match="clip2 is shorter than 385 samples"):
+        TextMelDataset(clips, MelConfig())
+
+
+# A batch.
+
+
+@pytest.mark.parametrize("settings", [{}, {"mel_scale": "ln"}, {"max_scaled_abs": 1.0}])
+def test_a_batch_is_padded_to_its_longest_with_silence_and_the_pad_symbol(dataset, settings):
+    dataset = TextMelDataset(dataset.clips, MelConfig(**settings))
+    items = [dataset[index] for index in (1, 0, 2)]
+    batch = dataset.collate(items)
+    longest = max(len(item["tokens"]) for item in items)
+    assert batch["tokens"].shape == (3, longest) and batch["tokens"].dtype == torch.long
+    assert batch["mel"].shape == (3, 80, 20) and batch["mel"].dtype == torch.float32
+    assert batch["token_lengths"].tolist() == [len(item["tokens"]) for item in items]
+    assert batch["mel_lengths"].tolist() == [19, 1, 20]
+    assert batch["name"] == ["clip1", "clip0", "clip2"]
+    for row, item in enumerate(items):
+        tokens, frames = len(item["tokens"]), item["mel"].shape[1]
+        assert torch.equal(batch["tokens"][row, :tokens], item["tokens"])
+        assert torch.equal(batch["mel"][row, :, :frames], item["mel"])
+        assert (batch["tokens"][row, tokens:] == PAD_ID).all()
+        assert (batch["mel"][row, :, frames:] == dataset.config.silence).all()
+
+
+# Batches of like lengths.
+
+
+def draw_lengths(clips: int = 1000) -> list[int]:
+    """As a corpus of sentences has them: from one second to ten."""
+    return np.random.default_rng(0).integers(86, 861, clips).tolist()
+
+
+def batches_of(sampler: EpochSampler, size: int, epoch: int = 0) -> list[list[int]]:
+    sampler.set_epoch(epoch)
+    keys = list(sampler)
+    assert {key[0] for key in keys} == {epoch} and len(keys) == len(sampler)
+    indices = [index for _, index in keys]
+    return [indices[first : first + size] for first in range(0, len(indices), size)]
+
+
+def padding_share(batches: list[list[int]], lengths: list[int]) -> float:
+    padded = sum(max(lengths[index] for index in batch) * len(batch) for batch in batches)
+    return 1 - sum(lengths[index] for batch in batches for index in batch) / padded
+
+
+def test_an_epoch_has_each_clip_once_but_for_those_that_make_no_whole_batch():
+    lengths, left_over = draw_lengths(1003), set()
+    sampler = EpochSampler(1003, 16, seed=1, lengths=lengths)
+    for epoch in range(3):
+        batches = batches_of(sampler, 16, epoch)
+        used = [index for batch in batches for index in batch]
+        assert len(batches) == 62 and len(set(used)) == len(used) == 62 * 16
+        left_over |= set(range(1003)) - set(used)
+    assert len(left_over) > 11  # others in each epoch
+
+
+def test_batches_of_like_lengths_have_little_padding():
+    lengths = draw_lengths()
+    at_random = batches_of(EpochSampler(1000, 16, seed=1), 16)
+    alike = batches_of(EpochSampler(1000, 16, seed=1, lengths=lengths), 16)
+    assert padding_share(at_random, lengths) > 0.35
+    assert padding_share(alike, lengths) < 0.05
+
+
+def test_batches_are_others_in_each_epoch_and_come_in_no_order_of_length():
+    lengths = draw_lengths()
+    sampler = EpochSampler(1000, 16, seed=1, lengths=lengths)
+    first, second = (batches_of(sampler, 16, epoch) for epoch in (0, 1))
+    assert not {frozenset(batch) for batch in first} & {frozenset(batch) for batch in second}
+    longest = [max(lengths[index] for index in batch) for batch in first]
+    assert abs(np.corrcoef(longest, range(len(longest)))[0, 1]) < 0.4
+
+
+def test_the_order_depends_on_seed_and_epoch_alone():
+    lengths = draw_lengths()
+    sampler = EpochSampler(1000, 16, seed=1, lengths=lengths)
+    wanted = batches_of(sampler, 16, epoch=3)
+    batches_of(sampler, 16, epoch=0)
+    assert batches_of(sampler, 16, epoch=3) == wanted
+    assert batches_of(EpochSampler(1000, 16, seed=1, lengths=lengths), 16, epoch=3) == wanted
+    assert batches_of(EpochSampler(1000, 16, seed=2, lengths=lengths), 16, epoch=3) != wanted
+
+
+def test_a_corpus_smaller_than_a_step_fills_it_with_like_lengths():
+    lengths = [10, 900, 11, 901, 12]
+    (batch,) = batches_of(EpochSampler(5, 16, seed=1, lengths=lengths), 16)
+    assert len(batch) == 16 and {index % 5 for index in batch} == set(range(5))
+    assert sorted(lengths[index % 5] for index in batch) == [lengths[index % 5] for index in batch]
+
+
+def test_a_transcript_of_digits_has_words(tmp_path):
+    manifest = make_manifest(tmp_path, [5120], ["1984."])
+    dataset = TextMelDataset(read_manifest(manifest, RATE), MelConfig())
+    assert decode(dataset[0]["tokens"]) == "nineteen eighty-four."

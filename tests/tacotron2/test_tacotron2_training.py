@@ -1,0 +1,521 @@
+"""`python -m tacotron2.train`: whole runs of a tiny model, from the command line."""
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from helpers import RATE, ROOT
+from runs import (
+    LAUNCH_ONE,
+    PYTHON,
+    SMALL_MODEL,
+    TORCHRUN,
+    as_own_process,
+    command_line,
+    error_line,
+    finish,
+    has_done,
+    kill_group,
+    manifest_row,
+    metrics,
+    repeatable,
+    wait_until,
+    write_manifest,
+)
+from safetensors.torch import load_file
+from torch import Tensor
+
+from checkpoint import load_tacotron2, read_tacotron2_config, save_model
+from tacotron2.config import Tacotron2Config
+from tacotron2.mel import MelConfig
+from tacotron2.model import Tacotron2, TeacherForced
+from tacotron2.train import MAX_GRAD_NORM, Tacotron2Training, main, parse_arguments
+from training import TrainingRun
+from utils import available_cores
+
+MODULE = ["-m", "tacotron2.train"]
+TINY = {
+    "character_embed_dim": 16, "encoder_embed_dim": 16, "encoder_n_convolutions": 1, "attention_rnn_dim": 24,
+    "attention_dim": 8, "attention_location_n_filters": 4, "attention_location_kernel_size": 7,
+    "decoder_rnn_dim": 20, "decoder_prenet_dim": 8, "decoder_postnet_num_convs": 2,
+    "decoder_postnet_n_filters": 12,
+}  # fmt: skip
+VOCODER_FLAGS = dict.fromkeys(
+    [*SMALL_MODEL, "segment_size"]
+)  # which `command_line` adds where they have a value
+EPOCHS, STEPS_PER_EPOCH = 4, 4  # 8 clips by twos
+SETTINGS = {"training_epochs": EPOCHS, "learning_rate": 0.01, "start_decay_epochs": 2}
+
+TRAIN_KEYS = {
+    "loss", "mel_before_loss", "mel_after_loss", "gate_loss", "mel_loss", "grad_norm", "learning_rate",
+    "frames_per_second", "skipped_steps",
+}  # fmt: skip
+VAL_KEYS = {"val_loss", "val_mel_loss", "val_gate_loss", "attention_diagonality"}
+
+
+def flags(corpus: Path, folder: Path, **settings) -> list[str]:
+    return command_line(corpus, folder, **VOCODER_FLAGS | TINY | settings)
+
+
+def train_here(corpus: Path, folder: Path, **settings) -> Path:
+    with as_own_process():
+        main(flags(corpus, folder, **settings))
+    return folder
+
+
+def start(launcher: list[str], arguments: list[str], **environment: str | None) -> subprocess.Popen:
+    """A run in processes of its own, leaders of a process group; None takes a variable away."""
+    variables = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT), **environment}
+    return subprocess.Popen(
+        [*launcher, *arguments],
+        cwd=ROOT,
+        env={name: value for name, value in variables.items() if value is not None},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def complete(launcher: list[str], arguments: list[str], **environment: str | None) -> str:
+    status, out, err = finish(start(launcher, arguments, **environment), timeout=400)
+    assert status == 0, out + err
+    return out + err
+
+
+def weights(checkpoint: Path) -> dict[str, Tensor]:
+    return load_file(checkpoint / "tacotron2.safetensors")
+
+
+def different_weights(first: Path, second: Path) -> list[str]:
+    one, other = weights(first), weights(second)
+    assert one.keys() == other.keys()
+    return [name for name in one if not torch.equal(one[name], other[name])]
+
+
+def refused(capsys, corpus: Path, folder: Path, **settings) -> str:
+    """The line in which a run says what is wrong with these settings."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        train_here(corpus, folder, **settings)
+    assert stop.value.code == 2
+    return error_line(capsys.readouterr().err)
+
+
+@pytest.fixture(scope="module")
+def corpus(small_corpus, tmp_path_factory) -> Path:
+    """The clips of `small_corpus`, and things that could have been said in them."""
+    folder = tmp_path_factory.mktemp("spoken")
+    texts = [
+        "a",
+        "Oh.",
+        "Is it?",
+        "No, not yet!",
+        "Five of them.",
+        "Once more: go.",
+        "(Well) then",
+        "It's on.",
+    ]
+    texts += ["All is well.", "Read it again."]
+    wavs = sorted((small_corpus / "wavs").iterdir())
+    rows = [
+        manifest_row(wav) | {"normalized_transcript": text} for wav, text in zip(wavs, texts, strict=True)
+    ]
+    write_manifest(folder / "train.csv", rows[:8])
+    write_manifest(folder / "test.csv", rows[8:])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(corpus, tmp_path_factory) -> Path:
+    """A run that nothing has interrupted."""
+    return train_here(corpus, tmp_path_factory.mktemp("finished") / "run", **SETTINGS)
+
+
+# What a run leaves.
+
+
+def test_the_log_has_a_line_for_each_step_and_each_validation(finished):
+    records = metrics(finished)
+    wanted = []
+    for epoch in range(EPOCHS):
+        steps = range(epoch * STEPS_PER_EPOCH, (epoch + 1) * STEPS_PER_EPOCH)
+        wanted += [("train", step, epoch) for step in steps] + [("val", steps[-1], epoch)]
+    assert [(record["split"], record["step"], record["epoch"]) for record in records] == wanted
+    for record in records:
+        keys = TRAIN_KEYS if record["split"] == "train" else VAL_KEYS
+        assert record.keys() == keys | {"step", "epoch", "split"}
+        assert all(np.isfinite(record[name]) for name in keys)
+
+
+def test_the_losses_fall_and_the_attention_is_a_share(finished):
+    train, val = metrics(finished, "train"), metrics(finished, "val")
+    assert np.mean([r["loss"] for r in train[-4:]]) < 0.8 * np.mean([r["loss"] for r in train[:4]])
+    assert val[-1]["val_loss"] < 0.9 * val[0]["val_loss"]
+    assert val[-1]["val_mel_loss"] < val[0]["val_mel_loss"]
+    assert all(0 < record["attention_diagonality"] < 1 for record in val)
+
+
+def test_the_logged_losses_add_up_to_what_is_minimised(finished):
+    for record in metrics(finished, "train"):
+        parts = record["mel_before_loss"] + record["mel_after_loss"] + record["gate_loss"]
+        assert record["loss"] == pytest.approx(parts, rel=1e-5)
+
+
+def test_the_learning_rate_is_constant_and_then_falls_evenly_in_its_logarithm(finished):
+    steps = np.arange(EPOCHS * STEPS_PER_EPOCH) / STEPS_PER_EPOCH
+    way = np.clip((steps - 2) / (EPOCHS - 2), 0, 1)
+    wanted = 0.01 * (1e-5 / 0.01) ** way
+    rates = [record["learning_rate"] for record in metrics(finished, "train")]
+    assert rates == pytest.approx(wanted.tolist(), rel=1e-9)
+    assert rates[:9] == [0.01] * 9 and rates[12] == pytest.approx((0.01 * 1e-5) ** 0.5)
+
+
+def test_checkpoints_are_models_that_speak(finished):
+    names = {path.name for path in finished.iterdir() if path.is_dir()}
+    assert names == {*(f"checkpoint_{epoch}" for epoch in range(1, 5)), "final_checkpoint", "generated"}
+    model = load_tacotron2(finished / "checkpoint_1")
+    assert model.config == Tacotron2Config(**TINY)
+    assert model.infer(torch.tensor([[3, 4, 5, 1]]), max_frames=5).mel.shape[:2] == (1, 80)
+    assert different_weights(finished / "checkpoint_4", finished / "final_checkpoint") == []
+    first, last = weights(finished / "checkpoint_1"), weights(finished / "final_checkpoint")
+    assert [name for name in first if torch.equal(first[name], last[name])] == []
+
+
+def test_each_validation_shows_and_speaks_the_first_clip(finished):
+    names = {f"epoch_000{epoch}_clip8.{kind}" for epoch in range(1, 5) for kind in ("png", "wav")}
+    assert {path.name for path in (finished / "generated").iterdir()} == names
+    audio, rate = soundfile.read(finished / "generated" / "epoch_0001_clip8.wav")
+    assert rate == RATE and len(audio) % 256 == 0 and np.isfinite(audio).all()
+
+
+def test_gradients_are_clipped_to_a_norm_of_one_and_logged_as_they_were(corpus, tmp_path, monkeypatch):
+    norms, step = [], torch.optim.Adam.step
+
+    def measured(optimizer, *args, **kwargs):
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"]]
+        norms.append(torch.nn.utils.get_total_norm(gradients).item())
+        return step(optimizer, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", measured)
+    folder = train_here(corpus, tmp_path / "run", training_epochs=1, max_train_steps=3, learning_rate=0.1)
+    logged = [record["grad_norm"] for record in metrics(folder, "train")]
+    assert max(logged) > 1.5 * MAX_GRAD_NORM
+    assert norms == pytest.approx([min(norm, 1.0) for norm in logged], rel=1e-4)
+
+
+def test_real_speech_of_a_filelist_trains_with_guided_attention(espeak_corpus, tmp_path):
+    """LJSpeech's metadata.csv is such a filelist. Three frames a step, of clips that are no whole steps."""
+    metadata = espeak_corpus / "metadata.csv"
+    test = tmp_path / "test.csv"
+    test.write_text(metadata.read_text().splitlines()[0] + "\n")
+    folder = train_here(
+        espeak_corpus, tmp_path / "run", training_epochs=2, batch_size=4, learning_rate=0.01,
+        path_to_train_manifest=metadata, path_to_val_manifest=test, input_wavs_dir=espeak_corpus / "wavs",
+        frames_per_step=3, guided_attention_weight=5.0, save_audio_gen=tmp_path / "heard",
+    )  # fmt: skip
+    records = metrics(folder, "train")
+    assert len(records) == 6 and records[-1]["loss"] < 0.9 * records[0]["loss"]
+    for record in records:
+        parts = record["mel_before_loss"] + record["mel_after_loss"] + record["gate_loss"]
+        assert record["loss"] == pytest.approx(parts + 5 * record["attention_loss"], rel=1e-5)
+    assert len(list((tmp_path / "heard").iterdir())) == 4 and not (folder / "generated").exists()
+
+
+def test_the_readmes_command_runs(corpus, tmp_path):
+    """But for its sizes. With a home that holds no login, and fewer cores than workers."""
+    command = shlex.split("""
+        --experiment_name tacotron2 --run_name tacotron2_trainer --working_directory work_dir
+        --save_audio_gen work_dir/save_gen --path_to_train_manifest TRAIN_CSV --path_to_val_manifest TEST_CSV
+        --training_epochs 1 --console_out_iters 5 --wandb_log_iters 5 --checkpoint_epochs 25 --batch_size 64
+        --learning_rate 0.001 --min_learning_rate 1e-5 --start_decay_epochs 150
+        --sampling_rate 22050 --num_mels 80 --n_fft 1024 --window_size 1024 --hop_size 256 --min_db -100
+        --max_scaled_abs 4 --fmin 0 --fmax 8000 --num_workers 32 --log_wandb
+    """)
+    places = {"work_dir": tmp_path, "TRAIN_CSV": corpus / "train.csv", "TEST_CSV": corpus / "test.csv"}
+    command = [str(places.get(word, word)) for word in command]
+    command[command.index("work_dir/save_gen")] = str(tmp_path / "save_gen")
+    command += [word for name, size in TINY.items() for word in (f"--{name}", str(size))]
+    nothing = {name: None for name in os.environ if name.startswith(("WANDB_", "XDG_"))}
+    said = complete([*LAUNCH_ONE, *MODULE], command, **nothing | {"HOME": str(tmp_path / "home")})
+    if available_cores() < 32:
+        assert said.count(f"--num_workers 32 is more than the {available_cores()} cores here") == 1
+    assert "No Weights & Biases login: logging offline" in said
+    run = tmp_path / "tacotron2"
+    (offline,) = run.glob("wandb/offline-run-*")
+    assert len(list(offline.glob("files/media/audio/audio/*.wav"))) == 1
+    assert len(list(offline.glob("files/media/images/mel/*.png"))) == 1
+    assert {path.suffix for path in (tmp_path / "save_gen").iterdir()} == {".png", ".wav"}
+    assert [record["learning_rate"] for record in metrics(run, "train")] == [0.001]
+    assert load_tacotron2(run / "final_checkpoint").config == Tacotron2Config(**TINY)
+
+
+# Runs that end before their time, and runs of two processes.
+
+
+def assert_ended_alike(run: Path, finished: Path) -> None:
+    assert repeatable(metrics(run)) == repeatable(metrics(finished))
+    assert different_weights(run / "final_checkpoint", finished / "final_checkpoint") == []
+
+
+def test_a_run_killed_and_a_run_told_to_stop_end_as_if_never_interrupted(
+    corpus, finished, tmp_path, monkeypatch
+):
+    """Dropout and all: with what a step drops, and with batch norm's statistics."""
+    folder = tmp_path / "run"
+    again = {**SETTINGS, "resume_from_checkpoint": "latest"}
+    process = start(PYTHON, [*MODULE, *flags(corpus, folder, checkpoint_steps=3, num_workers=1, **again)])
+    wait_until(has_done(folder, 5), process, seconds=300)
+    kill_group(process)
+    done = len(metrics(folder, "train"))
+    assert done < EPOCHS * STEPS_PER_EPOCH, "the machine is too busy for this test"
+
+    stop_after, finish_step = min(done + 1, 14), TrainingRun.finish_step
+
+    def finish_step_and_stop(run, *args):
+        finish_step(run, *args)
+        if run.step == stop_after:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as stop:
+        patch.setattr(TrainingRun, "finish_step", finish_step_and_stop)
+        train_here(corpus, folder, **again)
+    assert stop.value.code == 128 + signal.SIGTERM
+    progress = json.loads((folder / "last_checkpoint" / "progress.json").read_text())
+    assert progress["step"] == stop_after
+    train_here(corpus, folder, **again)
+    assert_ended_alike(folder, finished)
+
+
+def test_a_run_goes_on_within_an_epoch_with_steps_of_another_size(corpus, tmp_path):
+    """The learning rate goes by the epochs done: fewer steps an epoch now don't make them more."""
+    folder = tmp_path / "run"
+    settings = {**SETTINGS, "training_epochs": 2, "start_decay_epochs": 0}
+    train_here(corpus, folder, **settings, max_train_steps=6)  # an epoch and a half
+    train_here(corpus, folder, **settings, batch_size=4, resume_from_checkpoint="latest")
+    rates = [record["learning_rate"] for record in metrics(folder, "train")]
+    wanted = [0.01 * (1e-5 / 0.01) ** (epochs / 2) for epochs in (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5)]
+    assert rates == pytest.approx(wanted, rel=1e-9)
+
+
+EACH_PROCESS = """
+import os, sys
+import torch
+from tacotron2 import train
+
+class Kept(train.Tacotron2Training):
+    def __init__(self, *args):
+        super().__init__(*args)
+        kept.append(self.model)
+
+kept, train.Tacotron2Training = [], Kept
+folder, *arguments = sys.argv[1:]
+train.main(arguments)
+torch.save(kept[0].state_dict(), f"{folder}/{os.environ['RANK']}.pt")
+"""
+
+
+@pytest.mark.skipif(available_cores() < 2, reason="two processes")
+def test_two_processes_hold_one_model_and_go_on_together(corpus, tmp_path):
+    """Weights and batch norm's statistics, of which each process would have its own."""
+    script = tmp_path / "each_process.py"
+    script.write_text(EACH_PROCESS)
+    launcher = [*TORCHRUN, str(script), str(tmp_path)]
+    settings = {"training_epochs": 2, "learning_rate": 0.01}
+
+    whole = tmp_path / "whole"
+    said = complete(launcher, flags(corpus, whole, **settings, checkpoint_steps=3))
+    assert said.count("2 steps an epoch") == 1, said
+    states = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    saved = weights(whole / "final_checkpoint")
+    for name, tensor in saved.items():
+        assert torch.equal(states[0][name], tensor) and torch.equal(states[1][name], tensor), name
+    assert len(metrics(whole, "train")) == 4 and len(metrics(whole, "val")) == 2
+
+    resumed = tmp_path / "resumed"  # in the middle of the second epoch
+    complete(launcher, flags(corpus, resumed, **settings, resume_from_checkpoint=whole / "last_checkpoint"))
+    assert different_weights(resumed / "final_checkpoint", whole / "final_checkpoint") == []
+    assert repeatable(metrics(resumed)) == repeatable(metrics(whole))[-2:]
+
+
+# Losses.
+
+
+def losses(config: Tacotron2Config, output: TeacherForced, batch: dict) -> dict[str, float]:
+    args = SimpleNamespace(guided_attention_weight=1.0, guided_attention_width=0.2)
+    parts = Tacotron2Training.losses(SimpleNamespace(config=config, args=args), output, batch)
+    return {name: value.item() for name, value in parts.items()}
+
+
+@pytest.mark.parametrize("frames_per_step", [1, 2])
+def test_losses_leave_padding_out(frames_per_step):
+    """A long and a short clip together: whatever the padding holds, the mean over frames of both alone."""
+    config = Tacotron2Config(**TINY, decoder_prenet_dropout_p=0.0, frames_per_step=frames_per_step)
+    torch.manual_seed(0)
+    model = Tacotron2(config).eval()
+    tokens, token_lengths = torch.randint(3, 29, (2, 9)), torch.tensor([9, 4])
+    mel, mel_lengths = torch.randn(2, 80, 14), torch.tensor([14, 7])  # 7 is no whole number of two
+
+    def of(rows: slice, frames: int, letters: int) -> dict[str, float]:
+        batch = {"tokens": tokens[rows, :letters], "token_lengths": token_lengths[rows]}
+        batch |= {"mel": mel[rows, :, :frames], "mel_lengths": mel_lengths[rows]}
+        with torch.no_grad():
+            return losses(config, model(*batch.values()), batch)
+
+    first = of(slice(0, 2), 14, 9)
+    tokens[1, 4:], mel[1, :, 7:] = 7, 100.0
+    assert of(slice(0, 2), 14, 9) == pytest.approx(first, rel=1e-5)
+
+    long, short = of(slice(0, 1), 14, 9), of(slice(1, 2), 7, 4)
+    by_frames = {"mel_before_loss", "mel_after_loss", "mel_loss"}
+    steps = {1: (14, 7), 2: (7, 4)}[frames_per_step]
+    for name in by_frames | {"gate_loss", "attention_loss"}:
+        shares = (14, 7) if name in by_frames else steps
+        assert first[name] == pytest.approx(np.average([long[name], short[name]], weights=shares), rel=1e-5)
+
+
+def test_the_gate_is_to_open_at_the_last_step_and_at_no_other():
+    config = Tacotron2Config(**TINY)
+    lengths = torch.tensor([5, 3])
+    batch = {"mel": torch.zeros(2, 80, 5), "mel_lengths": lengths, "token_lengths": torch.tensor([2, 2])}
+    attention, silence = torch.full((2, 5, 2), 0.5), torch.zeros(2, 80, 5)
+    gate = torch.full((2, 5), -20.0)
+    gate[0, 4] = gate[1, 2] = 20.0
+    gate[1, 3:] = 20.0  # the padding may say what it likes
+    right = losses(config, TeacherForced(silence, silence, gate, attention), batch)["gate_loss"]
+    gate[1, 2], gate[1, 1] = -20.0, 20.0
+    wrong = losses(config, TeacherForced(silence, silence, gate, attention), batch)["gate_loss"]
+    assert right < 1e-6 and wrong == pytest.approx((5 * 20 + 20) / 8, rel=1e-3)
+
+
+# Models to start from.
+
+
+def test_a_pretrained_model_brings_its_sizes_and_a_flag_beats_them(corpus, finished, tmp_path):
+    start_from = finished / "final_checkpoint"
+    own_sizes = dict.fromkeys(TINY)
+    arguments = flags(corpus, tmp_path, **own_sizes, path_to_pretrained_weights=start_from)
+    assert parse_arguments(arguments)[1] == read_tacotron2_config(start_from)
+    config = parse_arguments([*arguments, "--decoder_dropout_p", "0.3", "--attention_dim", "10"])[1]
+    assert (config.decoder_dropout_p, config.attention_dim, config.attention_rnn_dim) == (0.3, 10, 24)
+
+
+def test_training_goes_on_from_a_pretrained_model(corpus, finished, tmp_path, capsys):
+    start_from = finished / "final_checkpoint"
+    settings = dict.fromkeys(TINY) | {"path_to_pretrained_weights": start_from, "learning_rate": 1e-12}
+    settings |= {"min_learning_rate": 1e-12, "weight_decay": 0.0, "training_epochs": 1, "max_train_steps": 1}
+    folder = train_here(corpus, tmp_path / "run", **settings)
+    assert f"Pretrained: Tacotron 2 from {start_from}" in capsys.readouterr().out
+    ours, theirs = weights(folder / "final_checkpoint"), weights(start_from)
+    for name in ours:
+        if "running" not in name and "num_batches" not in name:
+            torch.testing.assert_close(ours[name], theirs[name], rtol=0, atol=1e-9, msg=name)
+    line = refused(capsys, corpus, tmp_path / "other", **settings | {"attention_dim": 10})
+    assert "(8, 4) in the file and (10, 4) in the model" in line and "flags for the sizes" in line
+    line = refused(capsys, corpus, tmp_path / "other", **settings, mel_scale="ln")
+    assert f"mel_scale is db in {start_from} but ln in this run" in line
+
+
+def test_what_belongs_to_another_models_weights_stays_with_them(corpus, tmp_path):
+    """Texts without an end, natural logarithms inside: so a model of other people is trained on."""
+    torch.manual_seed(0)
+    config = Tacotron2Config(**TINY, end_symbol=False, inner_mel_scale="ln")
+    save_model(tmp_path / "other", config, tacotron2=Tacotron2(config))
+    settings = dict.fromkeys(TINY) | {"path_to_pretrained_weights": tmp_path / "other", "training_epochs": 1}
+    folder = train_here(corpus, tmp_path / "run", **settings, max_train_steps=1)
+    assert load_tacotron2(folder / "final_checkpoint").config == config
+    assert config.mel_scale == MelConfig().mel_scale == "db"
+
+
+# Users' mistakes.
+
+
+def test_a_clip_without_words_is_named(corpus, tmp_path, capsys):
+    rows = (corpus / "train.csv").read_text().replace("Is it?", "...")
+    (tmp_path / "train.csv").write_text(rows)
+    line = refused(capsys, corpus, tmp_path / "run", path_to_train_manifest=tmp_path / "train.csv")
+    assert "1 clips have no words" in line and "clip2" in line
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        ({"learning_rate": 1e-4, "min_learning_rate": 1e-3}, "--min_learning_rate is 0.001; it must be"),
+        ({"min_learning_rate": 0}, "it must be positive"),
+        ({"attention_location_kernel_size": 4}, "attention_location_kernel_size is 4; it must be odd"),
+        ({"encoder_embed_dim": 15}, "encoder_embed_dim is 15; it must be even"),
+        ({"decoder_dropout_p": 1.0}, "decoder_dropout_p is 1.0"),
+        ({"frames_per_step": 0}, "frames_per_step is 0; it must be at least 1"),
+        ({"batch_size": 0}, "--batch_size is 0"),
+        ({"path_to_train_manifest": "nowhere.csv"}, "can't read the manifest nowhere.csv"),
+        ({"path_to_pretrained_weights": "nowhere"}, "there is no nowhere"),
+        ({"resume_from_checkpoint": "checkpoint_7"}, "checkpoint_7 is no training checkpoint"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(corpus, tmp_path, capsys, settings, words):
+    assert words in refused(capsys, corpus, tmp_path / "run", **settings)
+
+
+def test_a_checkpoint_of_another_model_is_refused_with_both_values(corpus, finished, tmp_path, capsys):
+    settings = {"resume_from_checkpoint": finished / "checkpoint_1", "attention_dim": 10}
+    line = refused(capsys, corpus, tmp_path / "run", **settings)
+    assert "attention_dim was 8 and is now 10" in line
+
+
+def test_a_run_is_not_begun_over_another(corpus, finished, capsys):
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+    line = refused(capsys, corpus, finished, **SETTINGS)
+    assert "--resume_from_checkpoint latest" in line and "--experiment_name" in line
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
+
+
+def test_a_finished_run_is_resumed_to_no_effect(corpus, finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    train_here(corpus, folder, **SETTINGS, resume_from_checkpoint="latest")
+    assert_ended_alike(folder, finished)
+
+
+def test_a_step_that_is_not_finite_leaves_no_trace_in_the_model(corpus, tmp_path, monkeypatch):
+    step = Tacotron2Training.step
+
+    def poisoned(training, batches, run):
+        if run.step == 1:
+            batches[0]["mel"][0, 0, 0] = torch.inf
+        before = {name: tensor.clone() for name, tensor in training.model.state_dict().items()}
+        values = step(training, batches, run)
+        if run.step == 1:
+            after = training.model.state_dict()
+            assert [name for name in before if not torch.equal(before[name], after[name])] == []
+        return values
+
+    monkeypatch.setattr(Tacotron2Training, "step", poisoned)
+    folder = train_here(corpus, tmp_path / "run", training_epochs=1)
+    assert [record["skipped_steps"] for record in metrics(folder, "train")] == [0, 1, 1, 1]
+    assert all(
+        torch.isfinite(tensor.float()).all() for tensor in weights(folder / "final_checkpoint").values()
+    )
+    assert metrics(folder, "val")[-1]["val_loss"] is not None
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"weight_decay": -1}, "--weight_decay is -1.0"),
+        ({"adam_eps": -1}, "--adam_eps is -1.0"),
+        ({"guided_attention_weight": -1}, "--guided_attention_weight is -1.0"),
+        ({"guided_attention_weight": 5, "guided_attention_width": 0}, "--guided_attention_width is 0.0"),
+        ({"start_decay_epochs": -3}, "--start_decay_epochs is -3"),
+    ],
+)
+def test_numbers_that_make_no_training_are_refused(corpus, tmp_path, capsys, settings, words):
+    assert words in refused(capsys, corpus, tmp_path / "run", **settings)

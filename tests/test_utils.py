@@ -1,0 +1,281 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from helpers import RATE, ROOT, voice
+
+from audio import inspect_clip, read_audio, resample, write_wav
+from utils import ArgumentParser, UserError, atomic_write, available_cores, recover_replaced
+
+# Files that are whole or not there.
+
+
+def test_a_file_is_there_when_its_block_ends_and_not_before(tmp_path):
+    target = tmp_path / "deep" / "er" / "file.txt"
+    with atomic_write(target) as temporary:
+        temporary.write_text("new")
+        assert not target.exists()
+        assert temporary.parent == target.parent  # a rename is atomic only within a file system
+    assert target.read_text() == "new"
+    assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_an_interrupted_write_leaves_the_old_content_and_nothing_else(tmp_path, error):
+    (tmp_path / "file.txt").write_text("old")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "old.txt").write_text("old")
+    for name in ("file.txt", "folder", "new"):
+        with pytest.raises(error), atomic_write(tmp_path / name) as temporary:
+            if name == "folder":
+                temporary.mkdir()
+                temporary = temporary / "half.txt"
+            temporary.write_text("half")
+            raise error("stop")
+    assert (tmp_path / "file.txt").read_text() == "old"
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["old.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file.txt", "folder"]
+
+
+def test_a_folder_is_replaced_as_one(tmp_path):
+    for contents in ("first", "second"):
+        with atomic_write(tmp_path / "folder") as temporary:
+            (temporary / "sub").mkdir(parents=True)
+            (temporary / "sub" / f"{contents}.txt").write_text(contents)
+    assert [path.name for path in (tmp_path / "folder" / "sub").iterdir()] == ["second.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_block_that_writes_nothing_does_not_lose_what_was_there(tmp_path):
+    (tmp_path / "file.txt").write_text("old")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "old.txt").write_text("old")
+    for name in ("file.txt", "folder"):
+        with pytest.raises(FileNotFoundError), atomic_write(tmp_path / name):
+            pass
+    recover_replaced(tmp_path)
+    assert (tmp_path / "file.txt").read_text() == "old"
+    assert (tmp_path / "folder" / "old.txt").read_text() == "old"
+
+
+def test_a_folder_that_was_moved_aside_when_its_process_died_is_put_back(tmp_path):
+    for name, files in (("checkpoint_1.replaced", "a"), ("done.replaced", "old"), ("done", "new")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / files).touch()
+    recover_replaced(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint_1", "done"]
+    assert (tmp_path / "checkpoint_1" / "a").is_file()
+    assert (tmp_path / "done" / "new").is_file()
+
+
+def test_a_kill_at_any_moment_leaves_a_whole_folder(tmp_path):
+    program = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from common import atomic_write
+number = 0
+while True:
+    with atomic_write({str(tmp_path / "folder")!r}) as temporary:
+        temporary.mkdir()
+        for part in range(5):
+            (temporary / str(part)).write_text(str(number))
+    number += 1
+"""
+    random = np.random.default_rng(0)
+    for _ in range(8):
+        writer = subprocess.Popen([sys.executable, "-c", program])
+        while not (tmp_path / "folder" / "4").is_file() and not list(tmp_path.glob("*.replaced")):
+            time.sleep(0.005)
+        time.sleep(0.1 + 0.05 * random.random())
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+        recover_replaced(tmp_path)
+        contents = {(tmp_path / "folder" / str(part)).read_text() for part in range(5)}
+        assert len(contents) == 1
+        assert not list(tmp_path.glob("*.replaced"))
+
+
+# Mistakes told in one line.
+
+
+def script(folder: Path, body: str, *flags: str, **environment: str) -> subprocess.CompletedProcess:
+    (folder / "tool.py").write_text(
+        f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n"
+        "from common import ArgumentParser, UserError, report_user_errors\n"
+        f"@report_user_errors\ndef main():\n    {body}\nmain()\n"
+    )
+    command = [sys.executable, str(folder / "tool.py"), *flags]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
+
+
+def test_a_user_error_is_one_line_and_status_2(tmp_path):
+    done = script(tmp_path, "raise UserError('clip a.wav\\n  is empty')")
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "tool.py: error: clip a.wav is empty\n")
+
+
+def test_of_the_processes_of_a_launch_each_says_which_it_is(tmp_path):
+    body = "raise UserError('x')"
+    assert script(tmp_path, body, LOCAL_RANK="0").stderr == "tool.py: error: x\n"
+    second = script(tmp_path, body, LOCAL_RANK="1")
+    assert (second.returncode, second.stderr) == (2, "tool.py: error (in process 1): x\n")
+
+
+def test_a_bug_keeps_its_traceback_and_its_status(tmp_path):
+    done = script(tmp_path, "raise ValueError('a bug')")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert script(tmp_path, "pass").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ([], ["required", "--steps"]),
+        (["--steps", "many"], ["--steps", "'many'"]),
+        (["--steps", "1", "--step", "2"], ["unrecognized", "--step 2"]),  # no guessing what was meant
+    ],
+)
+def test_a_mistaken_flag_is_one_line_and_status_2(tmp_path, flags, words):
+    body = (
+        "parser = ArgumentParser(prog='tool.py'); "
+        "parser.add_argument('--steps', type=int, required=True); parser.parse_args()"
+    )
+    done = script(tmp_path, body, *flags)
+    assert done.returncode == 2
+    assert done.stderr.startswith("tool.py: error: ") and done.stderr.count("\n") == 1
+    assert all(word in done.stderr for word in words)
+
+
+def test_help_tells_the_defaults():
+    parser = ArgumentParser(prog="tool.py")
+    parser.add_argument("--steps", default=31, help="how many")
+    assert "how many (default: 31)" in parser.format_help()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system can't bind a process to cores")
+def test_the_cores_are_those_this_process_may_use():
+    everything = os.sched_getaffinity(0)
+    assert available_cores() == len(everything)
+    try:
+        os.sched_setaffinity(0, {min(everything)})
+        assert available_cores() == 1
+    finally:
+        os.sched_setaffinity(0, everything)
+
+
+# Audio files.
+
+
+def test_every_16_bit_value_survives_writing_and_reading(tmp_path):
+    values = np.arange(-32768, 32768).astype(np.float32) / 32768
+    write_wav(tmp_path / "a.wav", values, RATE)
+    audio, rate, channels = read_audio(tmp_path / "a.wav")
+    assert (rate, channels, audio.dtype) == (RATE, 1, np.float32)
+    assert np.array_equal(audio, values)
+
+
+def test_audio_is_rounded_not_rescaled_and_clipped_only_beyond_1(tmp_path):
+    audio = np.array([0.6 / 32768, 0.4 / 32768, -0.6 / 32768, 0.5, 1.0, 1.5, -1.0, -7.0])
+    write_wav(tmp_path / "a.wav", audio, 16000)
+    stored, rate = soundfile.read(tmp_path / "a.wav", dtype="int16")
+    assert rate == 16000
+    assert stored.tolist() == [1, 0, -1, 16384, 32767, 32767, -32768, -32768]
+
+
+def test_a_wav_is_written_whole_or_not_at_all(tmp_path):
+    write_wav(tmp_path / "a.wav", np.zeros(10), RATE)
+
+    def chunks():
+        yield np.ones(10)
+        raise OSError("no more")
+
+    with pytest.raises(OSError, match="no more"):
+        write_wav(tmp_path / "a.wav", chunks(), RATE)
+    assert not read_audio(tmp_path / "a.wav")[0].any()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+def test_a_part_of_a_file_is_that_slice_of_the_whole(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    soundfile.write(path, voice(1.0), RATE, subtype="PCM_16")
+    whole, _, _ = read_audio(path)
+    assert len(whole) == RATE
+    for start, samples in ((0, 100), (12345, 4000), (RATE - 10, 10), (5, -1)):
+        stop = RATE if samples == -1 else start + samples
+        assert np.array_equal(read_audio(path, start, samples)[0], whole[start:stop])
+    assert len(read_audio(path, RATE - 10, 4000)[0]) == 10
+
+
+def test_several_channels_are_averaged(tmp_path):
+    sides = np.stack([voice(0.1), voice(0.1, seed=1), np.zeros(2205)], axis=1).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", sides, RATE, subtype="FLOAT")
+    audio, _, channels = read_audio(tmp_path / "a.wav")
+    assert channels == 3
+    np.testing.assert_allclose(audio, sides.mean(axis=1), atol=1e-7)
+
+
+def test_audio_that_can_not_be_read_is_told_by_name(tmp_path):
+    (tmp_path / "text.wav").write_text("no audio at all")
+    for name in ("nowhere.wav", "text.wav", "."):
+        with pytest.raises(UserError, match=r"can't read audio from"):
+            read_audio(tmp_path / name)
+
+
+def test_beyond_the_end_of_a_file_there_is_nothing(tmp_path):
+    write_wav(tmp_path / "a.wav", np.zeros(100), RATE)
+    assert len(read_audio(tmp_path / "a.wav", start=500, samples=10)[0]) == 0
+
+
+def test_a_good_clip_is_described(tmp_path):
+    audio = voice(15.0)  # more than one block
+    audio[7 * RATE] = -0.75
+    write_wav(tmp_path / "a.wav", audio, RATE)
+    info = inspect_clip(tmp_path / "a.wav")
+    assert (info.samples, info.sampling_rate, info.channels, info.problem) == (15 * RATE, RATE, 1, "")
+    assert info.peak == 0.75
+    soundfile.write(tmp_path / "b.flac", np.array([[0.5, -0.25]] * 100), 16000)
+    info = inspect_clip(tmp_path / "b.flac")
+    assert (info.samples, info.sampling_rate, info.channels, info.peak) == (100, 16000, 2, 0.5)
+
+
+@pytest.mark.parametrize("last", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_a_problem_wherever_they_stand(tmp_path, last):
+    audio = np.append(voice(13.0), np.float32(last))
+    soundfile.write(tmp_path / "a.wav", audio, RATE, subtype="FLOAT")
+    assert "not finite" in inspect_clip(tmp_path / "a.wav").problem
+    soundfile.write(tmp_path / "a.wav", audio[::-1], RATE, subtype="FLOAT")
+    assert "not finite" in inspect_clip(tmp_path / "a.wav").problem
+
+
+def test_what_is_no_clip_is_told_and_never_raised(tmp_path):
+    write_wav(tmp_path / "none.wav", np.zeros(0), RATE)
+    (tmp_path / "empty.wav").touch()
+    (tmp_path / "text.wav").write_text("no audio at all")
+    soundfile.write(tmp_path / "cut.flac", voice(1.0), RATE)
+    whole = (tmp_path / "cut.flac").read_bytes()
+    (tmp_path / "cut.flac").write_bytes(whole[:30])
+    for name, problem in (
+        ("nowhere.wav", "missing"),
+        (".", "missing"),
+        ("empty.wav", "file is empty"),
+        ("none.wav", "0 samples"),
+        ("text.wav", "can't be decoded"),
+        ("cut.flac", "can't be decoded"),
+    ):
+        assert problem in inspect_clip(tmp_path / name).problem
+
+
+def test_resampling_keeps_the_pitch_the_level_and_the_time():
+    fast, slow = (
+        np.sin(2 * np.pi * 440 * np.arange(rate) / rate, dtype=np.float32) for rate in (44100, RATE)
+    )
+    resampled = resample(fast, 44100, RATE)
+    assert resampled.shape == (RATE,) and resampled.dtype == np.float32
+    np.testing.assert_allclose(resampled[500:-500], slow[500:-500], atol=2e-3)
