@@ -13,22 +13,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from audio import AUDIO_SUFFIXES, to_pcm, write_wav
-from checkpoint import (
-    load_on_device,
-    load_tacotron2,
-    read_mel_config,
-    read_tacotron2_config,
-)
+from checkpoint import load_on_device, load_tacotron2, read_mel_config, read_tacotron2_config
 from synthesis.denoiser import Denoiser
 from synthesis.inputs import MEL_SUFFIXES, load_audio, load_mel
 from synthesis.vocoder import GriffinLim, load_vocoder, vocode
-from tacotron2.mel import (
-    MEL_SCALES,
-    MelConfig,
-    MelSpectrogram,
-    check_same_mel,
-    convert_mel_scale,
-)
+from tacotron2.mel import MEL_SCALES, MelConfig, MelSpectrogram, check_same_mel, convert_mel_scale
 from tacotron2.speak import Utterance, speak
 from tacotron2.text import split_sentences
 from utils import ArgumentParser, UserError, atomic_write, check_seed, report_user_errors

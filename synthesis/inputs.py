@@ -10,12 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from audio import read_audio, resample
-from tacotron2.mel import (
-    MEL_SCALES,
-    MelConfig,
-    convert_mel_scale,
-    unlikely_mel_values,
-)
+from tacotron2.mel import MEL_SCALES, MelConfig, convert_mel_scale, unlikely_mel_values
 from utils import UserError
 
 MEL_SUFFIXES = (".npy", ".npz", ".pt", ".safetensors")

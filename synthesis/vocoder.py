@@ -7,15 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from checkpoint import (
-    load_generator,
-    load_on_device,
-)
+from checkpoint import load_generator, load_on_device
 from model import Generator
-from tacotron2.mel import (
-    MelConfig,
-    griffin_lim,
-)
+from tacotron2.mel import MelConfig, griffin_lim
 
 
 class OnnxGenerator:
