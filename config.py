@@ -8,6 +8,7 @@ from tacotron2.mel import MelConfig
 from utils import UserError
 
 # The variants of each part, by the names that `model.py` gives them.
+GENERATORS = ("hifigan", "vocos")
 RESBLOCKS = ("1", "2")
 UPSAMPLINGS = ("transpose", "resize")
 FUSIONS = ("mrf", "misr")
@@ -21,6 +22,10 @@ class HiFiGANConfig(MelConfig):
     Raises UserError, with the arithmetic, for sizes that can't work together.
     """
 
+    generator: str = "hifigan"  # one of GENERATORS
+    vocos_dim: int = 512
+    vocos_intermediate_dim: int = 1536
+    vocos_num_layers: int = 8
     resblock: str = "1"
     upsample_rates: tuple[int, ...] = (8, 8, 2, 2)
     upsample_kernel_sizes: tuple[int, ...] = (16, 16, 4, 4)
@@ -62,6 +67,17 @@ def check_sizes(config: HiFiGANConfig) -> None:
     def require_key(name: str, value: str, allowed: Iterable[str]) -> None:
         require(value in allowed, f"{name} is {value!r}; it must be one of {', '.join(allowed)}")
 
+    is_vocos = config.generator == "vocos"
+    require_key("generator", config.generator, GENERATORS)
+    require(
+        not is_vocos or (config.n_fft % 2 == 0 and config.hop_size < config.n_fft),
+        f"n_fft is {config.n_fft}; for Vocos it must be even and larger than hop_size {config.hop_size}",
+    )
+    for name in ("vocos_dim", "vocos_intermediate_dim", "vocos_num_layers"):
+        require(getattr(config, name) >= 1, f"{name} is {getattr(config, name)}; it must be positive")
+    require(
+        is_vocos or config.padding == "same", 'padding is "center"; only the generator "vocos" supports it'
+    )
     require_key("resblock", config.resblock, RESBLOCKS)
     require_key("upsampling", config.upsampling, UPSAMPLINGS)
     require_key("fusion", config.fusion, FUSIONS)
@@ -86,7 +102,7 @@ def check_sizes(config: HiFiGANConfig) -> None:
         factors, names = [*rates, hop_size], "upsample_rates and gen_istft_hop_size"
     product = " x ".join(map(str, factors))
     require(
-        math.prod(factors) == config.hop_size,
+        is_vocos or math.prod(factors) == config.hop_size,
         f"{names} multiply to {product} = {math.prod(factors)}, but hop_size is {config.hop_size}: each "
         "frame must become hop_size samples",
     )

@@ -1,12 +1,12 @@
-"""HiFi-GAN (Kong, Kim and Bae, 2020): a generator from mel to audio, and the discriminators that train it.
+"""HiFi-GAN (Kong, Kim and Bae, 2020): a generator from mel to audio and the discriminators that train it.
 
-In reading order: the generator, as in the paper; variants of its parts; the discriminators. Where it serves,
-layers have the official names.
+In reading order: the generator as in the paper, variants of its parts, the discriminators. Layers have the
+official names wherever possible. `build_generator` and `Discriminators` build the networks that a
+configuration names; the generator "vocos" is in `vocos.py`.
 """
 
 import math
-from collections.abc import Iterable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
@@ -15,19 +15,24 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from config import HiFiGANConfig
+from streaming import Streaming, same_padding
+from vocos import InverseSTFT, Vocos
 
 LEAKY_SLOPE = 0.1
 
 
-def same_padding(kernel_size: int, dilation: int = 1) -> int:
-    """Padding on either side that keeps the length of the input, for an odd kernel."""
-    return dilation * (kernel_size - 1) // 2
+def build_generator(config: HiFiGANConfig) -> "Generator | Vocos":
+    """Return the generator that `config.generator` names, with random weights.
+
+    It maps a mel (B, num_mels, T) to audio (B, 1, T * hop_size), see `Vocos` for the exception, and has
+    `config`, `context_frames`, `stream` and `fold_weight_norm`.
+    """
+    return GENERATORS[config.generator](config)
 
 
-# Generator (section 2.2).
-#
-# The official code draws the weights of these layers from N(0, 0.01), but under its weight norm that never
-# reaches the parameters: its published models started from PyTorch's own initialisation, and so do ours.
+# Generator (section 2.2 of the paper). The official code initialises these layers with N(0, 0.01), but under
+# its weight norm that has no effect on the parameters: its published models started from PyTorch's default
+# initialisation, as these layers do.
 
 
 def WNConv1d(in_channels: int, out_channels: int, kernel_size: int, dilation: int = 1) -> nn.Conv1d:
@@ -35,7 +40,7 @@ def WNConv1d(in_channels: int, out_channels: int, kernel_size: int, dilation: in
     return weight_norm(nn.Conv1d(in_channels, out_channels, kernel_size, dilation=dilation, padding=padding))
 
 
-def transposed_convolution(in_channels: int, out_channels: int, kernel_size: int, rate: int) -> nn.Module:
+def WNConvTranspose1d(in_channels: int, out_channels: int, kernel_size: int, rate: int) -> nn.Module:
     """(B, in_channels, N) -> (B, out_channels, N * rate)"""
     padding = (kernel_size - rate) // 2
     return weight_norm(
@@ -44,17 +49,17 @@ def transposed_convolution(in_channels: int, out_channels: int, kernel_size: int
 
 
 class ResBlock1(nn.Module):
-    """Residual block of V1 and V2: for each dilation a dilated convolution, an undilated one, a shortcut."""
+    """Residual block of V1 and V2: for each dilation, a dilated and an undilated convolution with a shortcut.
+
+    (B, channels, N) -> (B, channels, N)
+    """
 
     def __init__(self, channels: int, kernel_size: int, dilations: tuple[int, ...]):
         super().__init__()
-        self.convs1 = nn.ModuleList(
-            WNConv1d(channels, channels, kernel_size, dilation) for dilation in dilations
-        )
+        self.convs1 = nn.ModuleList(WNConv1d(channels, channels, kernel_size, d) for d in dilations)
         self.convs2 = nn.ModuleList(WNConv1d(channels, channels, kernel_size) for _ in dilations)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, channels, N) -> (B, channels, N)"""
         for dilated, undilated in zip(self.convs1, self.convs2, strict=True):
             y = dilated(F.leaky_relu(x, LEAKY_SLOPE))
             y = undilated(F.leaky_relu(y, LEAKY_SLOPE))
@@ -63,16 +68,16 @@ class ResBlock1(nn.Module):
 
 
 class ResBlock2(nn.Module):
-    """Residual block of V3: for each dilation one convolution, and a shortcut."""
+    """Residual block of V3: for each dilation, one convolution with a shortcut.
+
+    (B, channels, N) -> (B, channels, N)
+    """
 
     def __init__(self, channels: int, kernel_size: int, dilations: tuple[int, ...]):
         super().__init__()
-        self.convs = nn.ModuleList(
-            WNConv1d(channels, channels, kernel_size, dilation) for dilation in dilations
-        )
+        self.convs = nn.ModuleList(WNConv1d(channels, channels, kernel_size, d) for d in dilations)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, channels, N) -> (B, channels, N)"""
         for dilated in self.convs:
             x = x + dilated(F.leaky_relu(x, LEAKY_SLOPE))
         return x
@@ -82,42 +87,43 @@ RESBLOCKS = {"1": ResBlock1, "2": ResBlock2}
 
 
 class MultiReceptiveFieldFusion(nn.Module):
-    """Residual blocks of several kernel sizes see the same signal side by side; the mean of them goes on.
+    """Mean of parallel residual blocks with different kernel sizes, which see patterns of different lengths.
 
-    So patterns of many lengths are seen at every resolution.
+    (B, channels, N) -> (B, channels, N)
     """
 
     def __init__(self, config: HiFiGANConfig, channels: int):
         super().__init__()
+        resblock = RESBLOCKS[config.resblock]
+        sizes = zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True)
         self.blocks = nn.ModuleList(
-            RESBLOCKS[config.resblock](channels, kernel_size, dilations)
-            for kernel_size, dilations in zip(
-                config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True
-            )
+            resblock(channels, kernel_size, dilations) for kernel_size, dilations in sizes
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, channels, N) -> (B, channels, N)"""
         return sum(block(x) for block in self.blocks) / len(self.blocks)
 
 
 class WaveformHead(nn.Module):
-    """The last channels (B, channels, N) to audio (B, 1, N) in (-1, 1)."""
+    """Output layer: features (B, channels, N) to audio (B, 1, N) in (-1, 1), in float32 under autocast."""
 
     def __init__(self, config: HiFiGANConfig, channels: int):
         super().__init__()
         self.conv_post = WNConv1d(channels, 1, kernel_size=7)
 
     def forward(self, x: Tensor) -> Tensor:
-        # 0.01, not LEAKY_SLOPE: the official code leaves this one at PyTorch's default, as its weights expect
-        return torch.tanh(self.conv_post(F.leaky_relu(x, 0.01)))
+        # Samples rounded to bfloat16 have noise at 55 dB SNR, which a spectral discriminator detects.
+        with torch.autocast(x.device.type, enabled=False):
+            # The official code uses PyTorch's default slope here, and its weights expect it.
+            x = F.leaky_relu(x.to(self.conv_post.bias.dtype), 0.01)
+            return torch.tanh(self.conv_post(x))
 
 
-class Generator(nn.Module):
+class Generator(nn.Module, Streaming):
     """Mel (B, num_mels, T) in `config.mel_scale` to audio (B, 1, T * hop_size) in (-1, 1).
 
-    Stage by stage the frames are stretched to samples, and the channels halved. V1 takes transposed
-    convolutions, the fusion above and the head above; other parts stand below.
+    Each stage upsamples the signal and halves its channels. V1 consists of transposed convolutions, the
+    fusion and the head above. The variants of these parts are below.
     """
 
     def __init__(self, config: HiFiGANConfig):
@@ -136,88 +142,29 @@ class Generator(nn.Module):
 
     def forward(self, mel: Tensor) -> Tensor:
         x = self.conv_pre(mel)  # (B, upsample_initial_channel, T)
-        for stretch, fuse in zip(self.ups, self.fusions, strict=True):
-            x = stretch(F.leaky_relu(x, LEAKY_SLOPE))  # (B, channels / 2, N * rate)
+        for upsample, fuse in zip(self.ups, self.fusions, strict=True):
+            x = upsample(F.leaky_relu(x, LEAKY_SLOPE))  # (B, channels / 2, N * rate)
             x = fuse(x)
         return self.head(x)  # (B, 1, T * hop_size)
 
     def fold_weight_norm(self) -> "Generator":
-        """Replace each layer's direction and length by the weight they make: faster, for inference alone."""
+        """Replace weight norm by plain weights, for faster inference. Return the generator."""
         for module in self.modules():
             if parametrize.is_parametrized(module, "weight"):
                 parametrize.remove_parametrizations(module, "weight")
         return self
 
-    @property
-    def context_frames(self) -> int:
-        """How many frames before and after a frame its audio depends on, worked out from the sizes."""
-        config = self.config
-        if config.gen_istft_n_fft:  # conv_post, the frame that is reflected, and the windows that overlap
-            reach = same_padding(7) + 1 + (config.gen_istft_n_fft // 2 - 1) // config.gen_istft_hop_size
-        else:
-            reach = same_padding(7)
-        if config.fusion == "misr":
-            blocks = [(config.resblock_kernel_size, config.resblock_dilation_sizes)]
-        else:
-            blocks = list(zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True))
-        convs = 2 if config.resblock == "1" else 1  # in resblock "1" an undilated one follows each
-        for rate, kernel_size in zip(
-            config.upsample_rates[::-1], config.upsample_kernel_sizes[::-1], strict=True
-        ):
-            reach += max(
-                sum(
-                    same_padding(kernel, dilation) + (convs - 1) * same_padding(kernel)
-                    for dilation in dilations
-                )
-                for kernel, dilations in blocks
-            )
-            # a sample reaches `reach` samples, the last of its input's `rate` samples being the farthest off
-            padding = (
-                same_padding(kernel_size) if config.upsampling == "resize" else (kernel_size - rate) // 2
-            )
-            reach = (reach + padding + rate - 1) // rate
-        return reach + same_padding(7)
 
-    @torch.inference_mode()
-    def stream(self, mels: Iterable[Tensor], max_frames: int = 512) -> Iterator[Tensor]:
-        """Chunks of a mel, (B, num_mels, t) with any t, as they come, to chunks of its audio (B, 1, n).
-
-        Joined, they are the audio of the whole mel. Audio follows `context_frames` behind the mel, the rest
-        comes at the end. At most `max_frames` frames are made at once, so memory does not grow with the
-        length.
-        """
-        context, hop_size = self.context_frames, self.config.hop_size
-        buffer: Tensor | None = None  # the frames from `start` on
-        start = done = 0
-        for mel, is_last in followed_by_end(mels):
-            if mel is not None:
-                buffer = mel if buffer is None else torch.cat([buffer, mel], dim=-1)
-            if buffer is None:
-                return
-            ready = start + buffer.shape[-1] - (0 if is_last else context)
-            while done < ready:
-                end = min(ready, done + max_frames)
-                audio = self(buffer[..., : end + context - start])
-                yield audio[..., (done - start) * hop_size : (end - start) * hop_size]
-                done = end
-                keep_from = max(0, done - context)
-                buffer, start = buffer[..., keep_from - start :], keep_from
-
-
-def followed_by_end(items: Iterable) -> Iterator[tuple]:
-    """Each item with False, then None with True."""
-    for item in items:
-        yield item, False
-    yield None, True
-
+GENERATORS = {"hifigan": Generator, "vocos": Vocos}
 
 # Variants of the generator's parts.
 
 
 class ResizeConvolution(nn.Sequential):
-    """Repeat each sample, then convolve: no checkerboard, which uneven overlaps of a transposed kernel leave.
+    """Upsampling by repeating samples, then a convolution (Odena, Dumoulin and Olah, 2016).
 
-    (B, in_channels, N) -> (B, out_channels, N * rate). Odena, Dumoulin and Olah, 2016.
+    Avoids the checkerboard artefacts of transposed convolutions, whose kernels overlap unevenly.
+    (B, in_channels, N) -> (B, out_channels, N * rate)
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, rate: int):
@@ -225,10 +172,11 @@ class ResizeConvolution(nn.Sequential):
 
 
 class MultiInputSharedResidual(nn.Module):
-    """MISRNet's fusion (Kaneko et al., Interspeech 2022): one residual block for several signals.
+    """Fusion of MISRNet (Kaneko et al., Interspeech 2022): one residual block for `resblock_num` signals.
 
-    A convolution makes `resblock_num` signals of one; the one block sees all of them, as so many items of the
-    batch; another convolution merges them. Fewer weights than blocks of their own, and larger products.
+    A convolution expands the input into the signals, the block processes them as items of one batch, and
+    another convolution merges them. This takes fewer weights than one block per signal, and larger matrix
+    products. (B, channels, N) -> (B, channels, N)
     """
 
     def __init__(self, config: HiFiGANConfig, channels: int):
@@ -241,58 +189,45 @@ class MultiInputSharedResidual(nn.Module):
         self.reduce = nn.Conv1d(channels * self.num, channels, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, channels, N) -> (B, channels, N)"""
         x = self.expand(x).unflatten(1, (self.num, -1)).flatten(0, 1)  # (B * num, channels, N)
         x = self.block(x)
-        return self.reduce(x.unflatten(0, (-1, self.num)).flatten(1, 2))
+        return self.reduce(x.unflatten(0, (-1, self.num)).flatten(1, 2))  # (B, channels, N)
 
 
 class InverseSTFTHead(nn.Module):
-    """iSTFTNet (Kaneko et al., ICASSP 2022): magnitudes and phases in place of the last stages.
+    """Output layer of iSTFTNet (Kaneko et al., ICASSP 2022), in float32 under autocast.
 
-    (B, channels, N) -> (B, 1, N * gen_istft_hop_size). The transform gives what `torch.istft` does, but as a
-    transposed convolution, in which each frame adds its windowed cosines and sines at its place: as fast,
-    and without the complex numbers that other runtimes lack.
+    Predicts magnitudes and phases in place of the last upsampling stages.
+    (B, channels, N) -> (B, 1, N * gen_istft_hop_size)
     """
 
     def __init__(self, config: HiFiGANConfig, channels: int):
         super().__init__()
-        self.n_fft, self.hop_size = config.gen_istft_n_fft, config.gen_istft_hop_size
-        self.conv_post = WNConv1d(channels, self.n_fft + 2, kernel_size=7)
-        window = torch.hann_window(self.n_fft)
-        bins = torch.eye(self.n_fft // 2 + 1)
-        waves = torch.fft.irfft(torch.cat([bins, 1j * bins]), self.n_fft) * window  # (n_fft + 2, n_fft)
-        self.register_buffer("waves", waves.unsqueeze(1), persistent=False)
-        self.register_buffer("squared_window", window.square().view(1, 1, -1), persistent=False)
+        n_fft = config.gen_istft_n_fft
+        self.conv_post = WNConv1d(channels, n_fft + 2, kernel_size=7)
+        edges = (n_fft // 2, n_fft // 2)
+        self.istft = InverseSTFT(n_fft, config.gen_istft_hop_size, edges, real_valued=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.pad(F.leaky_relu(x, 0.01), (1, 0), mode="reflect")  # N + 1 centred frames span N hops
-        magnitude, phase = self.conv_post(x).float().chunk(2, dim=1)  # (B, n_fft / 2 + 1, N + 1) each
-        magnitude, phase = torch.exp(magnitude), torch.sin(phase)
-        spectrum = torch.cat([magnitude * torch.cos(phase), magnitude * torch.sin(phase)], dim=1)
-        # bfloat16 keeps 8 bits of mantissa: too few for audio, whatever precision the layers run in
         with torch.autocast(x.device.type, enabled=False):
-            audio = F.conv_transpose1d(spectrum, self.waves, stride=self.hop_size)
-            # analysis and synthesis have each applied the window: its squares add up where frames overlap
-            weight = F.conv_transpose1d(
-                torch.ones_like(spectrum[:1, :1]), self.squared_window, stride=self.hop_size
-            )
-        edge = self.n_fft // 2
-        return audio[..., edge:-edge] / weight[..., edge:-edge]
+            x = F.leaky_relu(x.to(self.conv_post.bias.dtype), 0.01)
+            x = F.pad(x, (1, 0), mode="reflect")  # N + 1 centred frames span N hops
+            log_magnitude, phase = self.conv_post(x).chunk(2, dim=1)  # (B, n_fft / 2 + 1, N + 1) each
+            return self.istft(torch.exp(log_magnitude), torch.sin(phase))
 
 
-UPSAMPLINGS = {"transpose": transposed_convolution, "resize": ResizeConvolution}
+UPSAMPLINGS = {"transpose": WNConvTranspose1d, "resize": ResizeConvolution}
 FUSIONS = {"mrf": MultiReceptiveFieldFusion, "misr": MultiInputSharedResidual}
 
-# Discriminators (section 2.3).
-#
-# A discriminator maps audio (B, 1, N) to (scores, feature_maps), a list entry for each of its
-# sub-discriminators: scores (B, positions), to be 1 for real audio and 0 for generated; feature maps, the
-# outputs of all its layers.
+# Discriminators (section 2.3). Each maps audio (B, 1, N) to (scores, feature_maps), with one list entry per
+# sub-discriminator. Scores (B, positions) have the target 1 for real and 0 for generated audio. Feature maps
+# are the outputs of all layers.
+
+Judgement = tuple[list[Tensor], list[list[Tensor]]]  # (scores, feature_maps)
 
 
-class LayeredDiscriminator(nn.Module):
-    """Convolutions with leaky ReLUs, whose every output is a feature map, and a last one that scores."""
+class SubDiscriminator(nn.Module):
+    """Convolutions with leaky ReLUs and a last one for the scores; every output is a feature map."""
 
     def __init__(self, convs: list[nn.Module], conv_post: nn.Module):
         super().__init__()
@@ -309,8 +244,20 @@ class LayeredDiscriminator(nn.Module):
         return x.flatten(1), feature_maps
 
 
-class PeriodDiscriminator(LayeredDiscriminator):
-    """Sees audio as an image of `period` columns, every `period`-th sample in one; kernels span a column."""
+class MultiDiscriminator(nn.Module):
+    """Sub-discriminators that judge the same audio independently."""
+
+    def __init__(self, discriminators: Iterable[nn.Module]):
+        super().__init__()
+        self.discriminators = nn.ModuleList(discriminators)
+
+    def forward(self, audio: Tensor) -> Judgement:
+        scores, feature_maps = zip(*(each(audio) for each in self.discriminators), strict=True)
+        return list(scores), list(feature_maps)
+
+
+class PeriodDiscriminator(SubDiscriminator):
+    """Audio as an image of `period` columns of every `period`-th sample; kernels span one column."""
 
     def __init__(self, period: int, width: int):
         channels = (1, width // 32, width // 8, width // 2, width, width)
@@ -330,20 +277,8 @@ class PeriodDiscriminator(LayeredDiscriminator):
         return super().forward(audio.unflatten(-1, (-1, self.period)))  # (B, 1, N / period, period)
 
 
-class SubDiscriminators(nn.Module):
-    """Several discriminators that see the same audio, each in a way of its own."""
-
-    def __init__(self, discriminators: Iterable[nn.Module]):
-        super().__init__()
-        self.discriminators = nn.ModuleList(discriminators)
-
-    def forward(self, audio: Tensor) -> tuple[list[Tensor], list[list[Tensor]]]:
-        scores, feature_maps = zip(*(each(audio) for each in self.discriminators), strict=True)
-        return list(scores), list(feature_maps)
-
-
-class MultiPeriodDiscriminator(SubDiscriminators):
-    """One sub-discriminator a period: speech is a sum of periodic signals, and each shows another part."""
+class MultiPeriodDiscriminator(MultiDiscriminator):
+    """One sub-discriminator per period: speech is a sum of periodic signals with different periods."""
 
     def __init__(self, config: HiFiGANConfig):
         super().__init__(
@@ -351,10 +286,10 @@ class MultiPeriodDiscriminator(SubDiscriminators):
         )
 
 
-class ScaleDiscriminator(LayeredDiscriminator):
-    """Sees consecutive samples, through long strided convolutions in groups (MelGAN's discriminator)."""
+class ScaleDiscriminator(SubDiscriminator):
+    """Long strided convolutions in groups over consecutive samples (MelGAN's discriminator)."""
 
-    def __init__(self, width: int, norm):
+    def __init__(self, width: int, norm: Callable[[nn.Module], nn.Module]):
         eighth, quarter, half = width // 8, width // 4, width // 2
         layers = (  # in, out, kernel, stride, groups
             (1, eighth, 15, 1, 1),
@@ -367,10 +302,8 @@ class ScaleDiscriminator(LayeredDiscriminator):
         )
         super().__init__(
             [
-                # a narrow layer may have fewer channels than groups: as many then as divide its channels
-                norm(
-                    nn.Conv1d(c_in, c_out, k, stride, groups=math.gcd(groups, c_in), padding=same_padding(k))
-                )
+                # a narrow layer may have fewer channels than groups
+                norm(nn.Conv1d(c_in, c_out, k, stride, same_padding(k), groups=math.gcd(groups, c_in)))
                 for c_in, c_out, k, stride, groups in layers
             ],
             norm(nn.Conv1d(width, 1, 3, padding=1)),
@@ -378,28 +311,28 @@ class ScaleDiscriminator(LayeredDiscriminator):
 
 
 class MultiScaleDiscriminator(nn.Module):
-    """The audio as it is, then halved again and again by average pooling: one sub-discriminator a scale."""
+    """One sub-discriminator for the audio, and one for each of `msd_num_downsamples` halvings of its rate."""
 
     def __init__(self, config: HiFiGANConfig):
         super().__init__()
         width = config.discriminator_channels
-        # spectral norm on the raw audio steadies the training (section 2.3); the others have weight norm
-        norms = [partial(spectral_norm, n_power_iterations=1)] + [weight_norm] * config.msd_num_downsamples
+        # spectral norm on the raw audio stabilises training (section 2.3); the others have weight norm
+        norms = [spectral_norm] + [weight_norm] * config.msd_num_downsamples
         self.discriminators = nn.ModuleList(ScaleDiscriminator(width, norm) for norm in norms)
         self.pool = nn.AvgPool1d(kernel_size=4, stride=2, padding=2)
 
-    def forward(self, audio: Tensor) -> tuple[list[Tensor], list[list[Tensor]]]:
+    def forward(self, audio: Tensor) -> Judgement:
         scores, feature_maps = [], []
         for scale, discriminator in enumerate(self.discriminators):
-            audio = self.pool(audio) if scale > 0 else audio
+            audio = self.pool(audio) if scale > 0 else audio  # (B, 1, N / 2 ** scale)
             score, maps = discriminator(audio)
             scores.append(score)
             feature_maps.append(maps)
         return scores, feature_maps
 
 
-class ResolutionDiscriminator(LayeredDiscriminator):
-    """Sees the magnitudes of a short-time Fourier transform as an image, at one resolution."""
+class ResolutionDiscriminator(SubDiscriminator):
+    """Magnitudes of a short-time Fourier transform (n_fft, hop_size, window_size) as an image."""
 
     def __init__(self, resolution: tuple[int, int, int], width: int):
         channels = width // 32
@@ -431,8 +364,8 @@ class ResolutionDiscriminator(LayeredDiscriminator):
         return super().forward(spectrum.abs().unsqueeze(1).transpose(2, 3))  # (B, 1, frames, bins)
 
 
-class MultiResolutionDiscriminator(SubDiscriminators):
-    """UnivNet's critic of spectra (Jang et al., Interspeech 2021): one sub-discriminator a resolution."""
+class MultiResolutionDiscriminator(MultiDiscriminator):
+    """UnivNet's discriminator (Jang et al., Interspeech 2021): one sub-discriminator per STFT resolution."""
 
     def __init__(self, config: HiFiGANConfig):
         width = config.discriminator_channels
@@ -447,14 +380,14 @@ DISCRIMINATORS = {
 
 
 class Discriminators(nn.Module):
-    """Those that the configuration names, as one: the lists of their scores and feature maps, joined."""
+    """The discriminators that `config.discriminators` names; their outputs are concatenated."""
 
     def __init__(self, config: HiFiGANConfig):
         super().__init__()
         for name in config.discriminators:
             self.add_module(name, DISCRIMINATORS[name](config))
 
-    def forward(self, audio: Tensor) -> tuple[list[Tensor], list[list[Tensor]]]:
+    def forward(self, audio: Tensor) -> Judgement:
         scores, feature_maps = [], []
         for discriminator in self.children():
             new_scores, new_maps = discriminator(audio)

@@ -1,6 +1,6 @@
-"""The one mel spectrogram of the project: Tacotron 2's target, the vocoder's input, the mel loss, the plots.
+"""The only mel frontend: for Tacotron 2's targets, the vocoder's input, the mel loss and the plots.
 
-It is the official HiFi-GAN's, up to the scale of its values: see `MelConfig`.
+With the default settings it computes the official HiFi-GAN's mel, up to the scale of the values.
 """
 
 import math
@@ -17,19 +17,31 @@ from torch import Tensor, nn
 from utils import UserError, read_json
 
 MEL_SCALES = ("db", "ln", "log10")
+MEL_FILTERS = ("slaney", "htk")
+PADDINGS = ("same", "center")
 
-# What the official HiFi-GAN's JSON calls some of our fields.
+# Names in the official HiFi-GAN's JSON files, and ours.
 OFFICIAL_NAMES = {"win_size": "window_size", "fmax_for_loss": "fmax_loss"}
 
 
 @dataclass(frozen=True)
 class MelConfig:
-    """How audio becomes a mel. Two programs that exchange mels must agree on every field.
+    """Settings of a mel spectrogram. Programs that exchange mels must agree on every field.
 
-    `mel_scale` says what the values are: "ln" is the natural logarithm of the amplitude, "log10" the decimal
-    one; "db" maps its decibels linearly so that `min_db` lies at `-max_scaled_abs` and 0 dB at
-    `+max_scaled_abs`, and goes on above without a clip. Amplitudes are clipped below at `min_db` in any
-    scale. Rates and frequencies are in Hz, sizes in samples; an `fmax` of None is half the sampling rate.
+    Rates and frequencies are in Hz, sizes in samples. `fmax=None` means half the sampling rate.
+
+    `mel_scale` is the scale of the values: "ln" is the natural logarithm of the amplitude, "log10" the
+    decimal logarithm. "db" maps decibels linearly, `min_db` to `-max_scaled_abs` and 0 dB to
+    `max_scaled_abs`, and continues above 0 dB without clipping. In every scale, amplitudes below `min_db` are
+    clamped.
+
+    `mel_filters` is "slaney" for Slaney's filters, which have equal areas, or "htk" for triangles of height 1
+    on HTK's mel scale, the default of torchaudio and of the published Vocos models.
+
+    `padding` is "same" for samples // hop_size frames, each centred on its hop, or "center" for one more,
+    each centred on the first sample of its hop, as in the published Vocos models.
+
+    Raises UserError for settings that are impossible.
     """
 
     sampling_rate: int = 22050
@@ -42,10 +54,14 @@ class MelConfig:
     mel_scale: str = "db"
     min_db: float = -100.0
     max_scaled_abs: float = 4.0
+    mel_filters: str = "slaney"
+    padding: str = "same"
 
     def __post_init__(self):
-        if self.mel_scale not in MEL_SCALES:
-            raise UserError(f"mel_scale is {self.mel_scale!r}; it must be one of {', '.join(MEL_SCALES)}")
+        choices = {"mel_scale": MEL_SCALES, "mel_filters": MEL_FILTERS, "padding": PADDINGS}
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise UserError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(allowed)}")
         for name in ("sampling_rate", "n_fft", "window_size", "hop_size", "num_mels", "max_scaled_abs"):
             if getattr(self, name) <= 0:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be positive")
@@ -55,7 +71,8 @@ class MelConfig:
             )
         if self.hop_size > self.window_size:
             raise UserError(
-                f"hop_size {self.hop_size} is longer than window_size {self.window_size}: samples are lost"
+                f"hop_size {self.hop_size} is longer than window_size {self.window_size}, so samples between "
+                "frames are lost; make it smaller"
             )
         top, nyquist = self.highest_frequency, self.sampling_rate / 2
         if not 0 <= self.fmin < top <= nyquist:
@@ -68,9 +85,10 @@ class MelConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping) -> "MelConfig":
-        """From a parsed `config.json`, ours or an official one; keys of other things are passed over.
+        """Return the configuration in a parsed `config.json`, ours or an official one, ignoring other keys.
 
-        A file without `mel_scale` is an official one, whose mels are natural logarithms.
+        A file without `mel_scale` is an official one, whose mels are natural logarithms. Raises UserError for
+        values of the wrong type.
         """
         renamed = {OFFICIAL_NAMES.get(name, name): value for name, value in values.items()}
         known = {field.name for field in fields(cls)}
@@ -83,11 +101,11 @@ class MelConfig:
 
     @classmethod
     def from_file(cls, path: Path) -> "MelConfig":
-        """As `from_dict`, from a `config.json`."""
+        """Return the configuration in a `config.json`. Raises UserError if the file can't be read."""
         return cls.from_dict(read_json(path))
 
     def to_dict(self) -> dict:
-        """For `config.json`; `from_dict` reads it back to an equal configuration."""
+        """Return the fields as a dictionary for `config.json`, the inverse of `from_dict`."""
         return asdict(self)
 
     @property
@@ -97,20 +115,37 @@ class MelConfig:
 
     @property
     def min_amplitude(self) -> float:
+        """Amplitude of `min_db`, at which smaller amplitudes are clamped."""
         return 10.0 ** (self.min_db / 20.0)
 
     @property
+    def stft_padding(self) -> tuple[int, int]:
+        """Samples by which the STFT pads the audio on the left and on the right."""
+        if self.padding == "center":
+            return self.n_fft // 2, self.n_fft - self.n_fft // 2
+        edge = self.n_fft - self.hop_size
+        return edge // 2, edge - edge // 2
+
+    @property
     def min_samples(self) -> int:
-        """The shortest audio that has a mel: one hop, and one sample more than the reflected edge."""
-        return max(self.hop_size, self.n_fft - self.hop_size - (self.n_fft - self.hop_size) // 2 + 1)
+        """Length of the shortest audio that has a mel: one hop, and more samples than the reflected edge."""
+        return max(self.hop_size, max(self.stft_padding) + 1)
+
+    def num_frames(self, samples: int) -> int:
+        """Return the number of mel frames of audio with this many samples."""
+        return samples // self.hop_size + (self.padding == "center")
+
+    def num_samples(self, frames: int) -> int:
+        """Return the number of samples that a vocoder generates from this many mel frames."""
+        return (frames - (self.padding == "center")) * self.hop_size
 
     @property
     def silence(self) -> float:
-        """The value of a mel bin in digital silence."""
+        """Value of a mel bin in digital silence."""
         return self.from_ln(math.log(self.min_amplitude))
 
     def from_ln(self, ln_amplitude):
-        """Natural-log amplitude to this scale: the affine map, for a number, an array or a tensor."""
+        """Return natural-log amplitudes, a number, an array or a tensor, in this scale: an affine map."""
         if self.mel_scale == "ln":
             return ln_amplitude
         if self.mel_scale == "log10":
@@ -119,7 +154,7 @@ class MelConfig:
         return (decibels - self.min_db) * (2.0 * self.max_scaled_abs / -self.min_db) - self.max_scaled_abs
 
     def to_ln(self, values):
-        """The inverse of `from_ln`."""
+        """Return values of this scale as natural-log amplitudes: the inverse of `from_ln`."""
         if self.mel_scale == "ln":
             return values
         if self.mel_scale == "log10":
@@ -129,45 +164,48 @@ class MelConfig:
 
 
 def as_tuples(value):
-    """Lists, nested to any depth, as tuples: a configuration can't change and can be compared."""
+    """Return lists, nested to any depth, as tuples, which are immutable and comparable."""
     return tuple(as_tuples(item) for item in value) if isinstance(value, list | tuple) else value
 
 
 class MelSpectrogram(nn.Module):
-    """Audio (..., samples) in [-1, 1] to its mel (..., num_mels, samples // hop_size), in `config.mel_scale`.
+    """Audio (..., samples) in [-1, 1] to its mel (..., num_mels, frames) in `config.mel_scale`.
 
-    Differentiable, on any device. Frame i is centred on the hop that starts at sample i * hop_size: the edges
-    are reflected by (n_fft - hop_size) / 2 and the STFT (periodic Hann window, magnitude) adds no padding of
-    its own. The filters are Slaney's, as `librosa.filters.mel` gives them. Raises ValueError for audio
-    shorter than `config.min_samples`.
+    Differentiable, on any device, in float32 under autocast. The edges are reflected by
+    `config.stft_padding`, then follow an STFT with a periodic Hann window and no padding of its own, the
+    magnitude, and the mel filters. With `padding="same"`, frames = samples // hop_size. Raises ValueError for
+    audio shorter than `config.min_samples`.
     """
 
     def __init__(self, config: MelConfig):
         super().__init__()
         self.config = config
+        is_htk = config.mel_filters == "htk"
         filters = librosa.filters.mel(
             sr=config.sampling_rate,
             n_fft=config.n_fft,
             n_mels=config.num_mels,
             fmin=config.fmin,
             fmax=config.fmax,
-        )
-        self.register_buffer(
-            "filters", torch.from_numpy(filters), persistent=False
+            htk=is_htk,
+            norm=None if is_htk else "slaney",
         )  # (num_mels, n_fft // 2 + 1)
+        self.register_buffer("filters", torch.from_numpy(filters), persistent=False)
         self.register_buffer("window", torch.hann_window(config.window_size), persistent=False)
+        # The official HiFi-GAN adds this constant to the power, torchaudio does not. With filters of height 1
+        # it would raise silence above a clamp of 1e-7.
+        self.power_offset = 0.0 if is_htk else 1e-9
 
     def forward(self, audio: Tensor) -> Tensor:
         config = self.config
         if audio.shape[-1] < config.min_samples:
             raise ValueError(
-                f"audio of {audio.shape[-1]} samples has no mel; {config.min_samples} are the fewest"
+                f"audio of {audio.shape[-1]} samples has no mel; the minimum is {config.min_samples} samples"
             )
-        # bfloat16 keeps 8 bits of mantissa: too few for a spectrum, whatever precision the models run in
+        # bfloat16 has an 8-bit mantissa, which is too coarse for a spectrum
         with torch.autocast(audio.device.type, enabled=False):
-            edge = config.n_fft - config.hop_size
             waves = audio.float().reshape(-1, audio.shape[-1])  # (B, samples)
-            waves = F.pad(waves, (edge // 2, edge - edge // 2), mode="reflect")
+            waves = F.pad(waves, config.stft_padding, mode="reflect")
             spectrum = torch.stft(
                 waves,
                 config.n_fft,
@@ -176,30 +214,32 @@ class MelSpectrogram(nn.Module):
                 self.window,
                 center=False,
                 return_complex=True,
-            )
-            # the small constant keeps the root's gradient finite where the spectrum is zero
-            magnitude = torch.sqrt(
-                torch.view_as_real(spectrum).pow(2).sum(-1) + 1e-9
             )  # (B, n_fft // 2 + 1, frames)
+            magnitude = self.magnitude(spectrum)
             amplitude = torch.matmul(self.filters, magnitude)  # (B, num_mels, frames)
             mel = config.from_ln(torch.log(amplitude.clamp(min=config.min_amplitude)))
         return mel.reshape(*audio.shape[:-1], *mel.shape[-2:])
 
+    def magnitude(self, spectrum: Tensor) -> Tensor:
+        """Return the magnitudes of a complex spectrum, with finite gradients where it is zero."""
+        if self.power_offset == 0.0:
+            return spectrum.abs()
+        return torch.sqrt(torch.view_as_real(spectrum).pow(2).sum(-1) + self.power_offset)
+
 
 def convert_mel_scale(mel, source: MelConfig, target: MelConfig):
-    """Values of a mel, tensor or array of any shape, from `source`'s scale to `target`'s: exact, no clipping.
+    """Return mel values, a tensor or array of any shape, in `target`'s scale: exact, without clipping.
 
-    Raises UserError when the two differ in more than the scale: such mels hold other frequencies or other
-    frames.
+    Raises UserError if the configurations differ in more than the scale, that is, in frequencies or frames.
     """
-    check_same_mel(source, target, "the mel", "its user", scale_matters=False)
+    check_same_mel(source, target, "the source", "the target", scale_matters=False)
     return target.from_ln(source.to_ln(mel))
 
 
 def check_same_mel(
     first: MelConfig, second: MelConfig, first_name: str, second_name: str, scale_matters: bool = True
 ) -> None:
-    """Raise UserError that names each setting in which the mels of two programs differ, with both values."""
+    """Raise UserError if mel settings differ; the message lists each of them with both values."""
     if not scale_matters:
         first = replace(
             first, mel_scale=second.mel_scale, min_db=second.min_db, max_scaled_abs=second.max_scaled_abs
@@ -210,7 +250,7 @@ def check_same_mel(
         if field.name == "fmax":
             one, other = first.highest_frequency, second.highest_frequency
         if field.name == "max_scaled_abs" and first.mel_scale == second.mel_scale != "db":
-            continue  # the logarithms do not use it
+            continue  # used by the scale "db" only
         if one != other:
             differences.append(f"{field.name} is {one} in {first_name} but {other} in {second_name}")
     if differences:
@@ -220,47 +260,46 @@ def check_same_mel(
 
 
 def unlikely_mel_values(mel: Tensor | np.ndarray, config: MelConfig) -> str:
-    """What no mel of speech in `config`'s scale has, among these values, in words; "" where all is well."""
+    """Return a description of values that no speech has in `config`'s scale, or "" if there are none."""
     if config.mel_scale == "log10":
-        return (
-            ""  # transformers' alone, whose mels may be normalised besides: nothing is known of their range
-        )
-    # 22 dB below the floor and 26 dB above full scale: no speech comes there, and mels of other scales do
+        return ""  # used by transformers models only, whose mels may also be normalised to any range
+    # 22 dB below the clamp and 26 dB above full scale: mels in another scale exceed them, speech does not
     low, high = config.from_ln(config.to_ln(config.silence) - 2.5), config.from_ln(3.0)
     if low <= mel.min() and mel.max() <= high:
         return ""
     return (
-        f"holds values from {mel.min():.2f} to {mel.max():.2f}; mels in the scale {config.mel_scale} lie "
+        f"holds values from {mel.min():.2f} to {mel.max():.2f}; mels in the scale {config.mel_scale} are "
         f"between {low:.2f} and {high:.2f}"
     )
 
 
 def mel_to_magnitude(mel: np.ndarray, config: MelConfig) -> np.ndarray:
-    """Mel (num_mels, frames) to the STFT magnitude (n_fft // 2 + 1, frames) that explains it best.
+    """Return the STFT magnitude (n_fft // 2 + 1, frames) that best explains a mel (num_mels, frames).
 
     Non-negative least squares: the pseudo-inverse of the filters yields negative magnitudes, heard as chirps.
     """
     filters = MelSpectrogram(config).filters.numpy()
-    # Multiplicative updates (Lee and Seung, 2001) from a smooth start. librosa's mel_to_stft stops where it
-    # starts, at the clipped pseudo-inverse, because speech is below its solver's absolute tolerance; an
-    # active-set solver fits exactly, but puts each band into one bin of its many, which whistles.
+    # Multiplicative updates (Lee and Seung, 2001) from a smooth start. librosa's mel_to_stft returns its
+    # starting point, the clipped pseudo-inverse, because speech is below its solver's absolute tolerance. An
+    # active-set solver fits exactly, but concentrates each band in one of its bins, which is heard as
+    # whistling.
     amplitude = np.exp(config.to_ln(np.asarray(mel, dtype=np.float32)))
-    tiny = np.finfo(np.float32).tiny  # for bins, and in a short n_fft bands, that no filter covers
+    tiny = np.finfo(np.float32).tiny  # for bins that no filter covers and, with a short n_fft, empty bands
     magnitude = filters.T @ (amplitude / (filters @ filters.sum(0) + tiny)[:, None])
-    wanted = filters.T @ amplitude
+    target = filters.T @ amplitude
     for _ in range(50):
-        magnitude *= wanted / (filters.T @ (filters @ magnitude) + tiny)
+        magnitude *= target / (filters.T @ (filters @ magnitude) + tiny)
     return magnitude
 
 
 def griffin_lim(
     mel: Tensor | np.ndarray, config: MelConfig, iterations: int = 60, seed: int = 0
 ) -> np.ndarray:
-    """Audio (frames * hop_size,) float32 from a mel (num_mels, frames), with phases by Griffin and Lim.
+    """Return audio (samples,) float32 of a mel (num_mels, frames), with phases by Griffin and Lim.
 
-    The baseline that every vocoder is compared with: no weights, no training. Fast Griffin-Lim (Perraudin et
-    al., 2013) as librosa implements it, from random phases drawn with `seed`. Sample i * hop_size starts
-    frame i, as in `MelSpectrogram`.
+    The baseline for every vocoder: it needs no weights and no training. Uses librosa's fast Griffin-Lim
+    (Perraudin et al., 2013), from random phases drawn with `seed`. There are `config.num_samples(frames)`
+    samples, and frame i starts or is centred at sample i * hop_size as in `MelSpectrogram`.
     """
     magnitude = mel_to_magnitude(mel.detach().cpu().numpy() if isinstance(mel, Tensor) else mel, config)
     audio = librosa.griffinlim(
@@ -272,5 +311,5 @@ def griffin_lim(
         center=False,
         random_state=seed,
     )
-    edge = (config.n_fft - config.hop_size) // 2
-    return audio[edge : edge + magnitude.shape[1] * config.hop_size].astype(np.float32)
+    first = config.stft_padding[0]
+    return audio[first : first + config.num_samples(magnitude.shape[1])].astype(np.float32)

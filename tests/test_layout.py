@@ -14,6 +14,8 @@ LAYERS = {
     "audio": 2,
     "plots": 2,
     "tacotron2.mel": 2,
+    "streaming": 3,
+    "vocos": 3,
     "config": 3,
     "model": 3,
     "losses": 3,

@@ -299,5 +299,5 @@ def test_a_period_discriminator_compares_samples_a_period_apart_and_no_others():
 
 def test_the_configuration_knows_every_variant_of_a_part():
     config, model = importlib.import_module("config"), importlib.import_module("model")
-    for name in ("RESBLOCKS", "UPSAMPLINGS", "FUSIONS", "DISCRIMINATORS"):
+    for name in ("GENERATORS", "RESBLOCKS", "UPSAMPLINGS", "FUSIONS", "DISCRIMINATORS"):
         assert getattr(config, name) == tuple(getattr(model, name))

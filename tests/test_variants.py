@@ -25,7 +25,7 @@ from model import (
     MultiInputSharedResidual,
     MultiResolutionDiscriminator,
     ResizeConvolution,
-    transposed_convolution,
+    WNConvTranspose1d,
 )
 from synthesis.denoiser import Denoiser
 from tacotron2.mel import MelSpectrogram, griffin_lim
@@ -121,7 +121,7 @@ def test_resizing_leaves_no_checkerboard_where_a_transposed_convolution_does():
     torch.manual_seed(0)
     flat = torch.ones(1, 4, 40)
     resized = ResizeConvolution(4, 3, 5, 3)(flat)[..., 10:-10]
-    transposed = transposed_convolution(4, 3, 5, 3)(flat)[..., 10:-10]
+    transposed = WNConvTranspose1d(4, 3, 5, 3)(flat)[..., 10:-10]
     assert float(resized.std(-1).max()) < 1e-6 < 1e-2 < float(transposed.std(-1).min())
 
 
