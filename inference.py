@@ -1,273 +1,209 @@
-"""Hear a vocoder: `python inference.py` turns text, wavs or saved mels into audio."""
+"""Convert text, audio files or saved mels to audio with a vocoder."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
-from itertools import pairwise
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from audio import AUDIO_SUFFIXES, to_pcm, write_wav
-from checkpoint import load_on_device, load_tacotron2, read_mel_config, read_tacotron2_config
-from synthesis.denoiser import Denoiser
-from synthesis.inputs import MEL_SUFFIXES, load_audio, load_mel
-from synthesis.vocoder import GriffinLim, load_vocoder, vocode
-from tacotron2.mel import MEL_SCALES, MelConfig, MelSpectrogram, check_same_mel, convert_mel_scale
-from tacotron2.speak import Utterance, speak
-from tacotron2.text import split_sentences
-from utils import ArgumentParser, UserError, atomic_write, check_seed, report_user_errors
-
-if TYPE_CHECKING:
-    pass
-
-# The voice that comes with the project: a Tacotron 2, and a vocoder that knows its mels.
-VOICE = Path(__file__).with_name("voices") / "espeak"
-# Frames of a chunk when streaming: half a second, and the generator's context of a few frames beside it.
-STREAM_FRAMES = 43
-
-
-# What there is to hear: (name of the file, audio in chunks, what draws it) each.
-Output = tuple[str, Iterable[np.ndarray], Callable[[Path], None]]
-
-
-def resynthesis(args, vocoder) -> Iterator[Output]:
-    """Each input's mel, a wav's or one that was saved, made audio again."""
-    config = vocoder.config
-    finish = Finish(args, vocoder)
-    for name, mel in tqdm(input_mels(args, config), unit="file", disable=None):
-        chunks = finish(vocode(vocoder, mel, args.device, STREAM_FRAMES if args.stream else 256))
-        yield name, chunks, partial(save_mel_plot, mel=mel, chunks=chunks, config=config)
-
-
-def input_mels(args, config: MelConfig) -> Iterator[tuple[str, Tensor]]:
-    """(name of the output, mel) for each input: a wav's mel, or a mel that was saved."""
-    if args.input_mels_dir:
-        for path in files_in(args.input_mels_dir, MEL_SUFFIXES):
-            yield f"{path.stem}_generated_e2e.wav", load_mel(path, config, args.mel_scale, args.transposed)
-    else:
-        frontend = MelSpectrogram(config)
-        for path in files_in(args.input_wavs_dir, AUDIO_SUFFIXES):
-            audio = load_audio(path, config.sampling_rate)
-            if len(audio) < config.min_samples:
-                raise UserError(
-                    f"{path} has {len(audio)} samples, and a mel needs {config.min_samples}; remove the file"
-                )
-            yield f"{path.stem}_generated.wav", frontend(torch.from_numpy(audio))
-
-
-def speech(args, vocoder) -> Iterator[Output]:
-    """The text, spoken: sentence by sentence, with pauses between them."""
-    path = args.taco_weights or VOICE / "tacotron2"
-    tacotron2 = load_on_device(load_tacotron2, path, args.device)
-    text = args.text if args.text_file is None else read_text(args.text_file)
-    config = vocoder.config
-    vocoder_path = args.checkpoint_file or VOICE / "hifigan"
-    check_same_mel(
-        tacotron2.config,
-        config,
-        str(path),
-        str(vocoder_path),
-        scale_matters=False,
-    )
-    finish = Finish(args, vocoder)
-    # whoever listens while it is made waits for a sentence, not for all of them
-    parts = split_sentences(text) if args.stream else [text]
-    utterances: list[Utterance] = []
-
-    def chunks() -> Iterator[np.ndarray]:
-        for part in parts:
-            for utterance in speak(tacotron2, part, args.seed):
-                if utterance.problem:
-                    tqdm.write(
-                        f"{utterance.text!r} did not come out well, even in {utterance.attempts} attempts: "
-                        f"{utterance.problem}",
-                        file=sys.stderr,
-                    )
-                mel = convert_mel_scale(utterance.mel, tacotron2.config, config)
-                if utterances:
-                    yield np.zeros(round(utterances[-1].pause * config.sampling_rate), dtype=np.float32)
-                utterances.append(utterance)
-                yield from finish(vocode(vocoder, mel, args.device, STREAM_FRAMES if args.stream else 256))
-
-    def plot(picture: Path) -> None:
-        from plots import plot_attention  # matplotlib is slow to import
-
-        for number, utterance in enumerate(utterances, 1):
-            numbered = picture if len(utterances) == 1 else picture.with_stem(f"{picture.stem}_{number}")
-            save_figure(
-                numbered,
-                plot_attention({utterance.text: utterance.mel}, utterance.attention, tacotron2.config),
-            )
-
-    yield f"{args.text_file.stem if args.text_file else 'speech'}.wav", chunks(), plot
-
-
-def read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"can't read the text {path}: {error}; name a text file in UTF-8") from error
-
-
-class Finish:
-    """What is done to audio that was made: with `--denoising_strength`, the vocoder's hum is taken out."""
-
-    def __init__(self, args, vocoder):
-        self.strength, self.is_streaming = args.denoising_strength, args.stream
-        self.denoiser = Denoiser(vocoder, args.device) if self.strength else None
-
-    def __call__(self, chunks: Iterator[np.ndarray]) -> Iterable[np.ndarray]:
-        if self.is_streaming:
-            return chunks
-        audio = np.concatenate(list(chunks))
-        return [self.denoiser(torch.from_numpy(audio), self.strength).numpy() if self.denoiser else audio]
-
-
-def files_in(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}; name one with --input_wavs_dir or --input_mels_dir")
-    found = [path for path in folder.iterdir() if path.suffix.lower() in suffixes]
-    found.sort(key=lambda path: (path.stem, path.suffix))
-    if not found:
-        raise UserError(f"{folder} holds no {' or '.join(suffixes)} files")
-    for first, second in pairwise(found):
-        if first.stem == second.stem:
-            raise UserError(f"{first} and {second} would give one output of the same name; rename one")
-    return found
+from audio import to_pcm, write_wav
+from checkpoint import read_mel_config, read_tacotron2_config
+from checkpoint.voices import Voice, find_voice, list_voices, load_voice_tacotron2
+from synthesis.denoiser import make_denoiser
+from synthesis.inputs import input_mels, read_text
+from synthesis.speech import MAX_BATCH, STREAM_FRAMES, Sentence, Speaker, join_sentences, report_problem
+from synthesis.vocoder import (
+    CHUNK_FRAMES,
+    MIXED_PRECISIONS,
+    GriffinLim,
+    Vocoder,
+    check_mixed_precision,
+    load_vocoder,
+    vocode,
+)
+from tacotron2.mel import MEL_SCALES, MelConfig, MelSpectrogram
+from utils import ArgumentParser, UserError, atomic_write, check_seed, number, report_user_errors
 
 
 def build_parser() -> ArgumentParser:
     parser = ArgumentParser(prog="inference.py", description=__doc__)
-    parser.add_argument(
+    group = parser.add_argument_group("input")
+    source = group.add_mutually_exclusive_group()
+    source.add_argument("--text", help="English text of any length")
+    source.add_argument("--text_file", type=Path, help="text file in UTF-8")
+    source.add_argument(
+        "--input_wavs_dir",
+        type=Path,
+        default=Path("test_files"),
+        help="folder of audio files to resynthesize",
+    )
+    source.add_argument(
+        "--input_mels_dir", type=Path, help="folder of saved mels: .npy, .npz, .pt or .safetensors"
+    )
+    source.add_argument("--list_voices", action="store_true", help="print the bundled voices and exit")
+    group.add_argument(
+        "--mel_scale", choices=MEL_SCALES, help="scale of the saved mels; default: the vocoder's scale"
+    )
+    group.add_argument(
+        "--transposed", action="store_true", help="saved mels have the shape (frames, num_mels)"
+    )
+
+    group = parser.add_argument_group("models")
+    group.add_argument(
+        "--voice", help="name or folder of a voice; default: the default voice of --list_voices"
+    )
+    group.add_argument("--taco_weights", type=Path, help="Tacotron 2 checkpoint; default: the voice's")
+    group.add_argument(
         "--checkpoint_file",
         type=Path,
-        help="the vocoder: a model's folder or file, an official g_… beside its config.json, or an .onnx; "
-        "for text by default the one in voices/espeak/",
+        help="vocoder checkpoint: a model folder or file, an official g_… file next to its config.json, or "
+        "an .onnx file; default with text or --voice: the voice's",
     )
-    source = parser.add_mutually_exclusive_group()
-    source.add_argument("--text", help="English to speak, of any length")
-    source.add_argument("--text_file", type=Path, help="a file of such text")
-    source.add_argument(
-        "--input_wavs_dir", type=Path, default=Path("test_files"), help="wavs to resynthesise"
-    )
-    source.add_argument(
-        "--input_mels_dir", type=Path, help="mels to turn into audio: .npy, .npz, .pt, .safetensors"
-    )
-    parser.add_argument(
-        "--taco_weights",
-        type=Path,
-        help="the Tacotron 2 that speaks the text; by default the one in voices/espeak/",
-    )
-    parser.add_argument(
+    group.add_argument(
         "--vocoder", choices=("hifigan", "griffin_lim"), default="hifigan",
-        help="griffin_lim, the baseline, needs no --checkpoint_file",
+        help="neural vocoder, or the Griffin-Lim baseline, which needs no checkpoint",
     )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="another one says the text a little differently")
-    parser.add_argument("--mel_scale", choices=MEL_SCALES, help="of these mels; by default the vocoder's own")
-    parser.add_argument("--transposed", action="store_true", help="these mels are (frames, num_mels)")
-    parser.add_argument(
-        "--output_dir",
-        type=Path,
-        help="default: generated_files, generated_files_from_mel or generated_speech; with --stream - is "
-        "standard output",
-    )
-    parser.add_argument(
-        "--denoising_strength",
-        type=float,
-        default=0.0,
-        help="subtract so much of the vocoder's own hum from its spectrum: 0.005 is little, 0.1 is much",
-    )
-    parser.add_argument(
-        "--stream",
-        action="store_true",
-        help="give audio as it is made; to - as raw 16-bit PCM at the vocoder's rate",
-    )
-    parser.add_argument(
-        "--plot", action="store_true",
-        help="also draw each input's mel beside the output's, or each sentence's mel and attention, as PNG",
+    group.add_argument(
+        "--mixed_precision", choices=list(MIXED_PRECISIONS), default="no",
+        help="precision of the models' layers; on a CPU bf16 applies to the vocoder only",
     )  # fmt: skip
-    parser.add_argument(
+    group.add_argument(
         "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda, cuda:1, …"
     )
+
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "--output_dir",
+        type=Path,
+        help="output folder; default: generated_files, generated_files_from_mel or generated_speech; "
+        "- with --stream: standard output",
+    )
+    group.add_argument("--seed", type=int, default=0, help="seed of Tacotron 2's prenet dropout")
+    group.add_argument(
+        "--denoising_strength",
+        type=number(float, 0.0),
+        default=0.0,
+        help="factor of the vocoder's bias spectrum to subtract; typical values are 0.005 to 0.1",
+    )
+    group.add_argument(
+        "--stream", action="store_true",
+        help="output of audio while it is being generated; raw 16-bit PCM on standard output",
+    )  # fmt: skip
+    group.add_argument(
+        "--plot", action="store_true",
+        help="PNG of the mels of each input and output, or of each sentence's mel and attention",
+    )  # fmt: skip
     return parser
 
 
-@report_user_errors
-def main(arguments: list[str] | None = None) -> None:
-    args = build_parser().parse_args(arguments)
-    speaks = args.text is not None or args.text_file is not None
-    check_arguments(args, speaks)
-    to_stdout = str(args.output_dir) == "-"
-    files = "generated_files_from_mel" if args.input_mels_dir else "generated_files"
-    output_dir = args.output_dir or Path("generated_speech" if speaks else files)
-    vocoder = make_vocoder(args, speaks)
-    if not to_stdout:
-        try:
-            output_dir.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"can't write to {output_dir}: {error}; name another --output_dir") from error
-
-    config = vocoder.config
-    count = 0
-    for name, chunks, plot in speech(args, vocoder) if speaks else resynthesis(args, vocoder):
-        if to_stdout:
-            for chunk in chunks:
-                sys.stdout.buffer.write(to_pcm(chunk).astype("<i2").tobytes())
-                sys.stdout.buffer.flush()
-        else:
-            write_wav(output_dir / name, chunks, config.sampling_rate)
-        if args.plot:
-            plot(output_dir / Path(name).with_suffix(".png"))
-        count += 1
-    if to_stdout:
-        print(f"{count} files spoken", file=sys.stderr)
-    elif speaks:
-        print(output_dir / name)
-    else:
-        print(f"{count} files in {output_dir}")
-
-
 def check_arguments(args, speaks: bool) -> None:
-    if args.checkpoint_file is None and not speaks and args.vocoder == "hifigan":
-        raise UserError("--checkpoint_file is missing: name the vocoder, or take --vocoder griffin_lim")
+    """Raise UserError for flags that contradict each other."""
+    if not (speaks or args.checkpoint_file or args.voice) and args.vocoder == "hifigan":
+        raise UserError("--checkpoint_file is missing: name a vocoder, or use --vocoder griffin_lim")
     if args.taco_weights and not speaks:
-        raise UserError("--taco_weights speaks text; give it with --text or --text_file")
-    if not speaks and args.seed:
-        raise UserError("--seed varies speech; give it with --text or --text_file")
+        raise UserError("--taco_weights requires text; add --text or --text_file")
+    if args.seed and not speaks:
+        raise UserError("--seed requires text; add --text or --text_file")
     if speaks and (args.mel_scale or args.transposed):
-        raise UserError("--mel_scale and --transposed describe saved mels; leave them out with text")
+        raise UserError("--mel_scale and --transposed describe saved mels; omit them with text")
     check_seed(args.seed)
-    if args.denoising_strength < 0:
-        raise UserError(f"--denoising_strength is {args.denoising_strength}; it can't be negative")
-    if args.denoising_strength and args.vocoder == "griffin_lim":
-        raise UserError("--denoising_strength takes out a vocoder's hum; Griffin-Lim has none")
+    if args.vocoder == "griffin_lim" and args.denoising_strength:
+        raise UserError("--denoising_strength applies to neural vocoders; omit it with --vocoder griffin_lim")
+    if args.vocoder == "griffin_lim" and args.mixed_precision != "no":
+        raise UserError("--mixed_precision applies to neural vocoders; omit it with --vocoder griffin_lim")
     if args.stream and (args.denoising_strength or args.plot):
-        raise UserError("--stream goes without --denoising_strength and --plot, which need the whole audio")
+        raise UserError("--denoising_strength and --plot need the whole audio; omit them or --stream")
     if str(args.output_dir) == "-" and not args.stream:
-        raise UserError("--output_dir - is for --stream; name a folder")
+        raise UserError("--output_dir - requires --stream; add it or name a folder")
 
 
-def make_vocoder(args, speaks: bool):
-    """The generator that the flags name, or Griffin-Lim for the mels that there will be."""
-    if args.vocoder == "hifigan":
-        return load_vocoder(args.checkpoint_file or VOICE / "hifigan", args.device)
-    if args.checkpoint_file:
+def choose_voice(args) -> Voice:
+    """Return the requested voice with the models of --taco_weights and --checkpoint_file, if given."""
+    voice = find_voice(args.voice)
+    if args.taco_weights:
+        voice = replace(voice, taco=args.taco_weights, speaker=None)
+    return replace(voice, vocoder=args.checkpoint_file or voice.vocoder)
+
+
+def make_vocoder(args, speaks: bool) -> Vocoder:
+    """Load the requested vocoder, or make a Griffin-Lim one for the mels of the request."""
+    check_mixed_precision(args.mixed_precision, args.device)
+    if args.vocoder == "griffin_lim" and args.checkpoint_file:
         return GriffinLim(read_mel_config(args.checkpoint_file))
-    if speaks:
-        return GriffinLim(read_tacotron2_config(args.taco_weights or VOICE / "tacotron2"))
-    return GriffinLim(MelConfig())
+    if args.vocoder == "griffin_lim":
+        return GriffinLim(read_tacotron2_config(choose_voice(args).taco) if speaks else MelConfig())
+    path = args.checkpoint_file or choose_voice(args).vocoder
+    return load_vocoder(path, args.device, args.mixed_precision)
 
 
-def save_mel_plot(path: Path, mel: Tensor, chunks: list[np.ndarray], config: MelConfig) -> None:
-    """Draw a mel beside the mel of the audio that was made of it."""
+def speak(args, vocoder: Vocoder, output_dir: Path) -> str:
+    """Speak the text and return the message for the user."""
+    voice = choose_voice(args)
+    tacotron2 = load_voice_tacotron2(voice, args.device)
+    names = (str(voice.taco), str(voice.vocoder))
+    speaker = Speaker(tacotron2, vocoder, args.device, args.denoising_strength, names, args.mixed_precision)
+    text = read_text(args.text_file) if args.text_file else args.text
+    path = output_dir / f"{args.text_file.stem if args.text_file else 'speech'}.wav"
+    if args.stream:
+        write(path, speaker.stream(text, args.seed, report_problem), speaker.sampling_rate)
+    else:
+        sentences = list(speaker.sentences(text, args.seed, first_batch=MAX_BATCH))
+        for sentence in sentences:
+            report_problem(sentence.utterance)
+        write(path, [join_sentences(sentences, speaker.silence)], speaker.sampling_rate)
+        if args.plot:
+            plot_sentences(path.with_suffix(".png"), sentences, tacotron2.config)
+    return "1 file written" if is_stdout(output_dir) else str(path)
+
+
+def resynthesize(args, vocoder: Vocoder, output_dir: Path) -> str:
+    """Vocode the mels of audio files, or saved mels, and return the message for the user."""
+    config, count = vocoder.config, 0
+    denoise = make_denoiser(vocoder, args.denoising_strength, args.device)
+    inputs = input_mels(config, args.input_wavs_dir, args.input_mels_dir, args.mel_scale, args.transposed)
+    for name, mel in tqdm(inputs, unit="file", disable=None):
+        chunks = vocode(vocoder, mel, args.device, STREAM_FRAMES if args.stream else CHUNK_FRAMES)
+        if not args.stream:
+            chunks = [denoise(np.concatenate(list(chunks)))]
+        write(output_dir / name, chunks, config.sampling_rate)
+        if args.plot:
+            plot_resynthesis(output_dir / Path(name).with_suffix(".png"), mel, chunks[0], config)
+        count += 1
+    return f"{count} files written" if is_stdout(output_dir) else f"{count} files in {output_dir}"
+
+
+def is_stdout(output_dir: Path) -> bool:
+    return str(output_dir) == "-"
+
+
+def write(path: Path, chunks: Iterable[np.ndarray], sampling_rate: int) -> None:
+    """Write a WAV file, or raw 16-bit PCM to standard output if the folder of `path` is `-`."""
+    if not is_stdout(path.parent):
+        write_wav(path, chunks, sampling_rate)
+        return
+    for chunk in chunks:
+        sys.stdout.buffer.write(to_pcm(chunk).astype("<i2").tobytes())
+        sys.stdout.buffer.flush()
+
+
+def plot_sentences(path: Path, sentences: list[Sentence], config: MelConfig) -> None:
+    """Save one PNG of the mel and attention per sentence, numbered if there are several."""
+    from plots import plot_attention  # matplotlib is slow to import
+
+    for index, sentence in enumerate(sentences, 1):
+        numbered = path if len(sentences) == 1 else path.with_stem(f"{path.stem}_{index}")
+        utterance = sentence.utterance
+        save_figure(numbered, plot_attention({utterance.text: utterance.mel}, utterance.attention, config))
+
+
+def plot_resynthesis(path: Path, mel: Tensor, audio: np.ndarray, config: MelConfig) -> None:
+    """Save a PNG of a vocoder's input mel (num_mels, T) and the mel of its output audio (samples,)."""
     from plots import plot_mels  # matplotlib is slow to import
 
-    audio = np.concatenate(chunks)
     padded = np.pad(audio, (0, max(0, config.min_samples - len(audio))))
     mels = {"input": mel, "generated": MelSpectrogram(config)(torch.from_numpy(padded))}
     save_figure(path, plot_mels(mels, config))
@@ -276,6 +212,26 @@ def save_mel_plot(path: Path, mel: Tensor, chunks: list[np.ndarray], config: Mel
 def save_figure(path: Path, figure) -> None:
     with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100)
+
+
+@report_user_errors
+def main(arguments: list[str] | None = None) -> None:
+    args = build_parser().parse_args(arguments)
+    if args.list_voices:
+        print("\n".join(voice.describe() for voice in list_voices()))
+        return
+    speaks = args.text is not None or args.text_file is not None
+    check_arguments(args, speaks)
+    vocoder = make_vocoder(args, speaks)
+    from_files = "generated_files_from_mel" if args.input_mels_dir else "generated_files"
+    output_dir = args.output_dir or Path("generated_speech" if speaks else from_files)
+    if not is_stdout(output_dir):
+        try:
+            output_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"can't write to {output_dir}: {error}; name another --output_dir") from error
+    message = (speak if speaks else resynthesize)(args, vocoder, output_dir)
+    print(message, file=sys.stderr if is_stdout(output_dir) else sys.stdout)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import argparse
 import functools
 import json
+import math
 import os
 import shutil
 import sys
@@ -44,6 +45,28 @@ def report_user_errors(main: Callable[..., None]) -> Callable[..., None]:
             sys.exit(2)
 
     return wrapper
+
+
+def number(kind: type, minimum: float = -math.inf, maximum: float = math.inf) -> Callable[[str], float]:
+    """Return an argparse type for finite numbers of this kind (int or float) in [minimum, maximum]."""
+    wanted = "an integer" if kind is int else "a finite number"
+    if minimum == 0:
+        wanted += " that is not negative"
+    elif minimum > -math.inf:
+        wanted += f" of at least {minimum}"
+    if maximum < math.inf:
+        wanted += f" and at most {maximum}"
+
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and minimum <= value <= maximum):
+            raise argparse.ArgumentTypeError(f"{text} is not {wanted}")
+        return value
+
+    return parse
 
 
 def check_seed(seed: int) -> None:

@@ -1,8 +1,11 @@
-"""The bias denoiser: what a vocoder adds to whatever it says is its own hum, and is taken away again.
+"""Bias denoiser: subtracts the constant hum that a vocoder adds to all of its output.
 
 After NVIDIA's denoiser for WaveGlow (tacotron2 and DeepLearningExamples, `denoiser.py`).
 """
 
+from collections.abc import Callable
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,11 +16,14 @@ BIAS_FRAMES = 88
 
 
 class Denoiser(nn.Module):
-    """Spectral subtraction of a generator's bias: the spectrum of what it makes of a mel of zeros (in "ln").
+    """Spectral subtraction of a generator's bias.
 
-    Audio (..., samples) and a strength (0: unchanged; NVIDIA's tools use 0.005 to 0.1) to audio of the same
-    shape, on the CPU. The magnitudes lose `strength` times the bias's and stop at zero; the phases stay.
-    `device` is the generator's.
+    The bias is the magnitude spectrum of the generator's output for a mel of zeros (in the "ln" scale). The
+    output is on the CPU.
+
+    Args:
+        generator: the vocoder whose output is denoised.
+        device: the generator's device.
     """
 
     def __init__(self, generator: Generator, device: torch.device | str = "cpu"):
@@ -33,11 +39,23 @@ class Denoiser(nn.Module):
         return torch.stft(audio, N_FFT, HOP_SIZE, window=self.window, return_complex=True)
 
     def forward(self, audio: Tensor, strength: float) -> Tensor:
-        if (
-            strength == 0 or audio.shape[-1] <= N_FFT // 2
-        ):  # the transform's reflected edge needs as many samples
+        """Subtract `strength` times the bias from the magnitudes of audio (..., samples); keep the phases.
+
+        A strength of 0 returns the audio unchanged; NVIDIA's tools use 0.005 to 0.1.
+        """
+        if strength == 0 or audio.shape[-1] <= N_FFT // 2:  # the STFT's reflection padding needs more samples
             return audio
         spectrum = self.stft(audio)  # (..., bins, frames)
         magnitude = spectrum.abs()
         gain = (magnitude - strength * self.bias).clamp(min=0.0) / magnitude.clamp(min=1e-12)
         return torch.istft(spectrum * gain, N_FFT, HOP_SIZE, window=self.window, length=audio.shape[-1])
+
+
+def make_denoiser(
+    generator: Generator, strength: float, device: torch.device | str = "cpu"
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function that denoises audio (samples,). It returns the audio unchanged if strength is 0."""
+    if strength == 0:
+        return lambda audio: audio
+    denoiser = Denoiser(generator, device)
+    return lambda audio: denoiser(torch.from_numpy(audio), strength).numpy()

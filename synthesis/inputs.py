@@ -1,7 +1,9 @@
-"""Readers of what inference.py turns into audio: audio files and saved mels."""
+"""Readers of the inputs of inference: audio files, saved mels, and text files."""
 
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -9,21 +11,53 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from audio import read_audio, resample
-from tacotron2.mel import MEL_SCALES, MelConfig, convert_mel_scale, unlikely_mel_values
+from audio import AUDIO_SUFFIXES, read_audio, resample
+from tacotron2.mel import MEL_SCALES, MelConfig, MelSpectrogram, convert_mel_scale, unlikely_mel_values
 from utils import UserError
 
 MEL_SUFFIXES = (".npy", ".npz", ".pt", ".safetensors")
 
 
+def files_in(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """Return the files with these suffixes, sorted by stem.
+
+    Raises UserError if there are none, or if two have the same stem.
+    """
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}; name one with --input_wavs_dir or --input_mels_dir")
+    found = [path for path in folder.iterdir() if path.suffix.lower() in suffixes]
+    found.sort(key=lambda path: (path.stem, path.suffix))
+    if not found:
+        raise UserError(
+            f"{folder} contains no {' or '.join(suffixes)} files; add some or name another folder"
+        )
+    for first, second in pairwise(found):
+        if first.stem == second.stem:
+            raise UserError(
+                f"{first} and {second} have the same name, and so would their outputs; rename one"
+            )
+    return found
+
+
+def read_text(path: Path) -> str:
+    """Read a text file in UTF-8. Raises UserError if that fails."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"can't read the text {path}: {error}; name a text file in UTF-8") from error
+
+
 def load_audio(path: Path, sampling_rate: int) -> np.ndarray:
-    """(samples,) of a file at the given rate in Hz; says so where it mixes channels down or resamples."""
+    """Load audio (samples,) at a rate in Hz. Reports on stderr if channels are averaged or it is resampled.
+
+    Raises UserError for files that can't be decoded and for values that are not finite.
+    """
     audio, file_rate, channels = read_audio(path)
     if not np.isfinite(audio).all():
-        raise UserError(f"{path} holds values that are not finite; mend or remove the file")
+        raise UserError(f"{path} contains values that are not finite; repair or remove the file")
     changes = []
     if channels > 1:
-        changes.append(f"its {channels} channels are mixed down to one")
+        changes.append(f"its {channels} channels are averaged")
     if file_rate != sampling_rate:
         audio = resample(audio, file_rate, sampling_rate)
         changes.append(f"it is resampled from {file_rate} Hz to {sampling_rate} Hz")
@@ -32,8 +66,32 @@ def load_audio(path: Path, sampling_rate: int) -> np.ndarray:
     return audio
 
 
+def load_audio_mel(path: Path, config: MelConfig) -> Tensor:
+    """Load an audio file and compute its mel (num_mels, frames). Raises UserError if it is too short."""
+    audio = load_audio(path, config.sampling_rate)
+    if len(audio) < config.min_samples:
+        raise UserError(f"{path} has {len(audio)} samples; a mel needs {config.min_samples}; remove the file")
+    return MelSpectrogram(config)(torch.from_numpy(audio))
+
+
+def input_mels(
+    config: MelConfig,
+    wavs: Path | None = None,
+    mels: Path | None = None,
+    mel_scale: str | None = None,
+    transposed: bool = False,
+) -> Iterator[tuple[str, Tensor]]:
+    """Yield (output file name, mel (num_mels, frames)) for each file in a folder of wavs or of mels."""
+    if mels:
+        for path in files_in(mels, MEL_SUFFIXES):
+            yield f"{path.stem}_generated_e2e.wav", load_mel(path, config, mel_scale, transposed)
+    else:
+        for path in files_in(wavs, AUDIO_SUFFIXES):
+            yield f"{path.stem}_generated.wav", load_audio_mel(path, config)
+
+
 def read_array(path: Path) -> Tensor:
-    """The one array of a file, or the one called `mel`. Raises UserError where that is not clear."""
+    """Read the only array in a file, or the one named `mel`. Raises UserError if neither exists."""
     try:
         if path.suffix == ".npy":
             return torch.from_numpy(np.load(path, allow_pickle=False).astype(np.float32))
@@ -46,7 +104,7 @@ def read_array(path: Path) -> Tensor:
             contents = load_file(path)
         else:
             contents = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what a damaged file makes these libraries raise is not for us to foresee
+    except Exception as error:  # damaged files make these libraries raise many types of exception
         raise UserError(
             f"can't read the mel {path}: {' '.join(str(error).split())}; save it again"
         ) from error
@@ -54,36 +112,38 @@ def read_array(path: Path) -> Tensor:
         return contents.float()
     tensors = {name: value for name, value in dict(contents).items() if isinstance(value, Tensor)}
     if "mel" not in tensors and len(tensors) != 1:
-        raise UserError(f"{path} holds {sorted(tensors) or 'no arrays'}; name the one with the mel `mel`")
+        raise UserError(f"{path} contains {sorted(tensors) or 'no arrays'}; name the array of the mel `mel`")
     return (tensors.get("mel") if "mel" in tensors else next(iter(tensors.values()))).float()
 
 
 def load_mel(path: Path, config: MelConfig, mel_scale: str | None = None, transposed: bool = False) -> Tensor:
-    """(num_mels, frames) in `config`'s scale, from a file in `mel_scale` (default: the same).
+    """Load a mel (num_mels, frames) and convert it to the scale of `config`.
 
-    The file holds (num_mels, frames) or (1, num_mels, frames), `transposed` with the last two swapped. Raises
-    UserError, with the numbers, for what can't be a mel of this kind.
+    The file contains (num_mels, frames) or (1, num_mels, frames), with the last two axes swapped if
+    `transposed`, in the scale `mel_scale` (default: the scale of `config`). Raises UserError, with the
+    numbers, for an array that can't be such a mel.
     """
-    mel = read_array(path)
-    shape = tuple(mel.shape)
-    if mel.ndim == 3 and mel.shape[0] == 1:
-        mel = mel[0]
-    if mel.ndim == 2 and transposed:
-        mel = mel.T
-    if mel.ndim != 2 or mel.shape[0] != config.num_mels or mel.shape[1] == 0:
-        layout = f"(frames, {config.num_mels})" if transposed else f"({config.num_mels}, frames)"
-        hint = ""
-        if mel.ndim == 2 and mel.shape[1] == config.num_mels:
-            hint = "; leave out --transposed" if transposed else "; if frames come first, add --transposed"
-        raise UserError(
-            f"{path} holds an array of shape {shape}; the vocoder needs {layout}, its mels having "
-            f"{config.num_mels} bands{hint}"
-        )
+    mel = as_mel(read_array(path), path, config.num_mels, transposed)
     source = replace(config, mel_scale=mel_scale or config.mel_scale)
     if not torch.isfinite(mel).all():
-        raise UserError(f"{path} holds values that are not finite; save the mel again")
+        raise UserError(f"{path} contains values that are not finite; save the mel again")
     if doubt := unlikely_mel_values(mel, source):
-        raise UserError(
-            f"{path} {doubt}: say with --mel_scale which scale it is in ({', '.join(MEL_SCALES)})"
-        )
+        raise UserError(f"{path} {doubt}: specify its scale with --mel_scale ({', '.join(MEL_SCALES)})")
     return convert_mel_scale(mel, source, config).contiguous()
+
+
+def as_mel(array: Tensor, path: Path, num_mels: int, transposed: bool) -> Tensor:
+    """Return the array as (num_mels, frames). Raises UserError if it has another shape."""
+    mel = array[0] if array.ndim == 3 and array.shape[0] == 1 else array
+    if mel.ndim == 2 and transposed:
+        mel = mel.T
+    if mel.ndim == 2 and mel.shape[0] == num_mels and mel.shape[1] > 0:
+        return mel
+    layout = f"(frames, {num_mels})" if transposed else f"({num_mels}, frames)"
+    hint = ""
+    if mel.ndim == 2 and mel.shape[1] == num_mels:
+        hint = "; omit --transposed" if transposed else "; if frames are the first axis, add --transposed"
+    raise UserError(
+        f"{path} contains an array of shape {tuple(array.shape)}; the vocoder needs {layout}, since its mels "
+        f"have {num_mels} bands{hint}"
+    )

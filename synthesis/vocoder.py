@@ -1,62 +1,129 @@
-"""A vocoder in any form, a generator, an `.onnx` file or Griffin-Lim, and the audio that it makes of mels."""
+"""Vocoders in any form (PyTorch generator, ONNX file, Griffin-Lim) and vocoding with them."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from checkpoint import load_generator, load_on_device
 from model import Generator
-from tacotron2.mel import MelConfig, griffin_lim
+from tacotron2.mel import MelConfig, MelSpectrogram, griffin_lim
+from utils import UserError
+
+MIXED_PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+CHUNK_FRAMES = 256
 
 
 class OnnxGenerator:
-    """An `.onnx` of this program, to be used like the `Generator` it was; ONNX Runtime runs it on the CPU.
+    """A generator exported by `python -m checkpoint export`, run by ONNX Runtime on the CPU.
 
-    As many threads work as torch would use. Raises UserError for a file that is missing, damaged, or another
-    program's, and if ONNX Runtime is not installed.
+    It has the interface of `Generator` and uses as many threads as PyTorch. Raises UserError if the file is
+    missing, damaged, or not an export of this project, or if ONNX Runtime is not installed.
     """
 
     def __init__(self, path: Path | str):
-        from checkpoint.export import onnx_config, open_onnx, run_onnx  # torch.export is slow to import
+        from checkpoint.export import onnx_config, open_onnx, run_onnx  # imports torch.export, which is slow
 
         self.session, self.run = open_onnx(path), run_onnx
         self.config = onnx_config(self.session)
 
     def __call__(self, mel: Tensor) -> Tensor:
-        """Mel (B, num_mels, T) on any device to audio (B, 1, T * hop_size) on the same."""
+        """Convert a mel (B, num_mels, T) to audio (B, 1, T * hop_size) on the same device."""
         return self.run(self.session, mel)
 
-    # these need no more of a generator than its configuration and a call
+    # They use nothing of a generator but its configuration and its forward pass.
     context_frames = Generator.context_frames
     stream = Generator.stream
 
 
 class GriffinLim:
-    """The baseline without weights, called like a vocoder whose mels have `config`'s settings."""
+    """The baseline without weights, with the interface of a vocoder for mels with the settings `config`."""
 
     def __init__(self, config: MelConfig):
         self.config = config
 
     def stream(self, mels: Iterable[Tensor], chunk_frames: int) -> Iterator[Tensor]:
-        """One mel in chunks (1, num_mels, n) to its audio (1, 1, samples): phases need the whole of it."""
+        """Convert a mel in chunks (1, num_mels, n) to audio (1, 1, samples) in one chunk.
+
+        Griffin-Lim estimates the phases of the whole mel together.
+        """
         mel = torch.cat(list(mels), dim=2)
         yield torch.from_numpy(griffin_lim(mel[0], self.config))[None, None]
 
 
-def load_vocoder(path: Path, device: str) -> Generator | OnnxGenerator:
-    """What `checkpoint.load_generator` gives, or an `.onnx` file of `checkpoint/export.py`, called alike."""
+Vocoder = Generator | OnnxGenerator | GriffinLim
+
+
+def load_vocoder(
+    path: Path, device: torch.device | str = "cpu", mixed_precision: str = "no"
+) -> Generator | OnnxGenerator:
+    """Load a vocoder in any form that `checkpoint.load_generator` reads, or an exported `.onnx` file.
+
+    Raises UserError if it can't be loaded, or can't run with this precision.
+    """
     if path.suffix == ".onnx":
+        if mixed_precision != "no":
+            raise UserError(f"--mixed_precision applies to PyTorch models, not to {path}; omit it")
         return OnnxGenerator(path)
-    return load_on_device(load_generator, path, device)
+    generator = load_on_device(load_generator, path, device)
+    return use_mixed_precision(generator, mixed_precision, device)
+
+
+def check_mixed_precision(mixed_precision: str, device: torch.device | str) -> None:
+    """Raise UserError for a precision that the device does not support."""
+    if mixed_precision == "fp16" and torch.device(device).type == "cpu":
+        raise UserError("--mixed_precision fp16 needs a GPU; use bf16 or no on a CPU")
+
+
+def use_mixed_precision(
+    generator: Generator, mixed_precision: str, device: torch.device | str = "cpu"
+) -> Generator:
+    """Make a generator for inference run under autocast, in place. Its head stays in float32.
+
+    The weights of convolutions and linear layers are converted once: autocast would otherwise convert them
+    in every call.
+    """
+    check_mixed_precision(mixed_precision, device)
+    if mixed_precision == "no":
+        return generator
+    dtype, device_type, plain_forward = (
+        MIXED_PRECISIONS[mixed_precision], torch.device(device).type, generator.forward,
+    )  # fmt: skip
+    for name, module in generator.named_modules():
+        if isinstance(module, nn.Conv1d | nn.ConvTranspose1d | nn.Linear) and not name.startswith("head"):
+            module.to(dtype)
+
+    def forward(mel: Tensor) -> Tensor:
+        with torch.autocast(device_type, dtype=dtype):
+            return plain_forward(mel).float()
+
+    generator.forward = forward
+    return generator
 
 
 @torch.inference_mode()
-def vocode(generator, mel: Tensor, device: str = "cpu", chunk_frames: int = 256) -> Iterator[np.ndarray]:
-    """Audio of one mel (num_mels, frames) in the generator's scale, as (n,) float32 chunks."""
-    for chunk in generator.stream(
-        (part.unsqueeze(0).to(device) for part in mel.split(chunk_frames, 1)), chunk_frames
-    ):
+def vocode(
+    generator: Vocoder, mel: Tensor, device: torch.device | str = "cpu", chunk_frames: int = CHUNK_FRAMES
+) -> Iterator[np.ndarray]:
+    """Convert a mel (num_mels, frames) in the vocoder's scale to audio in chunks (n,) of float32."""
+    yield from vocode_chunks(generator, mel.split(chunk_frames, 1), device, chunk_frames)
+
+
+@torch.inference_mode()
+def vocode_chunks(
+    generator: Vocoder,
+    mels: Iterable[Tensor],
+    device: torch.device | str = "cpu",
+    chunk_frames: int = CHUNK_FRAMES,
+) -> Iterator[np.ndarray]:
+    """Convert consecutive parts (num_mels, n) of a mel to audio in chunks (n,), as soon as possible."""
+    for chunk in generator.stream((mel.unsqueeze(0).to(device) for mel in mels), chunk_frames):
         yield chunk[0, 0].cpu().numpy()
+
+
+def copy_synthesis(vocoder: Vocoder, audio: np.ndarray, device: torch.device | str = "cpu") -> np.ndarray:
+    """Convert audio (samples,) at the vocoder's rate to a mel and back to audio (frames * hop_size,)."""
+    mel = MelSpectrogram(vocoder.config)(torch.from_numpy(audio))
+    return np.concatenate(list(vocode(vocoder, mel, device)))

@@ -39,14 +39,26 @@ class Utterance:
 def speak(
     model: Tacotron2, text: str, seed: int = 0, max_attempts: int = 6, batch_size: int = 16
 ) -> list[Utterance]:
-    """Speak the sentences of `text`. One that fails is said again with other dropout, up to `max_attempts`.
+    """Speak the sentences of `text`; see `speak_sentences`. Raises UserError for a text without words."""
+    return speak_sentences(model, split_text(text), seed, max_attempts, batch_size)
 
-    A sentence that never succeeds is given as it came out best, with its `problem`. What comes out depends on
-    the text and the seed alone. Raises UserError for a text without words.
-    """
+
+def split_text(text: str) -> list[str]:
+    """Return the sentences of a text. Raises UserError for a text without words."""
     sentences = split_sentences(text)
     if not sentences:
         raise UserError(f"there is nothing to say in the text {text.strip()[:50]!r}; it needs words")
+    return sentences
+
+
+def speak_sentences(
+    model: Tacotron2, sentences: list[str], seed: int = 0, max_attempts: int = 6, batch_size: int = 16
+) -> list[Utterance]:
+    """Speak sentences in batches. One that fails is spoken again with other dropout, up to `max_attempts`.
+
+    Returns the best attempt, with its `problem`, for a sentence that never succeeds. The result depends only
+    on the sentences and the seed, not on the batches.
+    """
     spoken: list[Utterance | None] = [None] * len(sentences)
     waiting = sorted(range(len(sentences)), key=lambda number: len(sentences[number]))
     for attempt in range(max_attempts):

@@ -262,7 +262,7 @@ def test_mels_that_can_not_be_right_are_refused_with_numbers(infer, mels, tmp_pa
     in_ln = speech_mel(20)[0]
     assert_told(told(np.zeros((100, 20))), "a.npy", "(100, 20)", "(80, frames)", "80 bands")
     assert_told(told(in_ln.T), "(20, 80)", "--transposed")
-    assert_told(told(in_ln, "--transposed"), "(80, 20)", "(frames, 80)", "leave out --transposed")
+    assert_told(told(in_ln, "--transposed"), "(80, 20)", "(frames, 80)", "omit --transposed")
     low = f"{in_ln.min():.2f}"
     assert_told(told(in_ln), "a.npy", low, "scale db", "-5.74", "6.08", "--mel_scale")
     assert_told(told(DB.from_ln(in_ln) + 20), "scale db", "6.08")
@@ -301,7 +301,7 @@ def test_a_stream_on_standard_output_is_the_samples_of_the_wavs(model, infer, me
     command = [sys.executable, str(ROOT / "inference.py"), "--checkpoint_file", str(model)]
     command += ["--input_mels_dir", str(mels), "--stream", "--output_dir", "-"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True)
-    assert (done.returncode, done.stderr) == (0, b"2 files spoken\n")
+    assert (done.returncode, done.stderr) == (0, b"2 files written\n")
     samples = np.frombuffer(done.stdout, "<i2")
     assert len(samples) == 170 * 256
     assert_close(samples, np.concatenate(wavs))

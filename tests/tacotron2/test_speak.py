@@ -13,6 +13,7 @@ from test_save_taco_mels import save_taco
 
 import inference
 from checkpoint import load_tacotron2, save_model
+from synthesis import speech
 from tacotron2 import speak as speaking
 from tacotron2.speak import Utterance, attention_problem, speak
 from utils import UserError
@@ -158,7 +159,7 @@ def test_griffin_lim_speaks_without_a_vocoder(models, tmp_path):
 def test_a_vocoder_of_the_other_scale_is_given_converted_mels(models, tmp_path, monkeypatch):
     given = []
     monkeypatch.setattr(
-        inference, "vocode", lambda generator, mel, *_: given.append(mel) or iter([np.zeros(256, np.float32)])
+        speech, "vocode", lambda generator, mel, *_: given.append(mel) or iter([np.zeros(256, np.float32)])
     )
     for vocoder in ("vocoder", "ln"):
         say(models, "--text", "Well.", "--output_dir", tmp_path, vocoder=vocoder)

@@ -1,0 +1,84 @@
+"""Voices: folders with a `voice.json` that names a Tacotron 2, a vocoder, and where both come from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from checkpoint.project import load_on_device, load_tacotron2
+from tacotron2.model import Tacotron2
+from utils import UserError, read_json
+
+VOICES = Path(__file__).resolve().parent.parent / "voices"
+VOICE_FILE = "voice.json"
+TEXT_FIELDS = ("title", "language", "licence", "provenance", "taco", "vocoder")
+
+
+@dataclass(frozen=True)
+class Voice:
+    """A Tacotron 2 and the vocoder that goes with it.
+
+    `speaker` selects one speaker of a multi-speaker Tacotron 2, which several voices can share.
+    """
+
+    name: str
+    title: str
+    language: str
+    licence: str
+    provenance: str
+    taco: Path
+    vocoder: Path
+    speaker: str | None = None
+    default: bool = False
+
+    def describe(self) -> str:
+        """Return the name, language, licence and provenance, one per line."""
+        name = f"{self.name} (default)" if self.default else self.name
+        fields = {"title": self.title, "language": self.language, "licence": self.licence}
+        fields["provenance"] = self.provenance
+        return "\n".join([name, *(f"    {field:<12}{value}" for field, value in fields.items())])
+
+
+def read_voice(folder: Path) -> Voice:
+    """Read `voice.json` in `folder`. Raises UserError if it is missing or incomplete."""
+    path = folder / VOICE_FILE
+    values = read_json(path)
+    if missing := [name for name in TEXT_FIELDS if not isinstance(values.get(name), str)]:
+        raise UserError(f"{path} lacks {' and '.join(missing)}; add a string for each")
+    speaker, default = values.get("speaker"), values.get("default", False)
+    if not isinstance(default, bool) or not isinstance(speaker, str | None):
+        raise UserError(f"{path}: default must be true or false, and speaker a string")
+    texts = {name: values[name] for name in TEXT_FIELDS}
+    texts |= {"taco": folder / values["taco"], "vocoder": folder / values["vocoder"]}
+    return Voice(name=folder.resolve().name, speaker=speaker, default=default, **texts)
+
+
+def list_voices(folder: Path = VOICES) -> list[Voice]:
+    """Return the voices in `folder`, the default first. Raises UserError if there are none."""
+    voices = [read_voice(path.parent) for path in sorted(folder.glob(f"*/{VOICE_FILE}"))]
+    if not voices:
+        raise UserError(f"{folder} contains no voices; restore it from the repository")
+    return sorted(voices, key=lambda voice: not voice.default)
+
+
+def find_voice(name: str | None = None, folder: Path = VOICES) -> Voice:
+    """Return a voice by its name in `folder` or by its own folder; by default the default voice.
+
+    Raises UserError if there is no such voice.
+    """
+    if name and (Path(name) / VOICE_FILE).is_file():
+        return read_voice(Path(name))
+    voices = list_voices(folder)
+    found = next((voice for voice in voices if name in (None, voice.name)), None)
+    if found is None:
+        names = ", ".join(voice.name for voice in voices)
+        raise UserError(
+            f"there is no voice {name!r}; choose one of {names}, or name a folder with {VOICE_FILE}"
+        )
+    return found
+
+
+def load_voice_tacotron2(voice: Voice, device: torch.device | str = "cpu") -> Tacotron2:
+    """Load the Tacotron 2 of a voice in eval mode, reduced to the voice's speaker."""
+    tacotron2 = load_on_device(load_tacotron2, voice.taco, device)
+    return tacotron2.for_speaker(voice.speaker) if voice.speaker else tacotron2
