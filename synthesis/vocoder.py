@@ -9,14 +9,16 @@ from torch import Tensor, nn
 
 from checkpoint import load_generator, load_on_device
 from model import Generator
+from streaming import Streaming
 from tacotron2.mel import MelConfig, MelSpectrogram, griffin_lim
 from utils import UserError
+from vocos import Vocos
 
 MIXED_PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 CHUNK_FRAMES = 256
 
 
-class OnnxGenerator:
+class OnnxGenerator(Streaming):
     """A generator exported by `python -m checkpoint export`, run by ONNX Runtime on the CPU.
 
     It has the interface of `Generator` and uses as many threads as PyTorch. Raises UserError if the file is
@@ -32,10 +34,6 @@ class OnnxGenerator:
     def __call__(self, mel: Tensor) -> Tensor:
         """Convert a mel (B, num_mels, T) to audio (B, 1, T * hop_size) on the same device."""
         return self.run(self.session, mel)
-
-    # They use nothing of a generator but its configuration and its forward pass.
-    context_frames = Generator.context_frames
-    stream = Generator.stream
 
 
 class GriffinLim:
@@ -53,12 +51,12 @@ class GriffinLim:
         yield torch.from_numpy(griffin_lim(mel[0], self.config))[None, None]
 
 
-Vocoder = Generator | OnnxGenerator | GriffinLim
+Vocoder = Generator | Vocos | OnnxGenerator | GriffinLim
 
 
 def load_vocoder(
     path: Path, device: torch.device | str = "cpu", mixed_precision: str = "no"
-) -> Generator | OnnxGenerator:
+) -> Generator | Vocos | OnnxGenerator:
     """Load a vocoder in any form that `checkpoint.load_generator` reads, or an exported `.onnx` file.
 
     Raises UserError if it can't be loaded, or can't run with this precision.
@@ -78,8 +76,8 @@ def check_mixed_precision(mixed_precision: str, device: torch.device | str) -> N
 
 
 def use_mixed_precision(
-    generator: Generator, mixed_precision: str, device: torch.device | str = "cpu"
-) -> Generator:
+    generator: Generator | Vocos, mixed_precision: str, device: torch.device | str = "cpu"
+) -> Generator | Vocos:
     """Make a generator for inference run under autocast, in place. Its head stays in float32.
 
     The weights of convolutions and linear layers are converted once: autocast would otherwise convert them
@@ -88,9 +86,8 @@ def use_mixed_precision(
     check_mixed_precision(mixed_precision, device)
     if mixed_precision == "no":
         return generator
-    dtype, device_type, plain_forward = (
-        MIXED_PRECISIONS[mixed_precision], torch.device(device).type, generator.forward,
-    )  # fmt: skip
+    dtype, device_type = MIXED_PRECISIONS[mixed_precision], torch.device(device).type
+    plain_forward = generator.forward
     for name, module in generator.named_modules():
         if isinstance(module, nn.Conv1d | nn.ConvTranspose1d | nn.Linear) and not name.startswith("head"):
             module.to(dtype)

@@ -350,7 +350,35 @@ def test_flags_that_a_stream_can_not_follow_are_told(infer, mels):
     assert_told(infer("--input_mels_dir", mels, "--stream", "--plot"), "--stream", "--plot")
     assert_told(infer("--input_mels_dir", mels, "--output_dir", "-"), "--output_dir -", "--stream")
     assert_told(infer("--input_mels_dir", mels, "--denoising_strength", -0.1), "-0.1", "negative")
+    for strength in ("nan", "inf", "much"):
+        told = infer("--input_mels_dir", mels, "--denoising_strength", strength)
+        assert_told(told, "--denoising_strength", strength, "finite")
     assert_told(infer("--input_mels_dir", mels, "--mel_scale", "log2"), "log2", "log10")
+
+
+def test_bf16_changes_little_and_fp16_needs_a_gpu(infer, mels, tmp_path):
+    np.save(mels / "a.npy", DB.from_ln(speech_mel(40)).numpy())
+    made = {}
+    for precision in ("no", "bf16"):
+        status, _, err = infer("--input_mels_dir", mels, "--mixed_precision", precision, "--device", "cpu")
+        assert (status, err) == (0, "")
+        made[precision] = read(tmp_path / "out" / "a_generated_e2e.wav").astype(float)
+    error = np.linalg.norm(made["bf16"] - made["no"])
+    assert 0 < error < 0.05 * np.linalg.norm(made["no"])
+    refused = infer("--input_mels_dir", mels, "--mixed_precision", "fp16", "--device", "cpu")
+    assert_told(refused, "fp16", "GPU", "bf16")
+
+
+def test_the_voices_are_listed_with_licence_and_provenance():
+    done = run("--list_voices")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(word in done.stdout for word in ("espeak", "(default)", "licence", "provenance", "language"))
+
+
+def test_an_unknown_voice_is_refused_with_the_known_ones(capsys):
+    with pytest.raises(SystemExit) as stop:
+        inference.main(["--text", "Well.", "--voice", "nobody"])
+    assert_told((stop.value.code, *capsys.readouterr()), "nobody", "espeak")
 
 
 def test_an_onnx_file_is_a_checkpoint_for_files_and_streams(infer, model, mels, tmp_path):

@@ -53,7 +53,7 @@ def test_a_voice_is_found_by_name_by_folder_and_by_default(tmp_path):
     assert ann == find_voice(str(tmp_path / "ann"))
     assert ann.taco.resolve() == tmp_path / "shared" / "tacotron2"
     assert ann.vocoder == tmp_path / "ann" / "hifigan"
-    with pytest.raises(UserError, match="'eve'.*bob, ann"):
+    with pytest.raises(UserError, match=r"'eve'.*bob, ann"):
         find_voice("eve", tmp_path)
 
 

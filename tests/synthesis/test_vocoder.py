@@ -1,0 +1,74 @@
+"""Vocoders in mixed precision, and copy synthesis."""
+
+import numpy as np
+import pytest
+import torch
+from helpers import RATE, small_generator, speech_mel, voice
+
+from checkpoint import load_generator, save_model
+from config import HiFiGANConfig
+from model import build_generator
+from synthesis.vocoder import copy_synthesis, load_vocoder, use_mixed_precision, vocode
+from utils import UserError
+
+VARIANTS = {
+    "v1": {},
+    "istft": {"upsample_rates": (8, 8), "upsample_kernel_sizes": (16, 16), "gen_istft_n_fft": 16},
+    "vocos": {"generator": "vocos", "vocos_dim": 32, "vocos_intermediate_dim": 64, "vocos_num_layers": 2},
+}
+
+
+def make_generator(variant: str):
+    torch.manual_seed(0)
+    settings = {"gen_istft_hop_size": 4} if variant == "istft" else {}
+    if variant != "vocos":
+        return small_generator(**VARIANTS[variant], **settings).fold_weight_norm()
+    return build_generator(HiFiGANConfig(**VARIANTS[variant])).eval()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@torch.inference_mode()
+def test_bf16_is_close_to_float32_and_is_used_in_all_layers_but_the_head(variant):
+    generator, mel = make_generator(variant), speech_mel(40)
+    expected = generator(mel)
+    dtypes = {}
+    for name, module in generator.named_modules():
+        if isinstance(module, torch.nn.Conv1d | torch.nn.ConvTranspose1d | torch.nn.Linear):
+            module.register_forward_hook(
+                lambda _, inputs, output, name=name: dtypes.update({name: output.dtype})
+            )
+    audio = use_mixed_precision(generator, "bf16")(mel)
+    assert audio.dtype == torch.float32 and audio.shape == expected.shape
+    error, level = (audio - expected).norm(), expected.norm()
+    assert 0 < error < 0.05 * level
+    for name, dtype in dtypes.items():
+        assert dtype == (torch.float32 if name.startswith("head") else torch.bfloat16), name
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_stream_in_bf16_has_the_length_of_the_whole(variant):
+    generator, mel = use_mixed_precision(make_generator(variant), "bf16"), speech_mel(60)[0]
+    chunks = list(vocode(generator, mel, chunk_frames=16))
+    assert len(chunks) > 2
+    assert sum(map(len, chunks)) == 60 * 256 and all(chunk.dtype == np.float32 for chunk in chunks)
+
+
+def test_fp16_on_a_cpu_is_refused():
+    with pytest.raises(UserError, match="fp16 needs a GPU"):
+        use_mixed_precision(small_generator(), "fp16", "cpu")
+
+
+def test_a_vocoder_is_loaded_in_the_requested_precision(tmp_path):
+    generator = small_generator(seed=1)
+    save_model(tmp_path / "model", generator.config, generator=generator)
+    assert load_vocoder(tmp_path / "model").conv_pre.weight.dtype == torch.float32
+    assert load_vocoder(tmp_path / "model", "cpu", "bf16").conv_pre.weight.dtype == torch.bfloat16
+    assert load_vocoder(tmp_path / "model", "cpu", "bf16").head.conv_post.weight.dtype == torch.float32
+
+
+def test_copy_synthesis_keeps_the_length_to_the_frame(tmp_path):
+    generator = small_generator()
+    save_model(tmp_path / "model", generator.config, generator=generator)
+    audio = voice(0.5)
+    copied = copy_synthesis(load_generator(tmp_path / "model"), audio)
+    assert len(copied) == int(0.5 * RATE) // 256 * 256 and np.isfinite(copied).all()
