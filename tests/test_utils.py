@@ -78,7 +78,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_folder(tmp_path):
     program = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
-from common import atomic_write
+from utils import atomic_write
 number = 0
 while True:
     with atomic_write({str(tmp_path / "folder")!r}) as temporary:
@@ -107,7 +107,7 @@ while True:
 def script(folder: Path, body: str, *flags: str, **environment: str) -> subprocess.CompletedProcess:
     (folder / "tool.py").write_text(
         f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n"
-        "from common import ArgumentParser, UserError, report_user_errors\n"
+        "from utils import ArgumentParser, UserError, report_user_errors\n"
         f"@report_user_errors\ndef main():\n    {body}\nmain()\n"
     )
     command = [sys.executable, str(folder / "tool.py"), *flags]
