@@ -50,7 +50,7 @@ class Tacotron2Config(MelConfig):
             if name.endswith("_p") and not 0 <= value < 1:
                 raise UserError(f"{name} is {value}; it must lie in [0, 1)")
             if (
-                name.endswith(("_dim", "_convolutions", "_convs", "_filters", "_depth", "_step", "_symbols"))
+                name.endswith(("_dim", "_convolutions", "_convs", "_n_filters", "_depth", "_step", "_symbols"))
                 and value < 1
             ):
                 raise UserError(f"{name} is {value}; it must be at least 1")
