@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
-# Set up the environment and run the tests: bash scripts/test.sh [pytest's arguments]
+# Run ruff and the tests in .venv, which is created first: bash scripts/test.sh [arguments of pytest]
+requirements=(requirements.txt requirements-dev.txt)
 source "$(dirname "$0")/environment.sh"
+install_optional pesq pesq "it needs a C compiler. The tests of PESQ are skipped."
 ruff check .
 python -m pytest --basetemp .cache/pytest "$@"
