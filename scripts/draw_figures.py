@@ -1,8 +1,9 @@
-"""Draw the README's figures from a sentence that espeak-ng speaks: no recordings, the same each time.
+"""Draw the figures of the README from a sentence generated with espeak-ng.
 
     python scripts/draw_figures.py
 
-They show what the networks are given: the generator a mel, the discriminators samples by period and by scale.
+The figures show the input of the networks: the mel for the generator, and samples arranged by period and by
+scale for the discriminators. They need no recordings and are the same on every run.
 """
 
 import sys
@@ -19,7 +20,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import ConnectionPatch, Rectangle
 from PIL import Image
 
-if not __package__:  # run as `python scripts/draw_figures.py`, Python looks in scripts/ but not above it
+if not __package__:  # with `python scripts/draw_figures.py`, only scripts/ is on the import path
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from config import HiFiGANConfig
@@ -29,9 +30,9 @@ from tacotron2.text.espeak import Espeak
 from utils import ArgumentParser, UserError, atomic_write, report_user_errors
 
 SENTENCE = "She sells sea shells by the sea shore."
-VOWEL, ONSET = 0.36, 0.3065  # seconds: inside the "e" of "sells", and shortly before it, in the "s"
+VOWEL, ONSET = 0.36, 0.3065  # seconds: in the "e" of "sells", and shortly before it in the "s"
 
-WIDTH, DPI = 8.2, 110  # inches, and pixels an inch: GitHub shows a README about 900 pixels wide
+WIDTH, DPI = 8.2, 110  # inches, pixels per inch: GitHub displays a README about 900 pixels wide
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#1f5fa8", "#d9641e", "#2f8f5b", "#8a3fa0", "#8a8a8a"
 CENTRED = {"ha": "center", "va": "center"}
 STYLE = {
@@ -45,13 +46,13 @@ STYLE = {
 
 
 def draw_waveform_and_mel(audio: np.ndarray, config: HiFiGANConfig) -> Figure:
-    """The waveform of (samples,) audio, its mel on the same time axis, and the samples of two frames."""
+    """Plot the waveform of audio (samples,), its mel on the same time axis, and the samples of two frames."""
     rate, hop, bands = config.sampling_rate, config.hop_size, config.num_mels
     mel = MelSpectrogram(replace(config, mel_scale="ln"))(torch.from_numpy(audio))  # (num_mels, frames)
     times, first = np.arange(len(audio)) / rate, round(VOWEL * rate / hop) * hop
     start, middle, end = times[first], times[first + hop], times[first + 2 * hop]
     figure = Figure(figsize=(WIDTH, 7.6), layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.12)  # inches: room for the lines from the mel to its two frames
+    figure.get_layout_engine().set(h_pad=0.12)  # inches: space for the lines from the mel to its two frames
     waveform, picture, zoom = figure.subplots(3, 1, height_ratios=(1.0, 1.5, 1.3))
 
     waveform.plot(times, audio, color=BLUE, linewidth=0.5)
@@ -63,7 +64,7 @@ def draw_waveform_and_mel(audio: np.ndarray, config: HiFiGANConfig) -> Figure:
     hertz = librosa.mel_frequencies(bands + 2, fmin=config.fmin, fmax=config.highest_frequency)[1:-1]
     ticks = (250, 500, 1000, 2000, 4000)
     picture.set_yticks(np.interp(ticks, hertz, np.arange(bands)), ticks)
-    title = f"Its mel: {bands} frequency bands, one frame every {hop} samples"
+    title = f"Its mel spectrogram: {bands} frequency bands, one frame per {hop} samples"
     picture.set(title=title, ylabel="frequency (Hz)")
     picture.tick_params(labelbottom=False)
 
@@ -88,9 +89,9 @@ def draw_waveform_and_mel(audio: np.ndarray, config: HiFiGANConfig) -> Figure:
 
 
 def draw_upsampling(config: HiFiGANConfig) -> Figure:
-    """How the generator stretches a frame to samples, and how much the residual blocks of each stage see.
+    """Plot the shapes of the signal inside the generator, and the receptive fields of the residual blocks.
 
-    For configurations with three sizes of `ResBlock1`, as in V1 and V2.
+    Requires a configuration with three kernel sizes of `ResBlock1`, such as V1 or V2.
     """
     figure = Figure(figsize=(WIDTH, 6.2), layout="constrained")
     upper, lower = figure.subfigures(2, 1, height_ratios=(1.15, 1.0))
@@ -105,23 +106,23 @@ def draw_upsampling(config: HiFiGANConfig) -> Figure:
         fusion.text(0.55, height, name, bbox=box | {"edgecolor": colour}, **CENTRED)
     fusion.text(0.15, 0.5, "transposed\nconvolution", bbox=box, **CENTRED)
     fusion.text(0.92, 0.5, "mean", bbox=box, **CENTRED)
-    fusion.set(xlim=(0.0, 1.0), ylim=(0.0, 1.0), title="Inside a stage: three kernel sizes, fused")
+    fusion.set(xlim=(0.0, 1.0), ylim=(0.0, 1.0), title="Inside a stage: three kernel sizes in parallel")
     fusion.axis("off")
 
     frame = config.hop_size / config.sampling_rate  # seconds
     per_frame = np.cumprod(config.upsample_rates)
     stages = np.arange(len(per_frame)) + 1
     for (size, colour), dilations in zip(colours.items(), config.resblock_dilation_sizes, strict=True):
-        # each dilation brings a dilated and an undilated convolution, which widen the view in turn
+        # each dilation adds a dilated and an undilated convolution, and both extend the receptive field
         positions = 1 + sum((size - 1) * (dilation + 1) for dilation in dilations)
         seconds = positions / per_frame * frame
         reach.plot(seconds, stages, "o", color=colour, label=f"kernel {size}", markersize=8)
     reach.axvline(frame, color=ORANGE, linestyle=":")
     reach.text(frame, 0.5, " one frame", color=ORANGE)
     reach.set_yticks(stages, [f"stage {stage}" for stage in stages])
-    reach.set(xscale="log", ylim=(stages[-1] + 0.5, 0.2), xlabel="length that a block sees (s)")
+    reach.set(xscale="log", ylim=(stages[-1] + 0.5, 0.2), xlabel="receptive field of a block (s)")
     reach.set_xticks([0.001, 0.01, 0.1], ["0.001", "0.01", "0.1"])
-    reach.set_title("Together they see short and long patterns")
+    reach.set_title("Together the blocks see short and long patterns")
     reach.grid(axis="y", linewidth=0.5)
     reach.legend(loc="lower right")
     return figure
@@ -147,12 +148,13 @@ def _draw_stages(axes: Axes, config: HiFiGANConfig) -> None:
         axes.annotate("", (place + 0.69, 0.0), (place + 0.31, 0.0), arrowprops=arrow)
         axes.text(place + 0.5, 0.4, label, ha="center", color=ORANGE, fontweight="bold")
     axes.set(xlim=(-0.5, len(blocks) - 0.5), ylim=(-7.4, 6.2))
-    axes.set_title("One frame on its way to audio: each stage stretches it and halves its channels")
+    title = f"From one frame to {config.hop_size} samples"
+    axes.set_title(f"{title}: each stage lengthens the signal and halves its channels")
     axes.axis("off")
 
 
 def draw_periods(audio: np.ndarray, config: HiFiGANConfig) -> Figure:
-    """How a period discriminator folds (samples,) audio to an image, and the images of all periods."""
+    """Plot how a period discriminator folds audio (samples,) into an image, and the images of all periods."""
     figure = Figure(figsize=(WIDTH, 7.4), layout="constrained")
     folding, images = figure.subfigures(2, 1, height_ratios=(1.0, 1.5))
     first = round(VOWEL * config.sampling_rate)
@@ -176,9 +178,7 @@ def _draw_folding(figure: SubFigure, times: np.ndarray, samples: np.ndarray) -> 
     waveform.set(title=f"{len(samples)} samples, numbered", xlabel="time (s)", ylabel="amplitude")
     rows = len(samples) // period
     table.add_patch(Rectangle((0.04, 0.06), 0.92, 4.88, fill=False, linewidth=2.5))  # a kernel is (5, 1)
-    table.text(
-        period / 2, rows + 0.3, "every 3rd in a column;\nframed: a kernel's view", ha="center", va="top"
-    )
+    table.text(period / 2, rows + 0.3, "every 3rd per column;\nframed: one kernel", ha="center", va="top")
     table.set(xlim=(0, period), ylim=(rows, 0), title="Folded, period 3")
     table.axis("off")
 
@@ -193,16 +193,18 @@ def _draw_period_images(figure: SubFigure, times: np.ndarray, samples: np.ndarra
         extent = (0.5, period + 0.5, times[0] + image.size * spacing, times[0])
         drawn = axes.imshow(image, cmap="RdBu_r", vmin=-peak, vmax=peak, extent=extent)
         axes.set(title=f"period {period}", xlabel=f"{len(image)} × {period}", xticks=(1, period))
-    waveform.set_ylim(times[-1] + spacing, times[0])  # downwards, as the rows are filled
+    waveform.set_ylim(times[-1] + spacing, times[0])  # downwards, in the order in which the rows are filled
     waveform.locator_params(axis="y", nbins=5)
     figure.colorbar(drawn, ax=panels, label="amplitude", aspect=30, pad=0.02)
     milliseconds = 1000 * len(samples) * spacing
-    figure.suptitle(f"What each period's discriminator sees of the same {milliseconds:.0f} ms", fontsize=10.5)
+    figure.suptitle(f"The same {milliseconds:.0f} ms as input of each period discriminator", fontsize=10.5)
 
 
 def draw_scales(audio: np.ndarray, config: HiFiGANConfig, seconds: float = 0.015) -> Figure:
-    """The inputs of the multi-scale discriminator: (samples,) audio as it is, then pooled again and again."""
-    pool = MultiScaleDiscriminator(HiFiGANConfig(discriminator_channels=32)).pool  # the same at any width
+    """Plot the inputs of the multi-scale discriminator: audio (samples,) and its averaged-down versions."""
+    pool = MultiScaleDiscriminator(
+        HiFiGANConfig(discriminator_channels=32)
+    ).pool  # does not depend on the width
     (kernel,), (stride,), (padding,) = pool.kernel_size, pool.stride, pool.padding
     figure = Figure(figsize=(WIDTH, 5.6), layout="constrained")
     panels = figure.subplots(1 + config.msd_num_downsamples, 1, sharex=True, sharey=True)
@@ -213,12 +215,12 @@ def draw_scales(audio: np.ndarray, config: HiFiGANConfig, seconds: float = 0.015
             near = (raw_times >= ONSET) & (raw_times < ONSET + seconds)
             axes.plot(raw_times[near], audio[near], color=GREY, linewidth=0.6, alpha=0.7)
             scaled = pool(scaled)
-            # a pooled sample stands in the middle of those that it averages
+            # a pooled sample is plotted in the middle of the samples that it averages
             middle = np.arange(scaled.shape[-1]) * stride - padding + (kernel - 1) / 2
             times = times[0] + middle * (times[1] - times[0])
         near = (times >= ONSET) & (times < ONSET + seconds)
         axes.plot(times[near], scaled[0, near], color=BLUE, linewidth=1, marker=".", markersize=5)
-        name = f"Averaged down by {stride**scale} (grey: as it was)" if scale else "As it is"
+        name = f"Averaged down by {stride**scale} (grey: original)" if scale else "Original"
         axes.set(title=f"{name}: {near.sum()} samples", ylabel="amplitude", xlim=(ONSET, ONSET + seconds))
     panels[-1].set_xlabel("time (s)")
     return figure
@@ -230,7 +232,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--output_dir", type=Path, default=Path("docs"), help="folder for the PNG files")
     args = parser.parse_args(argv)
     if args.output_dir.exists() and not args.output_dir.is_dir():
-        raise UserError(f"--output_dir {args.output_dir} is a file; give a folder")
+        raise UserError(f"--output_dir {args.output_dir} is a file; choose a folder")
     config, audio = HiFiGANConfig(), Espeak().say(SENTENCE)
     with rc_context(STYLE):
         figures = {
@@ -244,7 +246,7 @@ def main(argv: list[str] | None = None) -> None:
             buffer = BytesIO()
             figure.savefig(buffer, dpi=DPI, facecolor="white")
             with atomic_write(path) as temporary:
-                # a palette of 256 colours takes half the bytes, and the eye sees no difference
+                # 256 colours halve the file size without a visible difference
                 Image.open(buffer).convert("RGB").quantize(256).save(temporary, "PNG", optimize=True)
             print(path)
 
