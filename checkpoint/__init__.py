@@ -1,58 +1,32 @@
 """Reading and writing models.
 
-A model on disk is a folder with `config.json` and `generator.safetensors`; a training checkpoint is such a
-folder with the discriminators and what resuming needs beside them. `python -m checkpoint convert|export`
-writes other forms.
+A model is a folder with `config.json` and `generator.safetensors` or `tacotron2.safetensors`. Models of other
+projects are read too, by one module per format; `load.FORMATS` lists them. `python -m checkpoint convert` and
+`export` write other formats.
 """
 
-from typing import TYPE_CHECKING
-
-from checkpoint.project import (
-    CONFIG_NAME,
-    GENERATOR_FILES,
-    PROGRESS_NAME,
+from checkpoint.files import CONFIG_NAME, PROGRESS_NAME, load_on_device, read_pickle, read_weights
+from checkpoint.load import (
     TACOTRON2_FILE,
-    TRANSFORMERS_FILES,
-    config_path,
-    discriminator_path,
     is_tacotron2,
     load_generator,
-    load_generator_weights,
-    load_on_device,
-    load_plain_generator,
-    load_pretrained,
-    load_pretrained_tacotron2,
     load_tacotron2,
-    load_weights,
     read_config,
     read_mel_config,
-    read_pickle,
-    read_settings,
     read_tacotron2_config,
-    read_weights,
-    save_model,
-    weights_fingerprint,
-    weights_path,
-    write_model,
 )
-
-if TYPE_CHECKING:
-    from checkpoint.hub import HubGenerator
+from checkpoint.pretrained import load_pretrained, load_pretrained_tacotron2
+from checkpoint.project import save_model, write_model
+from checkpoint.weights import load_weights, weights_fingerprint
 
 __all__ = [
     "CONFIG_NAME",
-    "GENERATOR_FILES",
     "PROGRESS_NAME",
     "TACOTRON2_FILE",
-    "TRANSFORMERS_FILES",
     "HubGenerator",
-    "config_path",
-    "discriminator_path",
     "is_tacotron2",
     "load_generator",
-    "load_generator_weights",
     "load_on_device",
-    "load_plain_generator",
     "load_pretrained",
     "load_pretrained_tacotron2",
     "load_tacotron2",
@@ -60,12 +34,10 @@ __all__ = [
     "read_config",
     "read_mel_config",
     "read_pickle",
-    "read_settings",
     "read_tacotron2_config",
     "read_weights",
     "save_model",
     "weights_fingerprint",
-    "weights_path",
     "write_model",
 ]
 

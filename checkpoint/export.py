@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.export import Dim
 
-from checkpoint import load_generator
+from checkpoint.load import load_generator
 from config import HiFiGANConfig
 from model import Generator
 from utils import UserError, atomic_write

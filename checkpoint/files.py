@@ -1,0 +1,96 @@
+"""Find and read the files that a model consists of, whatever their format."""
+
+import pickle
+import re
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from utils import UserError
+
+CONFIG_NAME = "config.json"
+PROGRESS_NAME = "progress.json"  # step, epoch and flags of a training checkpoint
+
+
+def config_path(path: Path) -> Path:
+    """Return the `config.json` of a model's folder or of a file in it; a `.json` path is returned as it is.
+
+    Raises UserError if the folder contains no `config.json`.
+    """
+    if path.suffix == ".json":
+        return path
+    folder = folder_of(path)
+    if not (folder / CONFIG_NAME).is_file():
+        raise UserError(f"{folder} holds no {CONFIG_NAME}; put the model's configuration there")
+    return folder / CONFIG_NAME
+
+
+def folder_of(path: Path) -> Path:
+    """Return `path` if it is a folder, else the folder that contains it."""
+    return path if path.is_dir() else path.parent
+
+
+def newest_file(folder: Path, patterns: Iterable[str]) -> Path | None:
+    """Return the file with the highest number in its name; of several patterns, the last that matches counts.
+
+    Returns None if no file in `folder` matches.
+    """
+    found = [file for pattern in patterns for file in sorted(folder.glob(pattern), key=number_in)]
+    return found[-1] if found else None
+
+
+def number_in(path: Path) -> int:
+    """Return the first number in a file's name, such as the steps of a checkpoint, or 0."""
+    match = re.search(r"\d+", path.name)
+    return int(match[0]) if match else 0
+
+
+def read_weights(path: Path, name: str | None = None) -> dict[str, Tensor]:
+    """Return the state dict of a `.safetensors` file or of a pickle, where it has the key `name`.
+
+    With `name` None, the pickle itself is the state dict. Raises UserError for a damaged file and for a
+    pickle that contains anything but tensors.
+    """
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except Exception as error:
+            raise UserError(
+                f"{path} can't be read as a checkpoint: {error}; is the file complete?"
+            ) from error
+    contents = read_pickle(path)
+    if name is not None:
+        contents = contents.get(name) if isinstance(contents, dict) else None
+    if not isinstance(contents, dict) or not all(isinstance(value, Tensor) for value in contents.values()):
+        raise UserError(f"{path} holds no {name or 'model'!r} state dict; is it the right file?")
+    return contents
+
+
+def read_pickle(path: Path):
+    """Return what `torch.save` wrote to `path`: tensors, numbers, strings and containers of them.
+
+    Raises UserError, without running any code in the file, if it contains anything else.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about old pickle formats, which users can't change
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path} is refused: it is not a checkpoint, or contains more than tensors, which could run code "
+            "on loading; use a .safetensors file, or a checkpoint that contains only tensors"
+        ) from error
+    except Exception as error:  # a damaged pickle raises anything, from IndexError to struct.error
+        raise UserError(f"{path} can't be read as a checkpoint: {error}; is the file complete?") from error
+
+
+def load_on_device(load: Callable, path: Path | str, device: str):
+    """Return `load(path, device)`. Raises UserError for a device that PyTorch does not know or have."""
+    try:
+        return load(path, device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"can't use --device {device}: {error}") from error

@@ -1,0 +1,92 @@
+"""Start training from a model: load a generator, its discriminators or a Tacotron 2 in any format."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from checkpoint.files import read_weights
+from checkpoint.load import load_generator_weights, read_config, read_tacotron2, weights_path
+from checkpoint.weights import load_weights
+from model import Discriminators, Generator
+from tacotron2.mel import MelConfig, check_same_mel
+from tacotron2.model import Tacotron2
+
+
+def load_pretrained(path: Path | str, generator: Generator, discriminators: Discriminators) -> str:
+    """Load a model to continue training from; return a sentence that names the files.
+
+    Discriminators are loaded if they are next to the generator: in its folder, or in the `do_…` file with the
+    number of an official `g_…`. The generator's input is converted if it was trained with another mel scale.
+    """
+    path = Path(path)
+    message = load_plain_generator(path, generator)
+    for name, discriminator in discriminators.named_children():
+        source = discriminator_path(weights_path(path), name)
+        if source is None:
+            message += f"; {name} from scratch, since none is next to the generator"
+        else:
+            load_weights(discriminator, read_weights(source, name), source)
+            message += f"; {name} from {source}"
+    return message
+
+
+def load_pretrained_tacotron2(path: Path | str, model: Tacotron2) -> str:
+    """Load a Tacotron 2 to continue training from; return a phrase that names its file."""
+    config, state, file = read_tacotron2(Path(path))
+    check_same_mel(config, model.config, str(path), "this run")
+    load_weights(model, state, file)
+    return f"Tacotron 2 from {file}"
+
+
+def load_plain_generator(path: Path, generator: Generator) -> str:
+    """Load a generator so that it reads the mel scale of `generator.config` and has no `InputNorm`.
+
+    Returns a phrase that names its file and what was converted.
+    """
+    config, wanted = read_config(path), generator.config
+    check_same_mel(config, wanted, str(path), "this run", scale_matters=False)
+    load_generator_weights(generator, path)
+    changes = []
+    if isinstance(generator.conv_pre, nn.Sequential):
+        norm, generator.conv_pre = generator.conv_pre
+        fold_input_map(generator.conv_pre, 1 / norm.scale, -norm.mean / norm.scale)
+        changes.append("its normalization of the mel folded into its first layer")
+    if [config.from_ln(x) for x in (0.0, 1.0)] != [wanted.from_ln(x) for x in (0.0, 1.0)]:
+        change_mel_scale(generator, config)
+        changes.append(f"its input converted from {config.mel_scale} to {wanted.mel_scale} mels")
+    if changes:
+        changes.append(f"which is inexact within {generator.context_frames} frames of an utterance's ends")
+    return ", ".join([f"generator from {weights_path(path)}", *changes])
+
+
+def discriminator_path(generator_file: Path, name: str) -> Path | None:
+    """Return the file of a discriminator next to its generator's file, or None."""
+    own = generator_file.with_name(f"{name}.safetensors")
+    official = generator_file.with_name(generator_file.name.replace("g_", "do_", 1))
+    if own.is_file():
+        return own
+    return official if generator_file.name.startswith("g_") and official.is_file() else None
+
+
+@torch.no_grad()
+def change_mel_scale(generator: Generator, trained_with: MelConfig) -> None:
+    """Make a generator that was trained with one mel scale read the scale of its own `config`."""
+    config = generator.config
+    offset = trained_with.from_ln(config.to_ln(0.0))
+    slope = trained_with.from_ln(config.to_ln(1.0)) - offset
+    fold_input_map(generator.conv_pre, slope, offset)
+
+
+@torch.no_grad()
+def fold_input_map(conv: nn.Conv1d, slope: Tensor | float, offset: Tensor | float) -> None:
+    """Turn a convolution of slope * x + offset, numbers or (in_channels, 1) tensors, into one of x.
+
+    The slope is multiplied into the weights, and the offset times their sum is added to the bias. Only frames
+    whose receptive field includes the padding change, three at either end for a kernel of 7: zeros of x are
+    other mels than zeros of slope * x + offset. Later layers spread the difference over
+    `Generator.context_frames`.
+    """
+    weight = conv.weight  # (out_channels, in_channels, kernel_size)
+    conv.bias += (weight * offset).sum(dim=(1, 2))
+    conv.weight = weight * slope
