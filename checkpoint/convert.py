@@ -18,7 +18,7 @@ from checkpoint.pretrained import discriminator_path, load_plain_generator
 from checkpoint.project import write_model
 from checkpoint.weights import load_weights
 from config import HiFiGANConfig
-from model import Discriminators, Generator
+from model import Discriminators, Generator, build_generator
 from tacotron2.mel import MelConfig
 from utils import UserError, atomic_write
 
@@ -70,7 +70,7 @@ def write_project(folder: Path, source: Path, fold: bool, half: bool, speaker: s
         config, file, models = model.config, source, {"tacotron2": model}
     else:
         config, file = read_config(source), weights_path(source)
-        generator = Generator(config)
+        generator = build_generator(config)
         load_generator_weights(generator, source)
         models = {"generator": generator.fold_weight_norm() if fold else generator}
         if not fold:

@@ -15,9 +15,14 @@ from checkpoint.files import CONFIG_NAME, PROGRESS_NAME
 from checkpoint.load import FORMATS, load_generator, weights_path
 from checkpoint.project import write_model
 from config import HiFiGANConfig
-from model import Generator
+from model import Generator, build_generator
 from utils import read_json
+from vocos import Vocos
 
+ARCHITECTURES = {
+    "hifigan": "[HiFi-GAN](https://arxiv.org/abs/2010.05646)",
+    "vocos": "[Vocos](https://arxiv.org/abs/2306.00814)",
+}
 WANTED_FILES = [CONFIG_NAME, vocos.CONFIG_NAME, *(name for module in FORMATS for name in module.PATTERNS)]
 
 
@@ -33,7 +38,7 @@ class HubGenerator(nn.Module, ModelHubMixin):
     def __init__(self, config: HiFiGANConfig | dict):
         super().__init__()
         config = config if isinstance(config, HiFiGANConfig) else HiFiGANConfig.from_dict(config)
-        self.config, self.generator = config, Generator(config)
+        self.config, self.generator = config, build_generator(config)
 
     def forward(self, mel: Tensor) -> Tensor:
         """Mel (B, num_mels, T) to audio (B, 1, T * hop_size)."""
@@ -91,7 +96,7 @@ def last_validation(checkpoint: Path) -> str | None:
 
 
 def model_card(
-    generator: Generator,
+    generator: Generator | Vocos,
     license: str | None = None,
     training_data: str | None = None,
     metrics: str | None = None,
@@ -104,7 +109,7 @@ def model_card(
     data = ModelCardData(
         license=license or "unknown",
         pipeline_tag="text-to-speech",
-        tags=["hifigan", "vocoder", "speech", "model_hub_mixin"],
+        tags=[config.generator, "vocoder", "speech", "model_hub_mixin"],
     )
     size = sum(parameter.numel() for parameter in generator.parameters()) / 1e6
     return ModelCard(f"""---
@@ -113,7 +118,7 @@ def model_card(
 
 # Neural vocoder, {config.sampling_rate} Hz, {size:.2f} M parameters
 
-Converts mel spectrograms to speech. The architecture is [HiFi-GAN](https://arxiv.org/abs/2010.05646).
+Converts mel spectrograms to speech. The architecture is {ARCHITECTURES[config.generator]}.
 
 ```python
 from checkpoint import HubGenerator  # from the repository that trained this model

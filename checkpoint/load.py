@@ -21,11 +21,12 @@ from checkpoint.foreign_tacotron2 import read_tacotron2 as read_foreign_tacotron
 from checkpoint.transformers import add_input_norm
 from checkpoint.weights import load_weights
 from config import HiFiGANConfig
-from model import Generator
+from model import Generator, build_generator
 from tacotron2.config import Tacotron2Config
 from tacotron2.mel import MelConfig
 from tacotron2.model import Tacotron2
 from utils import UserError, read_json
+from vocos import Vocos
 
 FORMATS = (project, vocos, transformers, official, nvidia)
 TACOTRON2_FILE = "tacotron2.safetensors"
@@ -67,18 +68,18 @@ def read_mel_config(path: Path) -> MelConfig:
     return MelConfig.from_dict(read_settings(path))
 
 
-def load_generator(path: Path | str, device: torch.device | str = "cpu") -> Generator:
+def load_generator(path: Path | str, device: torch.device | str = "cpu") -> Generator | Vocos:
     """Return a generator in eval mode, with weight norm folded, from a model in any format.
 
     Raises UserError for a file that is missing, damaged, or does not fit its configuration.
     """
     path = Path(path)
-    generator = Generator(read_config(path))
+    generator = build_generator(read_config(path))
     load_generator_weights(generator, path)
     return generator.fold_weight_norm().eval().requires_grad_(False).to(device)
 
 
-def load_generator_weights(generator: Generator, path: Path) -> None:
+def load_generator_weights(generator: Generator | Vocos, path: Path) -> None:
     """Load the weights at `path`; weights of transformers add an `InputNorm` before the first layer."""
     module, path = format_of(path)
     file = module.weights_path(path)

@@ -98,9 +98,8 @@ def check_generator(config: HiFiGANConfig) -> None:
     """Raise UserError for a generator that the official code can't represent."""
     num_dilations = {"1": 3, "2": 2}[config.resblock]
     lists = [config.resblock_dilation_sizes] if config.fusion == "misr" else config.resblock_dilation_sizes
-    kind = getattr(config, "generator", "hifigan")
     obstacles = {
-        f"it is a {kind} generator": kind != "hifigan",
+        f"it is a {config.generator} generator": config.generator != "hifigan",
         f"upsampling is {config.upsampling!r}": config.upsampling != "transpose",
         "it ends in an inverse Fourier transform": config.gen_istft_n_fft is not None,
         f"num_mels is {config.num_mels}, not {OFFICIAL_BANDS}": config.num_mels != OFFICIAL_BANDS,

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from checkpoint.files import read_weights
 from checkpoint.load import load_generator_weights, read_config, read_tacotron2, weights_path
@@ -11,9 +12,10 @@ from checkpoint.weights import load_weights
 from model import Discriminators, Generator
 from tacotron2.mel import MelConfig, check_same_mel
 from tacotron2.model import Tacotron2
+from vocos import Vocos
 
 
-def load_pretrained(path: Path | str, generator: Generator, discriminators: Discriminators) -> str:
+def load_pretrained(path: Path | str, generator: Generator | Vocos, discriminators: Discriminators) -> str:
     """Load a model to continue training from; return a sentence that names the files.
 
     Discriminators are loaded if they are next to the generator: in its folder, or in the `do_…` file with the
@@ -39,7 +41,7 @@ def load_pretrained_tacotron2(path: Path | str, model: Tacotron2) -> str:
     return f"Tacotron 2 from {file}"
 
 
-def load_plain_generator(path: Path, generator: Generator) -> str:
+def load_plain_generator(path: Path, generator: Generator | Vocos) -> str:
     """Load a generator so that it reads the mel scale of `generator.config` and has no `InputNorm`.
 
     Returns a phrase that names its file and what was converted.
@@ -48,7 +50,7 @@ def load_plain_generator(path: Path, generator: Generator) -> str:
     check_same_mel(config, wanted, str(path), "this run", scale_matters=False)
     load_generator_weights(generator, path)
     changes = []
-    if isinstance(generator.conv_pre, nn.Sequential):
+    if isinstance(input_layer(generator), nn.Sequential):
         norm, generator.conv_pre = generator.conv_pre
         fold_input_map(generator.conv_pre, 1 / norm.scale, -norm.mean / norm.scale)
         changes.append("its normalization of the mel folded into its first layer")
@@ -69,13 +71,17 @@ def discriminator_path(generator_file: Path, name: str) -> Path | None:
     return official if generator_file.name.startswith("g_") and official.is_file() else None
 
 
+def input_layer(generator: Generator | Vocos) -> nn.Module:
+    return generator.embed if isinstance(generator, Vocos) else generator.conv_pre
+
+
 @torch.no_grad()
-def change_mel_scale(generator: Generator, trained_with: MelConfig) -> None:
+def change_mel_scale(generator: Generator | Vocos, trained_with: MelConfig) -> None:
     """Make a generator that was trained with one mel scale read the scale of its own `config`."""
     config = generator.config
     offset = trained_with.from_ln(config.to_ln(0.0))
     slope = trained_with.from_ln(config.to_ln(1.0)) - offset
-    fold_input_map(generator.conv_pre, slope, offset)
+    fold_input_map(input_layer(generator), slope, offset)
 
 
 @torch.no_grad()
@@ -85,8 +91,11 @@ def fold_input_map(conv: nn.Conv1d, slope: Tensor | float, offset: Tensor | floa
     The slope is multiplied into the weights, and the offset times their sum is added to the bias. Only frames
     whose receptive field includes the padding change, three at either end for a kernel of 7: zeros of x are
     other mels than zeros of slope * x + offset. Later layers spread the difference over
-    `Generator.context_frames`.
+    the generator's `context_frames`.
     """
     weight = conv.weight  # (out_channels, in_channels, kernel_size)
     conv.bias += (weight * offset).sum(dim=(1, 2))
-    conv.weight = weight * slope
+    if parametrize.is_parametrized(conv):
+        conv.weight = weight * slope
+    else:
+        conv.weight.copy_(weight * slope)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import torch
 
-from checkpoint.project import load_on_device, load_tacotron2
+from checkpoint.files import load_on_device
+from checkpoint.load import load_tacotron2
 from tacotron2.model import Tacotron2
 from utils import UserError, read_json
 
