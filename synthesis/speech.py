@@ -1,7 +1,7 @@
 """Text to audio: a Tacotron 2 and a vocoder that speak whole texts, sentence by sentence, or as a stream."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,14 +11,14 @@ from tqdm import tqdm
 
 from checkpoint.voices import Voice, load_voice_tacotron2
 from synthesis.denoiser import make_denoiser
-from synthesis.vocoder import MIXED_PRECISIONS, Vocoder, load_vocoder, vocode
+from synthesis.vocoder import MIXED_PRECISIONS, Vocoder, load_vocoder, vocode, vocode_chunks
 from tacotron2.mel import check_same_mel, convert_mel_scale
 from tacotron2.model import Tacotron2
 from tacotron2.speak import Utterance, speak_sentences, split_text
 
-# The first chunks are short, for an early start; later ones are long, which is more efficient.
-STREAM_FRAMES = 43
-MAX_BATCH = 16
+# Frames of audio per chunk of a stream: the first is short, for an early start, the others are 0.5 s long.
+FIRST_FRAMES, STREAM_FRAMES = 12, 43
+MAX_BATCH = 16  # sentences that Tacotron 2 speaks at a time
 
 
 @dataclass(frozen=True)
@@ -96,14 +96,20 @@ class Speaker:
 
         Calls `on_utterance` with each sentence when its mel is complete.
         """
-        pause = 0.0
+        pause, first_frames = 0.0, self.vocoder.context_frames + FIRST_FRAMES
         for utterance in self.utterances(text, seed):
             on_utterance(utterance)
             if pause:
                 yield self.silence(pause)
             mel = convert_mel_scale(utterance.mel, self.tacotron2.config, self.vocoder.config)
-            yield from vocode(self.vocoder, mel, self.device, STREAM_FRAMES)
+            yield from vocode_chunks(self.vocoder, split_mel(mel, first_frames), self.device)
+            first_frames = STREAM_FRAMES
             pause = utterance.pause
+
+
+def split_mel(mel: Tensor, first_frames: int) -> Iterable[Tensor]:
+    """Split a mel (num_mels, T) into parts of `STREAM_FRAMES` frames after a first one of another length."""
+    return mel[:, :first_frames], *mel[:, first_frames:].split(STREAM_FRAMES, dim=1)
 
 
 def join_sentences(sentences: list[Sentence], silence: Callable[[float], np.ndarray]) -> np.ndarray:

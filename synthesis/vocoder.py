@@ -39,10 +39,12 @@ class OnnxGenerator(Streaming):
 class GriffinLim:
     """The baseline without weights, with the interface of a vocoder for mels with the settings `config`."""
 
+    context_frames = 0
+
     def __init__(self, config: MelConfig):
         self.config = config
 
-    def stream(self, mels: Iterable[Tensor], chunk_frames: int) -> Iterator[Tensor]:
+    def stream(self, mels: Iterable[Tensor], max_frames: int = 512) -> Iterator[Tensor]:
         """Convert a mel in chunks (1, num_mels, n) to audio (1, 1, samples) in one chunk.
 
         Griffin-Lim estimates the phases of the whole mel together.

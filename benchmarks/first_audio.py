@@ -1,0 +1,96 @@
+"""Time from text to the first audio: `python benchmarks/first_audio.py`.
+
+Measures two cases with a voice and a text of two sentences:
+
+- from the shell: from the start of `inference.py --stream` to its first byte on standard output;
+- in a running process: from the call of `Speaker.stream` to its first chunk.
+
+Prints the median and the best of several runs, and as a lower bound for the shell the time of `import torch`.
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from checkpoint.voices import find_voice
+from synthesis.speech import load_speaker
+
+ROOT = Path(__file__).resolve().parent.parent
+TEXT = "The first sentence should be heard at once, although it is not short. The second one follows it."
+
+
+def until_first_byte(command: list[str]) -> float:
+    """Return the seconds until a command writes to standard output, or ends if it writes nothing."""
+    start = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        process.stdout.read(2)
+        seconds = time.perf_counter() - start
+        process.stdout.read()
+    if process.returncode != 0:
+        sys.exit(f"{' '.join(command)} failed with status {process.returncode}")
+    return seconds
+
+
+def until_first_chunk(stream: Callable) -> float:
+    """Return the seconds until `stream()` yields its first chunk."""
+    start = time.perf_counter()
+    next(iter(stream()))
+    return time.perf_counter() - start
+
+
+def report(name: str, seconds: list[float], target: float | None = None) -> None:
+    note = f"   target {1000 * target:.0f} ms" if target else ""
+    print(
+        f"{name:<24}median {1000 * statistics.median(seconds):6.0f} ms   best {1000 * min(seconds):6.0f} ms{note}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--voice", help="name or folder of a voice; default: the default voice")
+    parser.add_argument("--text", default=TEXT, help="text of several sentences")
+    parser.add_argument(
+        "--runs", type=int, default=5, help="number of runs in the shell; five times as many here"
+    )
+    parser.add_argument("--mixed_precision", choices=("no", "bf16"), default="no", help="vocoder precision")
+    args = parser.parse_args()
+
+    voice = find_voice(args.voice)
+    print(f"voice {voice.name}, {torch.get_num_threads()} threads")
+    speaker = load_speaker(voice, mixed_precision=args.mixed_precision)
+    until_first_chunk(lambda: speaker.stream(args.text))  # the first call allocates and imports
+    seconds = [until_first_chunk(lambda: speaker.stream(args.text)) for _ in range(5 * args.runs)]
+    report("running process", seconds, target=0.3)
+
+    command = [
+        sys.executable,
+        str(ROOT / "inference.py"),
+        "--text",
+        args.text,
+        "--stream",
+        "--output_dir",
+        "-",
+    ]
+    command += [
+        "--voice",
+        args.voice or voice.name,
+        "--mixed_precision",
+        args.mixed_precision,
+        "--device",
+        "cpu",
+    ]
+    report("shell", [until_first_byte(command) for _ in range(args.runs)], target=3.0)
+    importing = [sys.executable, "-c", "import torch; print(1)"]
+    report("  of it, import torch", [until_first_byte(importing) for _ in range(args.runs)])
+
+
+if __name__ == "__main__":
+    main()
