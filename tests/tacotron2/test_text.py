@@ -6,8 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from tacotron2 import text as text_module
-from tacotron2.text import END_ID, PAD_ID, SYMBOLS, UNKNOWN_ID, clean, decode, encode, split_sentences
+from tacotron2.text import END_ID, PAD_ID, SYMBOLS, UNKNOWN_ID, clean, decode, encode, split_sentences, tokens
 
 READINGS = {
     "plain text": {
@@ -429,11 +428,11 @@ def test_encoding_ends_with_the_end_and_decoding_gives_the_cleaned_text():
 
 
 def test_what_can_not_be_said_is_kept_as_unknown_and_reported_once(capsys):
-    text_module.warn_once.cache_clear()
+    tokens.report_unknown.cache_clear()
     ids = encode("a \ue123 b \ue123")
     assert encode("a \ue123 b \ue123") == ids
     said = capsys.readouterr().err
-    assert said == "text: can't say '\\ue123' (no name), it is left to the voice's unknown symbol\n"
+    assert said == "text: no token for '\\ue123' (no name); the unknown token replaces it\n"
     assert ids.count(UNKNOWN_ID) == 2
     assert decode(ids) == "a \ufffd b \ufffd"
 

@@ -1,0 +1,130 @@
+"""Numbers in words: cardinals, ordinals, decimals, fractions, years and Roman numerals."""
+
+import re
+from functools import cache, lru_cache
+
+# Digits with or without thousands commas and decimals; or decimals alone.
+NUMBER = r"(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)"
+FRACTION = r"(?:(?:\d+ )?\d+/\d+)"
+SCALES = {"k": "thousand", "m": "million", "mn": "million", "b": "billion", "bn": "billion", "tn": "trillion"}
+SCALE = r"(?:\s?(hundred|thousand|million|billion|trillion|bn|mn|tn|[kmb])\b)?"
+ROMAN = r"(?=[IVXLC])(?:X[CL]|L?X{0,3})(?:I[XV]|V?I{0,3})(?<=[IVXLC])\b"
+ROMAN_DIGITS = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100}
+NAMED_FRACTIONS = frozenset(map(str, [*range(2, 21), 32, 64, 100, 1000]))
+PAIRED = {"24/7": "twenty-four seven", "9/11": "nine eleven"}
+REGNAL = (
+    "Henry|Louis|Charles|George|Edward|William|James|John|Paul|Pius|Elizabeth|Philip|Richard|Napoleon|Leo|"
+    "Nicholas|Peter|Alexander|Frederick|Catherine|Benedict|Gregory|Innocent|Urban|Clement|Ferdinand|"
+    "Francis|Otto|Ramesses|Mary|Robert|Ptolemy|Darius|Xerxes|Artaxerxes|Nebuchadnezzar|Boniface|Sixtus|"
+    "Julius|Wilhelm|Joseph|Leopold|Alfonso|Haakon"
+)
+PARTS = (
+    "Chapter|Part|Volume|Book|Act|Scene|Section|Article|Title|Class|Appendix|Figure|Table|Type|Phase|Mark|"
+    "War|Bowl|Level|Stage|Episode|Lesson|Psalm|Canto|Plate|Grade|Unit"
+)
+
+
+def say(number: str) -> str:
+    """Return a written number ("1,234.5", ".5", "007", "3/4", "2 1/2") in words."""
+    if "/" in number:
+        return say_fraction(number)
+    whole, point, decimals = number.replace(",", "").partition(".")
+    words = [say_whole(whole)] if whole else []
+    return " ".join([*words, "point", digit_by_digit(decimals)] if point else words)
+
+
+@lru_cache(maxsize=65536)
+def say_whole(digits: str) -> str:
+    """Return an integer in words; one with a leading zero or above 15 digits is read digit by digit."""
+    if len(digits) > 15 or (len(digits) > 1 and digits[0] == "0"):
+        return digit_by_digit(digits)
+    return inflector().number_to_words(digits, andword="")
+
+
+def digit_by_digit(digits: str) -> str:
+    return " ".join(map(say_whole, digits))
+
+
+def in_pairs(digits: str) -> str:
+    """Read digits in pairs: 1984 "nineteen eighty-four", 380 "three eighty", 2009 "two thousand nine"."""
+    head, tail = digits[:-2], digits[-2:]
+    if len(digits) not in (3, 4) or digits[0] == "0" or (len(digits) == 4 and digits[1:3] == "00"):
+        return say_whole(digits)
+    return f"{say_whole(head)} {'hundred' if tail == '00' else two_digits(tail)}"
+
+
+def two_digits(digits: str) -> str:
+    """Read two digits of a year or a time: "05" as "oh five"."""
+    return f"oh {say_whole(digits[1])}" if digits[0] == "0" else say_whole(digits)
+
+
+@lru_cache(maxsize=4096)
+def ordinal(digits: str) -> str:
+    """Read "21" as "twenty-first"; digit by digit above 15 digits."""
+    digits = digits.replace(",", "")
+    if len(digits) > 15:
+        return digit_by_digit(digits)
+    return inflector().number_to_words(inflector().ordinal(int(digits)), andword="")
+
+
+def say_fraction(written: str) -> str:
+    if written in PAIRED:
+        return PAIRED[written]
+    whole, _, fraction = written.rpartition(" ")
+    top, bottom = fraction.split("/")
+    if top == bottom:  # "50/50"
+        return f"{say(whole)} {say(top)} {say(bottom)}".strip()
+    if not top.strip("0") or bottom not in NAMED_FRACTIONS:
+        return f"{say(whole)} {say(top)} over {say(bottom)}".strip()
+    name = {"2": "half", "4": "quarter"}.get(bottom, ordinal(bottom))
+    if top == "1":
+        return f"{say(whole)} and a {name}" if whole else f"one {name}"
+    part = f"{say(top)} {'halve' if name == 'half' else name}s"
+    return f"{say(whole)} and {part}" if whole else part
+
+
+def roman_numerals(text: str) -> str:
+    """Spell out Roman numerals: Henry VIII "the eighth", World War II "two".
+
+    A single letter is a numeral only after a word that requires one.
+    """
+    if not re.search(r"[IVXLC]\b", text):
+        return text
+    text = re.sub(r"\bWW(II?)\b", r"World War \1", text)
+    # a single I may be the next word: "I told George I was leaving"
+    text = re.sub(
+        rf"\b({REGNAL}) (?!I\b(?!['’]s\b|[.,;:)]|$| of\b| and\b))({ROMAN})\b(?:\.(?=[,;:]| [a-z]))?",
+        lambda m: f"{m[1]} the {ordinal(roman(m[2]))}",
+        text,
+    )
+    text = re.sub(rf"\b({PARTS}) ({ROMAN})\b", numbered, text, flags=re.I)
+    text = re.sub(rf"^(?=[IVX]{{2}}){ROMAN}(?=\. [\"']?[A-Z])", lambda m: say(roman(m[0])), text)  # a heading
+    # "I, II and III"; not the pronoun in "II, IV and I" or the sizes L and XL
+    one = rf"(?![ILC]\b){ROMAN}"
+    text = re.sub(rf"(?<![\w.'])(?:I, )?{one}(?:(?:,|,? and|,? or) {one})+", numerals, text)
+    text = re.sub(rf"(?<!\w)(?=[IVX]{{3}}){ROMAN}", lambda m: say(roman(m[0])), text)
+    return re.sub(rf"\b([A-Z][a-z]+) (?!XX|XL|L)(?=[IVXLC]{{2}})({ROMAN})\b", numbered, text)
+
+
+def numbered(match: re.Match) -> str:
+    return f"{match[1]} {say(roman(match[2]))}"
+
+
+def numerals(match: re.Match) -> str:
+    """Spell out a list of Roman numerals in which at least two have several letters."""
+    if len(re.findall("[IVXLC]{2,}", match[0])) < 2:
+        return match[0]
+    return re.sub("[IVXLC]+", lambda m: say(roman(m[0])), match[0])
+
+
+def roman(numeral: str) -> str:
+    values = [ROMAN_DIGITS[letter] for letter in numeral.upper()]
+    following = [*values[1:], 0]
+    return str(sum(-one if one < two else one for one, two in zip(values, following, strict=True)))
+
+
+@cache
+def inflector():
+    import inflect  # imported here because it takes two seconds and most sentences have no numbers
+
+    return inflect.engine()
