@@ -1,6 +1,6 @@
-"""A generator for other runtimes: `python -m checkpoint export` writes .onnx, .pt2 and .tflite files.
+"""Export a vocoder for another runtime: `python -m checkpoint export` writes .onnx, .pt2 and .tflite files.
 
-What was written is loaded again and compared with torch; only then does it get its name.
+An exported file is loaded and compared with PyTorch before it replaces `--output`.
 """
 
 import argparse
@@ -21,31 +21,29 @@ from checkpoint.load import load_generator
 from config import HiFiGANConfig
 from model import Generator
 from utils import UserError, atomic_write
+from vocos import Vocos
 
-TOLERANCE = 1e-4  # of full scale, or of the audio's peak where that is lower
+TOLERANCE = 1e-4  # maximum difference from PyTorch's audio, relative to its peak
 CHECKED_SHAPES = ((1, 1), (3, 7), (2, 50), (1, 100))  # (B, T)
-METADATA = ("sampling_rate", "hop_size", "num_mels", "mel_scale")  # beside the whole configuration
+METADATA = ("sampling_rate", "hop_size", "num_mels", "mel_scale")  # in addition to the whole configuration
 DYNAMIC_AXES = {"mel": {0: Dim("batch"), 2: Dim("frames")}}
 
 
 def metadata(config: HiFiGANConfig) -> dict[str, str]:
-    """What a file carries for whoever meets it without its `config.json`."""
+    """Return the metadata of an exported file: the configuration as JSON and the most important settings."""
     values = config.to_dict()
     return {"config": json.dumps(values)} | {name: str(values[name]) for name in METADATA}
 
 
 def example_mel(config: HiFiGANConfig) -> Tensor:
-    """An input to trace with: torch takes an axis of length 1 for one that can have no other."""
+    """Return an input to trace with. PyTorch specializes axes of length 1, so all are longer."""
     return torch.full((2, config.num_mels, 8), config.silence)
 
 
-# ONNX.
-
-
-def export_onnx(generator: Generator, path: Path) -> None:
-    """ONNX with input `mel` (batch, num_mels, frames) and output `audio` (batch, 1, frames * hop_size)."""
+def export_onnx(generator: Generator | Vocos, path: Path) -> None:
+    """Write ONNX with input `mel` (batch, num_mels, frames) and output `audio` (batch, 1, samples)."""
     require_packages("onnxscript", "onnxruntime")
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells at length that torchvision is not here
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is missing
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations within torch
         program = torch.onnx.export(
@@ -62,10 +60,10 @@ def export_onnx(generator: Generator, path: Path) -> None:
 
 
 def open_onnx(path: Path | str):
-    """The ONNX Runtime session of an `.onnx` of this program; it runs on the CPU.
+    """Return the ONNX Runtime session of an exported `.onnx` file, on the CPU with PyTorch's thread count.
 
-    As many threads work as torch would use. Raises UserError for a file that is missing, damaged, or another
-    program's, and if ONNX Runtime is not installed.
+    Raises UserError if the file is missing, damaged, or not an export of this project, or if ONNX Runtime is
+    not installed.
     """
     require_packages("onnxruntime")
     import onnxruntime
@@ -76,18 +74,18 @@ def open_onnx(path: Path | str):
     options.intra_op_num_threads = torch.get_num_threads()
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # of ONNX Runtime's own, which share no other base
-        raise UserError(f"{path} can't be read as ONNX: {error}; is the file whole?") from error
+    except Exception as error:  # ONNX Runtime's exceptions have no common base class
+        raise UserError(f"{path} can't be read as ONNX: {error}; is the file complete?") from error
     embedded = session.get_modelmeta().custom_metadata_map
     if not embedded.keys() >= {"config", *METADATA}:
         raise UserError(
-            f"{path} holds no configuration, so `python -m checkpoint export` didn't make it; export it again"
+            f"{path} holds no configuration: `python -m checkpoint export` did not write it; export it again"
         )
     return session
 
 
 def run_onnx(session, mel: Tensor) -> Tensor:
-    """Mel (B, num_mels, T) on any device to audio (B, 1, T * hop_size) on the same."""
+    """Convert a mel (B, num_mels, T) to audio (B, 1, samples) on the same device."""
     (audio,) = session.run(["audio"], {"mel": mel.detach().float().cpu().numpy()})
     return torch.from_numpy(audio).to(mel.device)
 
@@ -97,19 +95,16 @@ def load_onnx(path: Path) -> Callable[[Tensor], Tensor]:
 
 
 def onnx_config(session) -> HiFiGANConfig:
-    """The configuration of the generator that an `.onnx` holds."""
+    """Return the configuration in an exported `.onnx` file."""
     return HiFiGANConfig.from_dict(json.loads(session.get_modelmeta().custom_metadata_map["config"]))
 
 
-# Torch.export.
-
-
-def export_program(generator: Generator, path: Path) -> None:
-    """A `torch.export` program, which torch runs, compiles and lowers without this repository's code."""
+def export_program(generator: Generator | Vocos, path: Path) -> None:
+    """Write a `torch.export` program, which PyTorch runs and compiles without this repository's code."""
     program = torch.export.export(
         generator, (example_mel(generator.config),), dynamic_shapes=DYNAMIC_AXES, strict=False
     )
-    with open(path, "wb") as file:  # torch objects to a path that does not end in .pt2
+    with open(path, "wb") as file:  # torch rejects paths that do not end in .pt2
         torch.export.save(program, file, extra_files=metadata(generator.config))
 
 
@@ -118,11 +113,8 @@ def load_program(path: Path) -> Callable[[Tensor], Tensor]:
         return torch.export.load(file).module()
 
 
-# LiteRT, formerly TensorFlow Lite.
-
-
-def export_litert(generator: Generator, path: Path, frames: int) -> None:
-    """LiteRT of one mel (1, num_mels, frames): its converter has no axes that vary."""
+def export_litert(generator: Generator | Vocos, path: Path, frames: int) -> None:
+    """Write LiteRT for one mel (1, num_mels, frames); its converter does not support dynamic axes."""
     require_packages("litert_torch")
     import litert_torch
 
@@ -145,9 +137,6 @@ def load_litert(path: Path) -> Callable[[Tensor], Tensor]:
     return run
 
 
-# The command.
-
-
 def require_packages(*names: str) -> None:
     missing = [name.replace("_", "-") for name in names if importlib.util.find_spec(name) is None]
     if missing:
@@ -156,12 +145,12 @@ def require_packages(*names: str) -> None:
 
 @torch.inference_mode()
 def largest_difference(
-    generator: Generator, exported: Callable[[Tensor], Tensor], shapes: Iterable[tuple[int, int]]
+    generator: Generator | Vocos, exported: Callable[[Tensor], Tensor], shapes: Iterable[tuple[int, int]]
 ) -> float:
-    """Between the two's audio, as a part of full scale or of the peak where that is lower.
+    """Return the largest difference of the exported file's audio, relative to the peak of PyTorch's audio.
 
-    The mels (B, T) hold random amplitudes from silence to full scale. Raises UserError if it exceeds
-    `TOLERANCE`.
+    The mels (B, T) have random amplitudes from silence to full scale. Raises UserError if the difference
+    exceeds `TOLERANCE`.
     """
     config = generator.config
     random = torch.Generator().manual_seed(0)
@@ -171,13 +160,13 @@ def largest_difference(
         mel = config.from_ln(quietness * math.log(config.min_amplitude))
         expected, audio = generator(mel), exported(mel)
         if not expected.isfinite().all():
-            raise UserError("the checkpoint itself makes audio that is not finite; export another one")
-        difference = (audio - expected).abs().max() / expected.abs().max().clamp(1e-5, 1.0)
-        if not difference <= TOLERANCE:  # nor if it is not a number
+            raise UserError("the checkpoint produces audio that is not finite; export another one")
+        difference = (audio - expected).abs().max() / expected.abs().max().clamp(min=1e-5)
+        if not difference <= TOLERANCE:  # also if it is not a number
             raise UserError(
-                f"for {batch} mels of {frames} frames the export's audio differs from torch's by "
-                f"{difference:.1e}, and {TOLERANCE:.0e} is allowed: nothing is written; other versions of "
-                "torch and of the runtime may agree"
+                f"for {batch} mels of {frames} frames the export's audio differs from PyTorch's by "
+                f"{difference:.1e} of the peak, more than {TOLERANCE:.0e}: nothing is written; try other "
+                "versions of torch and of the runtime"
             )
         largest = max(largest, difference.item())
     return largest
@@ -185,42 +174,45 @@ def largest_difference(
 
 def add_export_command(commands) -> None:
     """Add `export` to the subparsers of `python -m checkpoint`."""
-    command = commands.add_parser("export", help="write a generator for another runtime", description=__doc__)
+    command = commands.add_parser(
+        "export",
+        help="write a vocoder for another runtime",
+        description="Write a vocoder for another runtime, after comparing its audio with PyTorch's.",
+    )
     command.add_argument(
         "--checkpoint_file",
         type=Path,
         required=True,
-        help="the vocoder: a model's folder, a file in it, or an official g_… file beside its config.json",
+        help="vocoder: folder of a model, a file in it, or an official g_… file next to its config.json",
     )
     command.add_argument(
         "--output",
         type=Path,
         required=True,
-        help="a name that ends in .onnx (ONNX), .pt2 (torch.export) or .tflite (LiteRT)",
+        help="file to write, whose name ends in .onnx (ONNX), .pt2 (torch.export) or .tflite (LiteRT)",
     )
     command.add_argument(
-        "--frames", type=int, default=128, help="length of the mels that a .tflite takes; others take any"
+        "--frames", type=int, default=128, help="length of the mels that a .tflite file takes, in frames"
     )
     command.set_defaults(run=run_export)
 
 
 def run_export(args: argparse.Namespace) -> None:
-    shapes: Iterable[tuple[int, int]] = CHECKED_SHAPES
-    if args.output.suffix == ".onnx":
-        export, load = export_onnx, load_onnx
-    elif args.output.suffix == ".pt2":
-        export, load = export_program, load_program
-    elif args.output.suffix == ".tflite":
-        if args.frames < 1:
-            raise UserError(f"--frames is {args.frames}; it must be positive")
-        export, load = partial(export_litert, frames=args.frames), load_litert
-        shapes = [(1, args.frames)]
-    else:
+    suffix = args.output.suffix
+    if suffix not in (".onnx", ".pt2", ".tflite"):
         raise UserError(f"--output {args.output} must end in .onnx, .pt2 or .tflite")
+    if args.frames < 1:
+        raise UserError(f"--frames is {args.frames}; it must be positive")
     if args.output.is_dir():
         raise UserError(f"--output {args.output} is a folder; name a file")
-
+    export, load = {
+        ".onnx": (export_onnx, load_onnx),
+        ".pt2": (export_program, load_program),
+        ".tflite": (partial(export_litert, frames=args.frames), load_litert),
+    }[suffix]
     generator = load_generator(args.checkpoint_file)
+    shapes = [(1, args.frames)] if suffix == ".tflite" else CHECKED_SHAPES
+    shapes = [shape for shape in shapes if generator.config.num_samples(shape[1])]
     try:
         with atomic_write(args.output) as temporary:
             export(generator, temporary)
@@ -228,4 +220,4 @@ def run_export(args: argparse.Namespace) -> None:
     except OSError as error:
         raise UserError(f"can't write {args.output}: {error}; name another --output") from error
     megabytes = args.output.stat().st_size / 1e6
-    print(f"{args.output}: {megabytes:.1f} MB, differs from torch by at most {difference:.1e}")
+    print(f"{args.output}: {megabytes:.1f} MB, differs from PyTorch by at most {difference:.1e}")

@@ -1,6 +1,5 @@
 """Published Vocos models: `config.yaml` and `pytorch_model.bin` or `model.safetensors` (gemelo-ai/vocos)."""
 
-import re
 from pathlib import Path
 
 from torch import Tensor
@@ -63,5 +62,8 @@ def read_settings(path: Path) -> dict:
 
 def read_weights(file: Path) -> dict[str, Tensor]:
     """Return the state dict without the constants of the mel and of the inverse Fourier transform."""
-    state = files.read_weights(file)
-    return {key: state[key] for key in state if not re.match(r"feature_extractor\.|head\.istft\.", key)}
+    return {
+        key.removeprefix("backbone."): tensor
+        for key, tensor in files.read_weights(file).items()
+        if not key.startswith(("feature_extractor.", "head.istft."))
+    }
