@@ -39,7 +39,7 @@ def teacher_forced_mels(
 ) -> Iterator[tuple[Clip, Tensor, Tensor]]:
     """(clip, predicted mel, true mel) for each clip, longest first: (num_mels, samples // hop_size) both."""
     device = next(model.parameters()).device
-    dataset = TextMelDataset(clips, model.config, model.config.end_symbol)
+    dataset = TextMelDataset(clips, model.config)
     longest_first = sorted(range(len(clips)), key=lambda index: -clips[index].samples)
     loader = DataLoader(
         Subset(dataset, longest_first), batch_size, num_workers=num_workers, collate_fn=dataset.collate

@@ -16,6 +16,9 @@ class Tacotron2Config(MelConfig):
     the scale that the weights work in where it is not `mel_scale`, as in a model of other people.
     """
 
+    text_input: str = "characters"  # or "phonemes"
+    language: str = "en-us"  # espeak-ng's language of the phonemes
+    speakers: tuple[str, ...] = ()
     num_symbols: int = len(SYMBOLS)
     end_symbol: bool = True  # whether it was trained on texts that end with END_ID
     character_embed_dim: int = 512
@@ -50,7 +53,9 @@ class Tacotron2Config(MelConfig):
             if name.endswith("_p") and not 0 <= value < 1:
                 raise UserError(f"{name} is {value}; it must lie in [0, 1)")
             if (
-                name.endswith(("_dim", "_convolutions", "_convs", "_n_filters", "_depth", "_step", "_symbols"))
+                name.endswith(
+                    ("_dim", "_convolutions", "_convs", "_n_filters", "_depth", "_step", "_symbols")
+                )
                 and value < 1
             ):
                 raise UserError(f"{name} is {value}; it must be at least 1")

@@ -1,45 +1,43 @@
-"""Clips with their transcripts, as batches of tokens and mels."""
+"""Clips and their transcripts as batches of tokens and mels."""
 
+from itertools import accumulate
+
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from dataset import Clip, read_segment
-from tacotron2.mel import MelConfig, MelSpectrogram
-from tacotron2.text import PAD_ID, encode
+from tacotron2.config import Tacotron2Config
+from tacotron2.mel import MelSpectrogram
+from tacotron2.text import PAD_ID, encode_texts, spoken_ids
 from utils import UserError
 
 
 class TextMelDataset(Dataset):
-    """Whole clips: item (epoch, index) or index is a dict of `tokens` (L,), `mel` (num_mels, T) and `name`.
+    """Whole clips. Item (epoch, index), or index, is a dict of `tokens` (L,), `mel` (num_mels, T), `speaker`
+    and `name`.
 
-    T is samples // hop_size, of the audio at the level it has on the disk. Texts end with END_ID where
-    `end_symbol` says so. Raises UserError, which names them, for clips that have no text or no mel.
+    The audio is not scaled. `speaker` is the index of the clip's speaker in `config.speakers`, or 0 for a
+    model with a single voice. Raises UserError, with the first clip's name, for clips that have no words,
+    that are too short for a mel, or whose speaker the model lacks.
     """
 
-    def __init__(self, clips: list[Clip], config: MelConfig, end_symbol: bool = True):
-        self.clips, self.config = clips, config
-        self.tokens = [
-            torch.tensor(encode(clip.transcript)[: None if end_symbol else -1], dtype=torch.long)
-            for clip in clips
-        ]
-        self.mel = MelSpectrogram(config)
-        letters = set(encode("abcdefghijklmnopqrstuvwxyz")[:-1])
-        silent = [
-            clip.path.stem
-            for clip, tokens in zip(clips, self.tokens, strict=True)
-            if letters.isdisjoint(tokens.tolist())
-        ]
-        if silent:
-            raise UserError(
-                f"{len(silent)} clips have no words in their normalized_transcript, the first {silent[0]}; "
-                "add them to the manifest or remove the clips"
-            )
-        short = [clip.path.stem for clip in clips if clip.samples < config.min_samples]
-        if short:
-            raise UserError(
-                f"{short[0]} is shorter than {config.min_samples} samples and has no mel; remove the clip"
-            )
+    def __init__(self, clips: list[Clip], config: Tacotron2Config):
+        self.clips, self.config, self.mel = clips, config, MelSpectrogram(config)
+        tokens = encode_texts([clip.transcript for clip in clips], config)
+        spoken = spoken_ids(config.text_input)
+        silent = [clip for clip, text in zip(clips, tokens, strict=True) if spoken.isdisjoint(text)]
+        refuse(silent, "have no words in their normalized_transcript", "add them to the manifest")
+        short = [clip for clip in clips if clip.samples < config.min_samples]
+        refuse(short, f"have fewer than {config.min_samples} samples and no mel", "remove them")
+        if config.speakers:
+            others = [clip for clip in clips if clip.speaker not in config.speakers]
+            known = ", ".join(config.speakers)
+            refuse(others, f"have no speaker of {known} in the column speaker", "correct the manifest")
+        # one array, because workers would copy the memory pages of many small tensors
+        self.tokens = np.fromiter((token for text in tokens for token in text), dtype=np.int16)
+        self.ends = list(accumulate(map(len, tokens), initial=0))
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -47,18 +45,23 @@ class TextMelDataset(Dataset):
     def __getitem__(self, key: tuple[int, int] | int) -> dict:
         index = (key if isinstance(key, int) else key[1]) % len(self.clips)
         clip = self.clips[index]
-        audio = torch.from_numpy(read_segment(clip, 0, clip.samples))
-        return {"tokens": self.tokens[index], "mel": self.mel(audio), "name": clip.path.stem}
+        tokens = self.tokens[self.ends[index] : self.ends[index + 1]]
+        audio = read_segment(clip, 0, clip.samples)
+        return {
+            "tokens": torch.from_numpy(tokens.astype(np.int64)),
+            "mel": self.mel(torch.from_numpy(audio)),
+            "speaker": self.config.speakers.index(clip.speaker) if self.config.speakers else 0,
+            "name": clip.path.stem,
+        }
 
     @property
     def frames(self) -> list[int]:
-        """The length of each clip's mel."""
-        return [clip.samples // self.config.hop_size for clip in self.clips]
+        """Number of mel frames of each clip."""
+        return [self.config.num_frames(clip.samples) for clip in self.clips]
 
     def collate(self, items: list[dict]) -> dict[str, Tensor | list[str]]:
-        """A batch: `tokens` (B, L), `token_lengths` (B,), `mel` (B, num_mels, T), `mel_lengths` (B,), `name`.
-
-        Tokens are padded with PAD_ID, mels with silence.
+        """Return a batch: `tokens` (B, L), `token_lengths` (B,), `mel` (B, num_mels, T), `mel_lengths` (B,),
+        `speakers` (B,) and `name`, a list. Tokens are padded with PAD_ID, mels with silence.
         """
         tokens = [item["tokens"] for item in items]
         mels = [item["mel"].T for item in items]
@@ -67,8 +70,15 @@ class TextMelDataset(Dataset):
             "token_lengths": torch.tensor([len(text) for text in tokens]),
             "mel": pad(mels, self.config.silence).transpose(1, 2),
             "mel_lengths": torch.tensor([len(mel) for mel in mels]),
+            "speakers": torch.tensor([item["speaker"] for item in items]),
             "name": [item["name"] for item in items],
         }
+
+
+def refuse(clips: list[Clip], problem: str, remedy: str) -> None:
+    """Raise UserError if there are clips with this problem."""
+    if clips:
+        raise UserError(f"{len(clips)} clips {problem}, the first {clips[0].path.stem}; {remedy}")
 
 
 def pad(values: list[Tensor], fill: float) -> Tensor:

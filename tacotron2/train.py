@@ -112,6 +112,9 @@ def model_settings() -> list[str]:
         "num_symbols",
         "end_symbol",
         "inner_mel_scale",
+        "text_input",
+        "language",
+        "speakers",
         *(field.name for field in fields(Tacotron2Config.__base__)),
     }
     return [field.name for field in fields(Tacotron2Config) if field.name not in not_flags]
@@ -270,8 +273,8 @@ def train(args: argparse.Namespace, config: Tacotron2Config) -> Path:
     """Train as `args` say; gives the folder of the final checkpoint."""
     train_clips = read_manifest(args.path_to_train_manifest, config.sampling_rate, args.input_wavs_dir)
     val_clips = read_manifest(args.path_to_val_manifest, config.sampling_rate, args.input_wavs_dir)
-    train_set = TextMelDataset(train_clips, config, config.end_symbol)
-    val_set = TextMelDataset(val_clips, config, config.end_symbol)
+    train_set = TextMelDataset(train_clips, config)
+    val_set = TextMelDataset(val_clips, config)
 
     # batch norm's running statistics are each process's own, and must not drift apart
     accelerator = make_accelerator(args, broadcast_buffers=True)

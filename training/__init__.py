@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from checkpoint import PROGRESS_NAME, write_model
 from dataset import EpochSampler
-from tacotron2.mel import MEL_SCALES, MelConfig
+from tacotron2.mel import MEL_FILTERS, MEL_SCALES, PADDINGS, MelConfig
 from utils import UserError, atomic_write, available_cores, check_seed, recover_replaced
 
 # A loss scaler starts high on purpose and skips until its scale fits: in fp16 ten to twenty steps are normal.
@@ -113,10 +113,15 @@ def add_mel_arguments(parser: argparse.ArgumentParser, defaults: MelConfig) -> N
         "mel_scale": "dB mapped to ±max_scaled_abs, the natural logarithm (official), or log10",
         "min_db": "level that quieter bins are raised to",
         "max_scaled_abs": 'what "db" maps 0 dB to; min_db becomes its negative',
+        "mel_filters": "Slaney's filters of equal areas, or HTK's of height 1 as in torchaudio and Vocos",
+        "padding": "samples // hop_size frames, or one more, centred on the hops' first samples",
     }
+    choices = {"mel_scale": MEL_SCALES, "mel_filters": MEL_FILTERS, "padding": PADDINGS}
     for field in fields(MelConfig):
         default = getattr(defaults, field.name)
-        settings: dict = {"choices": MEL_SCALES} if field.name == "mel_scale" else {"type": type(default)}
+        settings: dict = {"type": type(default)}
+        if field.name in choices:
+            settings = {"choices": choices[field.name]}
         if field.name == "fmax":
             settings = {"type": float_or_none}
         group.add_argument(f"--{field.name}", default=default, help=texts[field.name], **settings)

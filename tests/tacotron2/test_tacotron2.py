@@ -7,7 +7,8 @@ from torch import Tensor
 
 from tacotron2.config import Tacotron2Config
 from tacotron2.losses import diagonality, guided_attention
-from tacotron2.model import SteppingLSTM, Tacotron2, length_mask
+from tacotron2.model import Tacotron2, length_mask
+from tacotron2.stepping import SteppingLSTM
 from utils import UserError
 
 LENGTHS = torch.tensor([13, 21, 8, 17])
@@ -75,7 +76,7 @@ def close(ours: Tensor, theirs: Tensor, atol: float) -> None:
 @pytest.fixture
 def twins(monkeypatch):
     """twins(frames_per_step) gives a model of ours and torchaudio's of the same weights, without dropout."""
-    pytest.importorskip("torchaudio")
+    pytest.importorskip("torchaudio", exc_type=(ImportError, OSError))
     from benchmarks.tacotron2_infer import torchaudio_twin
 
     # torchaudio's prenet has no setting for it
@@ -344,6 +345,46 @@ def test_a_gpu_says_what_the_cpu_says():
     assert all(tensor.is_cuda for tensor in speech)
     close(speech.mel.cpu(), here.mel, 1e-2)
     assert torch.equal(speech.frames.cpu(), here.frames)
+
+
+# Speakers.
+
+
+@torch.inference_mode()
+def test_a_model_for_one_speaker_speaks_as_the_model_of_all_does_for_that_speaker():
+    model = small_model(speakers=("ann", "bob"), decoder_prenet_dropout_p=0.0)
+    model.speaker_embedding.weight.mul_(10)
+    tokens, limits = some_tokens(model.config, 4, 21), torch.tensor([20, 10, 30, 15])
+    mel, mel_lengths = some_mel(model.config, 4, 40), torch.tensor([31, 17, 40, 9])
+    outputs = {}
+    for index, name in enumerate(model.config.speakers):
+        speakers = torch.full((4,), index)
+        single = model.for_speaker(name)
+        assert single.state_dict().keys() == small_model().state_dict().keys()
+        assert single.config == replace(model.config, speakers=())
+        spoken = model.infer(tokens, LENGTHS, limits, gate_threshold=CLOSED, speakers=speakers)
+        for ours, theirs in zip(spoken, single.infer(tokens, LENGTHS, limits, None, CLOSED), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+        forced = model(tokens, LENGTHS, mel, mel_lengths, speakers)
+        for ours, theirs in zip(forced, single(tokens, LENGTHS, mel, mel_lengths), strict=True):
+            close(ours, theirs, 1e-5)
+        outputs[name] = spoken.mel
+    assert not torch.allclose(outputs["ann"], outputs["bob"], atol=1e-2)
+    mixed = model.infer(
+        tokens, LENGTHS, limits, gate_threshold=CLOSED, speakers=torch.tensor([0, 1, 1, 0])
+    ).mel
+    close(mixed[[0, 3]], outputs["ann"][[0, 3]], 1e-5)
+    close(mixed[[1, 2]], outputs["bob"][[1, 2]], 1e-5)
+
+
+def test_an_unknown_speaker_is_refused_with_the_known_ones():
+    with pytest.raises(UserError, match="no speaker 'eve'; its speakers: ann, bob"):
+        small_model(speakers=("ann", "bob")).for_speaker("eve")
+    with pytest.raises(UserError, match="a single voice"):
+        small_model().for_speaker("ann")
+    model = small_model(speakers=("ann", "bob"))
+    with pytest.raises(ValueError, match="ann"):
+        model.infer(some_tokens(model.config, 4, 21), LENGTHS)
 
 
 # Mel scales.

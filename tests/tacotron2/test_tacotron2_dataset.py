@@ -1,5 +1,6 @@
 """Clips with their transcripts, one by one and in batches."""
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ from runs import manifest_row, write_manifest
 
 from audio import write_wav
 from dataset import EpochSampler, read_manifest
+from tacotron2.config import Tacotron2Config
 from tacotron2.dataset import TextMelDataset
-from tacotron2.mel import MelConfig, MelSpectrogram
+from tacotron2.mel import MelSpectrogram
 from tacotron2.text import END_ID, PAD_ID, decode
 from utils import UserError
 
@@ -29,6 +31,11 @@ def make_manifest(folder: Path, lengths: list[int] = LENGTHS, texts: list[str] =
     return write_manifest(folder / "train.csv", rows)
 
 
+def rows_of(manifest: Path) -> list[dict]:
+    with open(manifest, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory) -> Path:
     return make_manifest(tmp_path_factory.mktemp("clips"))
@@ -36,7 +43,7 @@ def manifest(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def dataset(manifest) -> TextMelDataset:
-    return TextMelDataset(read_manifest(manifest, RATE), MelConfig())
+    return TextMelDataset(read_manifest(manifest, RATE), Tacotron2Config())
 
 
 # One clip.
@@ -50,7 +57,7 @@ def test_a_clip_has_as_many_frames_as_whole_hops(dataset):
 def test_real_clips_have_as_many_frames_as_whole_hops(shared):
     manifest = shared / "data" / "ljspeech-mini" / "metadata.csv"
     clips = read_manifest(manifest, RATE, manifest.parent / "wavs")
-    dataset = TextMelDataset(clips, MelConfig())
+    dataset = TextMelDataset(clips, Tacotron2Config())
     for index, clip in enumerate(clips):
         frames = soundfile.info(clip.path).frames // 256
         assert dataset[index]["mel"].shape == (80, frames) and dataset.frames[index] == frames
@@ -59,14 +66,14 @@ def test_real_clips_have_as_many_frames_as_whole_hops(shared):
 def test_its_mel_is_that_of_the_audio_as_it_is_on_the_disk(dataset):
     """Whatever its peak is, of which the vocoder's pretraining makes 0.95."""
     audio = torch.from_numpy(soundfile.read(dataset.clips[1].path, dtype="float32")[0])
-    assert torch.equal(dataset[1]["mel"], MelSpectrogram(MelConfig())(audio))
+    assert torch.equal(dataset[1]["mel"], MelSpectrogram(Tacotron2Config())(audio))
     assert dataset[1]["name"] == "clip1"
 
 
 def test_a_text_is_its_tokens_and_the_end(dataset, manifest):
     assert [decode(dataset[index]["tokens"]) for index in range(2)] == ["one.", "twenty-two clips, no more?"]
     assert all(item["tokens"][-1] == END_ID for item in map(dataset.__getitem__, range(3)))
-    without = TextMelDataset(dataset.clips, MelConfig(), end_symbol=False)
+    without = TextMelDataset(dataset.clips, Tacotron2Config(end_symbol=False))
     assert all(torch.equal(without[index]["tokens"], dataset[index]["tokens"][:-1]) for index in range(3))
 
 
@@ -80,13 +87,26 @@ def test_an_item_is_the_same_in_each_epoch_and_when_it_is_repeated(dataset):
 def test_a_clip_without_words_is_named(tmp_path, text):
     clips = read_manifest(make_manifest(tmp_path, texts=["One.", text, "Two."]), RATE)
     with pytest.raises(UserError, match=r"1 clips have no words in their normalized_transcript.*clip1"):
-        TextMelDataset(clips, MelConfig())
+        TextMelDataset(clips, Tacotron2Config())
 
 
 def test_a_clip_too_short_for_a_mel_is_named(tmp_path):
     clips = read_manifest(make_manifest(tmp_path, lengths=[5000, 5000, 384]), RATE)
-    with pytest.raises(UserError, match="clip2 is shorter than 385 samples"):
-        TextMelDataset(clips, MelConfig())
+    with pytest.raises(UserError, match=r"fewer than 385 samples.* clip2"):
+        TextMelDataset(clips, Tacotron2Config())
+
+
+def test_the_speaker_of_a_clip_is_its_index_in_the_configuration(manifest, dataset):
+    rows = [
+        row | {"speaker": name} for row, name in zip(rows_of(manifest), ["bob", "ann", "bob"], strict=True)
+    ]
+    clips = read_manifest(write_manifest(manifest.with_name("speakers.csv"), rows), RATE)
+    both = TextMelDataset(clips, Tacotron2Config(speakers=("ann", "bob")))
+    assert [both[index]["speaker"] for index in range(3)] == [1, 0, 1]
+    assert both.collate([both[1], both[2]])["speakers"].tolist() == [0, 1]
+    assert dataset.collate([dataset[1], dataset[2]])["speakers"].tolist() == [0, 0]
+    with pytest.raises(UserError, match=r"2 clips have no speaker of ann, eve .* clip0"):
+        TextMelDataset(clips, Tacotron2Config(speakers=("ann", "eve")))
 
 
 # A batch.
@@ -94,7 +114,7 @@ def test_a_clip_too_short_for_a_mel_is_named(tmp_path):
 
 @pytest.mark.parametrize("settings", [{}, {"mel_scale": "ln"}, {"max_scaled_abs": 1.0}])
 def test_a_batch_is_padded_to_its_longest_with_silence_and_the_pad_symbol(dataset, settings):
-    dataset = TextMelDataset(dataset.clips, MelConfig(**settings))
+    dataset = TextMelDataset(dataset.clips, Tacotron2Config(**settings))
     items = [dataset[index] for index in (1, 0, 2)]
     batch = dataset.collate(items)
     longest = max(len(item["tokens"]) for item in items)
@@ -179,5 +199,5 @@ def test_a_corpus_smaller_than_a_step_fills_it_with_like_lengths():
 
 def test_a_transcript_of_digits_has_words(tmp_path):
     manifest = make_manifest(tmp_path, [5120], ["1984."])
-    dataset = TextMelDataset(read_manifest(manifest, RATE), MelConfig())
+    dataset = TextMelDataset(read_manifest(manifest, RATE), Tacotron2Config())
     assert decode(dataset[0]["tokens"]) == "nineteen eighty-four."
