@@ -1,9 +1,9 @@
-"""Speak a corpus in LJSpeech's layout with espeak-ng: no download, no recordings, the same bytes each time.
+"""Create a corpus in LJSpeech's layout from espeak-ng's speech, without a download, with reproducible bytes.
 
     python scripts/make_corpus.py --output_dir work_dir/corpus --num_clips 200
     python scripts/make_corpus.py --output_dir work_dir/corpus --texts LJSpeech-1.1/metadata.csv
 
-The voice is a machine's, but whatever comes after (splits, mels, training, comparison) can be tried on it.
+Every later step (splits, mels, training, evaluation) runs on this corpus.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-if not __package__:  # run as `python scripts/make_corpus.py`, Python looks in scripts/ but not above it
+if not __package__:  # run as `python scripts/make_corpus.py`, which puts only scripts/ on the path
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from audio import write_wav
@@ -35,13 +35,12 @@ SENTENCES = Path(__file__).with_name("sentences.txt")
 
 
 def make_corpus(output_dir: Path | str, num_clips: int | None = None, source: Path | None = None) -> Path:
-    """Speak `num_clips` sentences into `output_dir`: `wavs/<id>.wav`, then `metadata.csv`, which is returned.
+    """Write `num_clips` spoken sentences to `output_dir`/wavs and return the path of `metadata.csv`.
 
-    They are those of `sentences`, or with `source` the first, by default all, of `read_texts(source)`.
-
-    Clips are 16-bit mono WAV at 22,050 Hz. Clip k has the same bytes however many are asked for and in
-    whichever run it is made; clips that are already there are kept. Raises UserError if the folder holds
-    another corpus, if there are not as many sentences, or if espeak-ng can't be used.
+    The texts are `sentences(num_clips)`, or the first `num_clips` (default: all) of `read_texts(source)`.
+    Clips are 16-bit mono WAV at 22,050 Hz. The bytes of clip k do not depend on the number of clips or on the
+    run; existing clips are kept. Raises UserError if the folder contains another corpus, if there are too few
+    sentences, or if espeak-ng can't be used.
     """
     output_dir = Path(output_dir)
     if num_clips is not None and num_clips < 1:
@@ -52,7 +51,7 @@ def make_corpus(output_dir: Path | str, num_clips: int | None = None, source: Pa
         origin = read_texts(source)
         texts = origin[:num_clips]
         if num_clips and len(texts) < num_clips:
-            raise UserError(f"can't make {num_clips} clips: {source} holds {len(texts)} texts; ask for fewer")
+            raise UserError(f"can't make {num_clips} clips: {source} has {len(texts)} texts; ask for fewer")
     engine = Espeak()
     _claim_folder(output_dir, engine, origin)
     clips = [(f"ES{number:06d}", text) for number, text in enumerate(texts, start=1)]
@@ -68,11 +67,11 @@ def make_corpus(output_dir: Path | str, num_clips: int | None = None, source: Pa
 
 
 def sentences(count: int) -> list[str]:
-    """The first `count` sentences to speak, all different, 4 to 30 words each.
+    """Return the first `count` sentences of a fixed sequence without repetition, 4 to 30 words each.
 
-    First come the lines of sentences.txt, then beginnings of these sentences joined to ends of others. A
-    longer list begins with the shorter one. Raises UserError for a count below 1 or beyond what can be made,
-    which is several hundred thousand.
+    The sequence starts with the lines of sentences.txt; the others join the beginning of one line to the end
+    of another. Raises UserError for a count below 1 or above the number of combinations, several hundred
+    thousand.
     """
     if count < 1:
         raise UserError(f"can't make {count} clips; ask for 1 or more")
@@ -80,12 +79,12 @@ def sentences(count: int) -> list[str]:
     written = [line for line in lines if line and not line.startswith("#")]
     texts = list(itertools.islice(itertools.chain(written, _recombine(written)), count))
     if len(texts) < count:
-        raise UserError(f"can't make {count} clips: {SENTENCES} gives {len(texts)} sentences; ask for fewer")
+        raise UserError(f"can't make {count} clips: {SENTENCES} is enough for {len(texts)}; ask for fewer")
     return texts
 
 
 def read_texts(path: Path) -> list[str]:
-    """One text a line; of lines like LJSpeech's `id|text|normalized text` the last part."""
+    """Read one text per line; of lines such as LJSpeech's `id|text|normalized text`, the last field."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -94,7 +93,7 @@ def read_texts(path: Path) -> list[str]:
         ) from error
     texts = [text for line in lines if (text := line.rpartition("|")[2].strip())]
     if not texts:
-        raise UserError(f"{path} holds no texts; name a text file or metadata.csv")
+        raise UserError(f"{path} has no texts; name a text file or metadata.csv")
     return texts
 
 
@@ -105,20 +104,20 @@ def _recombine(written: list[str]) -> Iterator[str]:
             beginnings.append((source, sentence[: cut.start()]))
             ends.append((source, sentence[cut.end() :]))
     pairs = len(beginnings) * len(ends)
-    # A prime above the number of pairs shares no factor with it, so its multiples meet every pair once.
+    # A prime above the number of pairs shares no factor with it, so its multiples visit every pair once.
     prime = 15_485_863
-    met = set(written)
+    used = set(written)
     for step in range(pairs):
         beginning_index, end_index = divmod(step * prime % pairs, len(ends))
         (source, beginning), (other, end) = beginnings[beginning_index], ends[end_index]
         sentence = f"{beginning}, {end}"
-        if source != other and 4 <= len(sentence.split()) <= 30 and sentence not in met:
-            met.add(sentence)
+        if source != other and 4 <= len(sentence.split()) <= 30 and sentence not in used:
+            used.add(sentence)
             yield sentence
 
 
 def _claim_folder(output_dir: Path, engine: Espeak, texts: list[str]) -> None:
-    """Record what the clips depend on, so that clips of two voices or two texts never share a folder."""
+    """Write the settings to corpus.json, or raise UserError if the folder has clips of other settings."""
     record = output_dir / "corpus.json"
     made_with = {
         "engine": f"espeak-ng {engine.version}",
@@ -133,13 +132,11 @@ def _claim_folder(output_dir: Path, engine: Espeak, texts: list[str]) -> None:
         except ValueError:
             same = False
         if not same:
-            raise UserError(
-                f"{output_dir} holds a corpus of other settings; give another folder or delete it"
-            )
+            raise UserError(f"{output_dir} has a corpus of other settings; name another folder or delete it")
         return
     for name in ("metadata.csv", "wavs"):
         if (output_dir / name).exists():
-            raise UserError(f"{output_dir / name} is not this script's work; give another --output_dir")
+            raise UserError(f"{output_dir / name} was not created by this script; name another --output_dir")
     with atomic_write(record) as temporary:
         temporary.write_text(json.dumps(made_with, indent=2) + "\n", encoding="utf-8")
 
@@ -147,19 +144,23 @@ def _claim_folder(output_dir: Path, engine: Espeak, texts: list[str]) -> None:
 @report_user_errors
 def main(argv: list[str] | None = None) -> None:
     parser = ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--output_dir", type=Path, required=True, help="folder for metadata.csv and wavs/")
+    parser.add_argument(
+        "--output_dir", type=Path, required=True, help="output folder of metadata.csv and wavs/"
+    )
     parser.add_argument(
         "--num_clips", type=int,
-        help=f"clips to have, of about 5 s each; default: {DEFAULT_CLIPS}, with --texts all",
+        help=f"number of clips of about 5 s; default: {DEFAULT_CLIPS}, or all lines of --texts",
     )  # fmt: skip
     parser.add_argument(
-        "--texts", type=Path, help="speak the lines of this file (LJSpeech's metadata.csv) instead of our own"
+        "--texts",
+        type=Path,
+        help="text file or LJSpeech metadata.csv with one text per line; default: built-in sentences",
     )
     args = parser.parse_args(argv)
     if args.output_dir.exists() and not args.output_dir.is_dir():
-        raise UserError(f"--output_dir {args.output_dir} is a file; give a folder")
+        raise UserError(f"--output_dir {args.output_dir} is a file; name a folder")
     metadata = make_corpus(args.output_dir, args.num_clips, args.texts)
-    print(f"The clips are listed in {metadata}")
+    print(f"Wrote {metadata}")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ COMMON_WORDS = word_set(
     WAR WAS WAY WE WHO WHY YES YET YOU"""
 )
 ACRONYMS = word_set("NATO NASA UNESCO UNICEF OPEC AIDS SARS LASER RADAR NAFTA PIN SIM RAM ROM SWAT FIFA UEFA")
-# Read letter by letter despite a vowel and four letters, or in a text all in capitals.
+# Always read letter by letter, even with a vowel or in a text that is all in capitals.
 INITIALISMS = word_set(
     """FBI CIA USA UK US EU UN TV DVD CD PC BBC CNN NBC CBS ABC IBM USSR USAF UCLA IEEE NCAA NAACP ASAP
     HTML HTTP CEO CFO CTO UFO IRA NYPD LAPD DNA RNA ATM FAQ DIY GPS CPU GPU USB URL IOU MIA NBA NFL NHL

@@ -147,9 +147,9 @@ def _set_aside(text: str, lexicon: Mapping[str, str], stand_in: str) -> tuple[st
 
 
 def _tidy(text: str) -> str:
-    """Return text of any language with ASCII quotes, dashes as "--", and single spaces."""
+    """Return text of any language with ASCII quotes, dashes as "--", and spaces as in English."""
     text = re.sub(r"(?<!\s)–|–(?!\s)", "-", unicodedata.normalize("NFC", text)).replace("–", "--")
-    return " ".join(text.translate(MARKS).split())
+    return re.sub(" (?=[,;:.!?)])", "", " ".join(text.translate(MARKS).split()))
 
 
 def _transcribe(library: CDLL, text: str, pause: re.Pattern, stand_in: str, written: list[str]) -> str:
