@@ -47,10 +47,9 @@ def until_first_chunk(stream: Callable) -> float:
 
 
 def report(name: str, seconds: list[float], target: float | None = None) -> None:
+    median, best = 1000 * statistics.median(seconds), 1000 * min(seconds)
     note = f"   target {1000 * target:.0f} ms" if target else ""
-    print(
-        f"{name:<24}median {1000 * statistics.median(seconds):6.0f} ms   best {1000 * min(seconds):6.0f} ms{note}"
-    )
+    print(f"{name:<24}median {median:6.0f} ms   best {best:6.0f} ms{note}")
 
 
 def main() -> None:
