@@ -26,6 +26,7 @@ from synthesis.vocoder import (
     vocode,
 )
 from tacotron2.mel import MEL_SCALES, MelConfig, MelSpectrogram
+from tacotron2.text import read_lexicon
 from utils import ArgumentParser, UserError, atomic_write, check_seed, number, report_user_errors
 
 
@@ -45,6 +46,9 @@ def build_parser() -> ArgumentParser:
         "--input_mels_dir", type=Path, help="folder of saved mels: .npy, .npz, .pt or .safetensors"
     )
     source.add_argument("--list_voices", action="store_true", help="print the bundled voices and exit")
+    group.add_argument(
+        "--lexicon", type=Path, help="file with the IPA of words, one per line, for voices that read phonemes"
+    )
     group.add_argument(
         "--mel_scale", choices=MEL_SCALES, help="scale of the saved mels; default: the vocoder's scale"
     )
@@ -108,6 +112,8 @@ def check_arguments(args, speaks: bool) -> None:
         raise UserError("--taco_weights requires text; add --text or --text_file")
     if args.seed and not speaks:
         raise UserError("--seed requires text; add --text or --text_file")
+    if args.lexicon and not speaks:
+        raise UserError("--lexicon requires text; add --text or --text_file")
     if speaks and (args.mel_scale or args.transposed):
         raise UserError("--mel_scale and --transposed describe saved mels; omit them with text")
     check_seed(args.seed)
@@ -145,7 +151,10 @@ def speak(args, vocoder: Vocoder, output_dir: Path) -> str:
     voice = choose_voice(args)
     tacotron2 = load_voice_tacotron2(voice, args.device)
     names = (str(voice.taco), str(voice.vocoder))
-    speaker = Speaker(tacotron2, vocoder, args.device, args.denoising_strength, names, args.mixed_precision)
+    lexicon = read_lexicon(args.lexicon) if args.lexicon else None
+    speaker = Speaker(
+        tacotron2, vocoder, args.device, args.denoising_strength, names, args.mixed_precision, lexicon
+    )
     text = read_text(args.text_file) if args.text_file else args.text
     path = output_dir / f"{args.text_file.stem if args.text_file else 'speech'}.wav"
     if args.stream:

@@ -1,7 +1,7 @@
 """Text to audio: a Tacotron 2 and a vocoder that speak whole texts, sentence by sentence, or as a stream."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,10 +14,9 @@ from synthesis.denoiser import make_denoiser
 from synthesis.vocoder import MIXED_PRECISIONS, Vocoder, load_vocoder, vocode, vocode_chunks
 from tacotron2.mel import check_same_mel, convert_mel_scale
 from tacotron2.model import Tacotron2
-from tacotron2.speak import Utterance, speak_sentences, split_text
+from tacotron2.speak import Utterance, speak_sentences, split_text, stream_sentence
 
-# Frames of audio per chunk of a stream: the first is short, for an early start, the others are 0.5 s long.
-FIRST_FRAMES, STREAM_FRAMES = 12, 43
+STREAM_FRAMES = 43  # frames per chunk of a stream: 0.5 s at 22.05 kHz
 MAX_BATCH = 16  # sentences that Tacotron 2 speaks at a time
 
 
@@ -41,6 +40,7 @@ class Speaker:
         denoising_strength: see `synthesis.denoiser.Denoiser`; streams are not denoised.
         names: what error messages call the two models.
         mixed_precision: the precision of Tacotron 2 on a GPU; on a CPU it runs in float32.
+        lexicon: the pronunciation of words, as `tacotron2.text.read_lexicon` returns it.
     """
 
     def __init__(
@@ -51,12 +51,13 @@ class Speaker:
         denoising_strength: float = 0.0,
         names: tuple[str, str] = ("Tacotron 2", "the vocoder"),
         mixed_precision: str = "no",
+        lexicon: Mapping[str, str] | None = None,
     ):
         check_same_mel(tacotron2.config, vocoder.config, *names, scale_matters=False)
         self.tacotron2, self.vocoder, self.device = tacotron2, vocoder, device
         self.sampling_rate = vocoder.config.sampling_rate
         self.denoise = make_denoiser(vocoder, denoising_strength, device)
-        self.precision = mixed_precision
+        self.precision, self.lexicon = mixed_precision, lexicon
 
     def audio_of(self, mel: Tensor) -> np.ndarray:
         """Convert a mel (num_mels, T) in Tacotron 2's scale to audio (samples,)."""
@@ -72,11 +73,14 @@ class Speaker:
 
     def utterances(self, text: str, seed: int = 0, first_batch: int = 1) -> Iterator[Utterance]:
         """Yield the spoken sentences of a text in order, in batches that double from `first_batch`."""
-        sentences, size = split_text(text), first_batch
+        yield from self.speak_batches(split_text(text), seed, first_batch)
+
+    def speak_batches(self, sentences: list[str], seed: int, first_batch: int = 1) -> Iterator[Utterance]:
+        size = first_batch
         while sentences:
             batch, sentences = sentences[:size], sentences[size:]
             with self.autocast():
-                spoken = speak_sentences(self.tacotron2, batch, seed)
+                spoken = speak_sentences(self.tacotron2, batch, seed, lexicon=self.lexicon)
             yield from spoken
             size = min(2 * size, max(MAX_BATCH, first_batch))
 
@@ -94,22 +98,32 @@ class Speaker:
     ) -> Iterator[np.ndarray]:
         """Yield the audio of a text in chunks (n,) as soon as possible.
 
-        Calls `on_utterance` with each sentence when its mel is complete.
+        The first sentence is vocoded while Tacotron 2 decodes it, so it is spoken only once. The others are
+        spoken again if their attention fails. Calls `on_utterance` with each sentence when its mel is
+        complete.
         """
-        pause, first_frames = 0.0, self.vocoder.context_frames + FIRST_FRAMES
-        for utterance in self.utterances(text, seed):
+        first, *others = split_text(text)
+        parts = stream_sentence(self.tacotron2, first, seed, self.lexicon)
+        pause = 0.0
+
+        def first_mels() -> Iterator[Tensor]:
+            nonlocal pause
+            utterance = yield from parts
             on_utterance(utterance)
-            if pause:
-                yield self.silence(pause)
-            mel = convert_mel_scale(utterance.mel, self.tacotron2.config, self.vocoder.config)
-            yield from vocode_chunks(self.vocoder, split_mel(mel, first_frames), self.device)
-            first_frames = STREAM_FRAMES
             pause = utterance.pause
 
+        yield from self.vocode(first_mels())
+        for utterance in self.speak_batches(others, seed):
+            on_utterance(utterance)
+            yield self.silence(pause)
+            yield from self.vocode(utterance.mel.split(STREAM_FRAMES, dim=1))
+            pause = utterance.pause
 
-def split_mel(mel: Tensor, first_frames: int) -> Iterable[Tensor]:
-    """Split a mel (num_mels, T) into parts of `STREAM_FRAMES` frames after a first one of another length."""
-    return mel[:, :first_frames], *mel[:, first_frames:].split(STREAM_FRAMES, dim=1)
+    def vocode(self, mels: Iterable[Tensor]) -> Iterator[np.ndarray]:
+        """Yield the audio of a mel that is given in parts (num_mels, n) in Tacotron 2's scale."""
+        source, target = self.tacotron2.config, self.vocoder.config
+        converted = (convert_mel_scale(mel, source, target) for mel in mels)
+        yield from vocode_chunks(self.vocoder, converted, self.device)
 
 
 def join_sentences(sentences: list[Sentence], silence: Callable[[float], np.ndarray]) -> np.ndarray:

@@ -39,8 +39,6 @@ class OnnxGenerator(Streaming):
 class GriffinLim:
     """The baseline without weights, with the interface of a vocoder for mels with the settings `config`."""
 
-    context_frames = 0
-
     def __init__(self, config: MelConfig):
         self.config = config
 
@@ -80,18 +78,25 @@ def check_mixed_precision(mixed_precision: str, device: torch.device | str) -> N
 def use_mixed_precision(
     generator: Generator | Vocos, mixed_precision: str, device: torch.device | str = "cpu"
 ) -> Generator | Vocos:
-    """Make a generator for inference run under autocast, in place. Its head stays in float32.
+    """Make a generator for inference run under autocast, in place.
 
-    The weights of convolutions and linear layers are converted once: autocast would otherwise convert them
-    in every call.
+    Its head stays in float32, and so does the last fusion of a HiFi-GAN generator: its rounding noise is
+    audible (0.07 in PESQ for V2 on LJSpeech; 0.01 with this exception). The weights of convolutions and
+    linear layers are converted once: autocast would otherwise convert them in every call.
     """
     check_mixed_precision(mixed_precision, device)
     if mixed_precision == "no":
         return generator
     dtype, device_type = MIXED_PRECISIONS[mixed_precision], torch.device(device).type
-    plain_forward = generator.forward
+    plain_forward, kept = generator.forward, ["head"]
+    if isinstance(generator, Generator) and not generator.config.gen_istft_n_fft:
+        last = len(generator.fusions) - 1
+        kept.append(f"fusions.{last}.")
+        run_in_float32(generator.fusions[last])
     for name, module in generator.named_modules():
-        if isinstance(module, nn.Conv1d | nn.ConvTranspose1d | nn.Linear) and not name.startswith("head"):
+        if isinstance(module, nn.Conv1d | nn.ConvTranspose1d | nn.Linear) and not name.startswith(
+            tuple(kept)
+        ):
             module.to(dtype)
 
     def forward(mel: Tensor) -> Tensor:
@@ -100,6 +105,17 @@ def use_mixed_precision(
 
     generator.forward = forward
     return generator
+
+
+def run_in_float32(module: nn.Module) -> None:
+    """Disable autocast within a module."""
+    plain_forward = module.forward
+
+    def forward(x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return plain_forward(x.float())
+
+    module.forward = forward
 
 
 @torch.inference_mode()

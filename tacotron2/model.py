@@ -1,11 +1,11 @@
 """Tacotron 2 (Shen et al., 2018): an autoregressive text-to-mel model with attention.
 
-In reading order: the encoder, the attention and the decoder, the postnet, the model. Layers have the names of
-NVIDIA's and torchaudio's implementations. Sections refer to the paper.
+In reading order: the encoder, the decoder, the postnet, the model. The attention is in `attention.py`. Layers
+have the names of NVIDIA's and torchaudio's implementations. Sections refer to the paper.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tacotron2.attention import AttentionState, LocationSensitiveAttention, Memory, linear
 from tacotron2.config import Tacotron2Config
 from tacotron2.stepping import PrenetDropout, SteppingLSTM
 from utils import UserError
@@ -58,12 +59,6 @@ class ConvNorm(nn.Module):
         return self.norm(self.conv(x * mask))
 
 
-def linear(in_features: int, out_features: int, gain: str = "linear", bias: bool = False) -> nn.Linear:
-    layer = nn.Linear(in_features, out_features, bias)
-    nn.init.xavier_uniform_(layer.weight, nn.init.calculate_gain(gain))
-    return layer
-
-
 class Encoder(nn.Module):
     """Convolutions for the local context of a symbol and a bidirectional LSTM for the sentence (section 2.2).
 
@@ -94,69 +89,13 @@ class Encoder(nn.Module):
         )[0]
 
 
-class Memory(NamedTuple):
-    """Encoded sentences with everything about them that is the same at every decoder step."""
+class Step(NamedTuple):
+    """Output of a decoder step for the A sentences that are not finished."""
 
-    values: Tensor  # (B, L, encoder_embed_dim)
-    keys: Tensor  # (B, attention_dim, L)
-    padding: Tensor  # (B, L), True in the padding
-    location_kernel: Tensor  # (attention_dim, 2, kernel_size)
-
-    def select(self, rows: Tensor) -> "Memory":
-        return Memory(self.values[rows], self.keys[rows], self.padding[rows], self.location_kernel)
-
-
-class AttentionState(NamedTuple):
-    """Recurrent state of the attention."""
-
-    hidden: Tensor  # (B, attention_rnn_dim)
-    cell: Tensor  # (B, attention_rnn_dim)
-    context: Tensor  # (B, encoder_embed_dim), the mean of the values by the attention weights
-    weights: Tensor  # (B, L)
-    cumulative: Tensor  # (B, L), the sum of the weights of all steps so far
-
-
-class LocationLayer(nn.Module):
-    """Features of the previous and the cumulative attention weights: (B, 2, L) -> (B, attention_dim, L)."""
-
-    def __init__(self, config: Tacotron2Config):
-        super().__init__()
-        filters, kernel_size = config.attention_location_n_filters, config.attention_location_kernel_size
-        self.location_conv = nn.Conv1d(2, filters, kernel_size, bias=False)
-        self.location_dense = linear(filters, config.attention_dim, "tanh")
-        nn.init.xavier_uniform_(self.location_conv.weight)
-
-    def kernel(self) -> Tensor:
-        """Return the kernel (attention_dim, 2, kernel_size) of the convolution that equals both layers."""
-        return torch.einsum("af,fck->ack", self.location_dense.weight, self.location_conv.weight)
-
-
-class LocationSensitiveAttention(nn.Module):
-    """Attention that also depends on its own previous weights (Chorowski et al., 2015)."""
-
-    def __init__(self, config: Tacotron2Config):
-        super().__init__()
-        self.query_layer = linear(config.attention_rnn_dim, config.attention_dim, "tanh")
-        self.memory_layer = linear(config.encoder_embed_dim, config.attention_dim, "tanh")
-        self.v = linear(config.attention_dim, 1)
-        self.location_layer = LocationLayer(config)
-
-    def prepare(self, values: Tensor, mask: Tensor) -> Memory:
-        """Return the memory of encoded sentences (B, L, encoder_embed_dim) with their mask (B, L)."""
-        keys = self.memory_layer(values).transpose(1, 2).contiguous()
-        return Memory(values, keys, ~mask, self.location_layer.kernel())
-
-    def forward(self, query: Tensor, state: AttentionState, memory: Memory) -> tuple[Tensor, Tensor]:
-        """Return the context (B, encoder_embed_dim) and weights (B, L) of a query (B, attention_rnn_dim)."""
-        weights = torch.stack([state.weights, state.cumulative], dim=1)  # (B, 2, L)
-        location = F.conv1d(weights, memory.location_kernel, padding=memory.location_kernel.shape[-1] // 2)
-        # In-place operations, and bmm, which saves no copy: the tensors saved for the backward pass at every
-        # step take gigabytes in total.
-        location += self.query_layer(query).unsqueeze(2)
-        energies = location.add_(memory.keys).tanh_()  # (B, attention_dim, L)
-        energies = torch.bmm(self.v.weight.expand(len(query), 1, -1), energies).squeeze(1)  # (B, L)
-        weights = torch.softmax(energies.masked_fill(memory.padding, -torch.inf), dim=1)
-        return torch.bmm(weights.unsqueeze(1), memory.values).squeeze(1), weights
+    active: Tensor  # (A,), rows of these sentences in the batch
+    frames: Tensor  # (A, num_mels * frames_per_step)
+    weights: Tensor  # (A, L), attention
+    opened: Tensor  # (A,), True if the gate ends the sentence
 
 
 class Prenet(nn.Module):
@@ -241,18 +180,15 @@ class Decoder(nn.Module):
         mel = self.linear_projection(features).reshape(batch, frames, num_mels).transpose(1, 2)
         return mel, self.gate_layer(features).squeeze(2), torch.stack([state.weights for state in states], 1)
 
-    def infer(
+    def steps(
         self, memory: Memory, limits: Tensor, dropout: PrenetDropout | None, gate_threshold: float
-    ) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    ) -> Iterator[Step]:
         """Each step receives the previous one's output, until the gate opens or after `limits` (B,) steps.
 
-        Returns the mel (num_mels, frames) and attention (steps, L) of each sentence, and (B,) whether its
-        gate opened. Finished sentences leave the batch.
+        Finished sentences leave the batch.
         """
         config = self.config
         batch = len(limits)
-        mels, attention = [[] for _ in range(batch)], [[] for _ in range(batch)]
-        stopped = torch.zeros(batch, dtype=torch.bool)
         active = torch.arange(batch)  # rows of unfinished sentences
         attention_rnn, decoder_rnn = SteppingLSTM(self.attention_rnn), SteppingLSTM(self.decoder_rnn)
         state = self.initial_state(memory)
@@ -267,12 +203,9 @@ class Decoder(nn.Module):
             features = torch.cat([decoder_state[0], state.context], dim=1)
             frames = self.linear_projection(features)
             opened = torch.sigmoid(self.gate_layer(features).squeeze(1)).cpu() > gate_threshold
-            for place, row in enumerate(active.tolist()):
-                mels[row].append(frames[place])
-                attention[row].append(state.weights[place])
             step += 1
-            stopped[active] = opened
             finished = opened | (step >= limits[active])
+            yield Step(active, frames, state.weights, opened)
             if finished.any():
                 rows = torch.nonzero(~finished).squeeze(1)
                 active = active[rows]
@@ -282,8 +215,22 @@ class Decoder(nn.Module):
                 decoder_state = tuple(part[rows] for part in decoder_state)
                 if dropout:
                     dropout.select(rows)
-        mels = [torch.stack(steps).reshape(-1, config.num_mels).T for steps in mels]
-        return mels, [torch.stack(steps) for steps in attention], stopped
+
+    def infer(self, batch: int, steps: Iterable[Step]) -> tuple[list[Tensor], list[Tensor], Tensor]:
+        """Collect the steps of a batch of sentences.
+
+        Returns the mel (num_mels, frames) and attention (steps, L) of each sentence, and (B,) whether its
+        gate opened.
+        """
+        mels, attention = [[] for _ in range(batch)], [[] for _ in range(batch)]
+        stopped = torch.zeros(batch, dtype=torch.bool)
+        for step in steps:
+            for place, row in enumerate(step.active.tolist()):
+                mels[row].append(step.frames[place])
+                attention[row].append(step.weights[place])
+            stopped[step.active] = step.opened
+        mels = [torch.stack(frames).reshape(-1, self.config.num_mels).T for frames in mels]
+        return mels, [torch.stack(weights) for weights in attention], stopped
 
 
 class Postnet(nn.Module):
@@ -302,6 +249,11 @@ class Postnet(nn.Module):
             ConvNorm(before, after, config.decoder_postnet_kernel_size, gain)
             for (before, after), gain in zip(pairwise(channels), gains, strict=True)
         )
+
+    @property
+    def context_frames(self) -> int:
+        """Number of frames before and after a frame that its correction depends on."""
+        return sum(convolution.conv.kernel_size[0] // 2 for convolution in self.convolutions)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         mask = mask.unsqueeze(1)
@@ -375,16 +327,8 @@ class Tacotron2(nn.Module):
         determine the prenet's dropout: a sentence with the same seed is reproduced exactly in any batch.
         """
         config, batch = self.config, len(tokens)
-        if token_lengths is None:
-            token_lengths = torch.full((batch,), tokens.shape[1], device=tokens.device)
-        if seeds is None:
-            seeds = torch.randint(2**62, (batch,)).tolist()
-        seeds = [seeds] * batch if isinstance(seeds, int) else list(seeds)
-        dropout = PrenetDropout(config, seeds, tokens.device) if self.decoder.prenet.dropout_p else None
-        limits = torch.as_tensor(max_frames).cpu().expand(batch) // config.frames_per_step
-        mels, attention, stopped = self.decoder.infer(
-            self.encode(tokens, token_lengths, speakers), limits.clamp(min=1), dropout, gate_threshold
-        )
+        steps = self.decoder_steps(tokens, token_lengths, max_frames, seeds, gate_threshold, speakers)
+        mels, attention, stopped = self.decoder.infer(batch, steps)
         frames = torch.tensor([mel.shape[1] for mel in mels], device=tokens.device)
         mel = nn.utils.rnn.pad_sequence([mel.T for mel in mels], batch_first=True).transpose(1, 2)
         mask = length_mask(frames, mel.shape[2])
@@ -392,6 +336,67 @@ class Tacotron2(nn.Module):
         mel = mel.masked_fill(~mask.unsqueeze(1), config.silence)
         attention = nn.utils.rnn.pad_sequence(attention, batch_first=True)
         return Speech(mel, frames, attention, stopped.to(tokens.device))
+
+    def decoder_steps(
+        self,
+        tokens: Tensor,
+        token_lengths: Tensor | None,
+        max_frames: int | Tensor,
+        seeds: list[int] | int | None,
+        gate_threshold: float,
+        speakers: Tensor | None = None,
+    ) -> Iterator[Step]:
+        """Start the decoder on a batch of sentences; see `infer` for the arguments."""
+        batch = len(tokens)
+        if token_lengths is None:
+            token_lengths = torch.full((batch,), tokens.shape[1], device=tokens.device)
+        if seeds is None:
+            seeds = torch.randint(2**62, (batch,)).tolist()
+        seeds = [seeds] * batch if isinstance(seeds, int) else list(seeds)
+        dropout = PrenetDropout(self.config, seeds, tokens.device) if self.decoder.prenet.dropout_p else None
+        limits = torch.as_tensor(max_frames).cpu().expand(batch) // self.config.frames_per_step
+        memory = self.encode(tokens, token_lengths, speakers)
+        return self.decoder.steps(memory, limits.clamp(min=1), dropout, gate_threshold)
+
+    @torch.inference_mode()
+    def stream(
+        self,
+        tokens: Tensor,
+        max_frames: int = 2000,
+        seed: int | None = None,
+        gate_threshold: float = 0.5,
+        chunk_frames: int = 32,
+    ) -> Generator[Tensor, None, Speech]:
+        """Speak one sentence, tokens (1, L), and yield its mel in parts (num_mels, n) while it is decoded.
+
+        Together they equal the mel of `infer`, which is also in the generator's return value. Frames are
+        delayed by the postnet's receptive field. `chunk_frames` is the smallest n, except at the end.
+        """
+        reach, made, parts = self.postnet.context_frames, [], []
+        done = 0
+        for step in self.decoder_steps(tokens, None, max_frames, seed, gate_threshold):
+            made.append(step)
+            ready = len(made) * self.config.frames_per_step - reach
+            if ready - done >= chunk_frames:
+                parts.append(self.finish(made, done, ready))
+                done = ready
+                yield parts[-1]
+        frames = len(made) * self.config.frames_per_step
+        parts.append(self.finish(made, done, frames))
+        yield parts[-1]
+        attention = torch.stack([step.weights[0] for step in made])
+        frames = torch.tensor([frames], device=tokens.device)
+        return Speech(torch.cat(parts, dim=1)[None], frames, attention[None], made[-1].opened)
+
+    def finish(self, made: list[Step], start: int, end: int) -> Tensor:
+        """Apply the postnet to a sentence's decoder steps and return the frames (num_mels, end - start)."""
+        first = max(0, start - self.postnet.context_frames) // self.config.frames_per_step
+        before = (
+            torch.stack([step.frames[0] for step in made[first:]]).reshape(-1, self.config.num_mels).T[None]
+        )
+        mel = self.from_inner(before + self.postnet(before, before.new_ones(1, before.shape[2])))
+        first *= self.config.frames_per_step
+        return mel[0, :, start - first : end - first]
 
     def for_speaker(self, name: str) -> "Tacotron2":
         """Return a copy for one speaker, with the speaker's embedding added to those of the symbols.

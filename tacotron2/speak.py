@@ -1,14 +1,16 @@
 """Text of any length to mels, a sentence each: spoken in batches, and again where the attention failed."""
 
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from tacotron2.config import Tacotron2Config
 from tacotron2.dataset import pad
-from tacotron2.model import Tacotron2
-from tacotron2.text import PAD_ID, encode, split_sentences
+from tacotron2.model import Speech, Tacotron2
+from tacotron2.text import PAD_ID, encode_texts, split_sentences
 from utils import UserError
 
 # A sentence may take so many seconds and so many a character; speech takes about 0.07 of them.
@@ -37,10 +39,15 @@ class Utterance:
 
 
 def speak(
-    model: Tacotron2, text: str, seed: int = 0, max_attempts: int = 6, batch_size: int = 16
+    model: Tacotron2,
+    text: str,
+    seed: int = 0,
+    max_attempts: int = 6,
+    batch_size: int = 16,
+    lexicon: Mapping[str, str] | None = None,
 ) -> list[Utterance]:
     """Speak the sentences of `text`; see `speak_sentences`. Raises UserError for a text without words."""
-    return speak_sentences(model, split_text(text), seed, max_attempts, batch_size)
+    return speak_sentences(model, split_text(text), seed, max_attempts, batch_size, lexicon)
 
 
 def split_text(text: str) -> list[str]:
@@ -52,9 +59,16 @@ def split_text(text: str) -> list[str]:
 
 
 def speak_sentences(
-    model: Tacotron2, sentences: list[str], seed: int = 0, max_attempts: int = 6, batch_size: int = 16
+    model: Tacotron2,
+    sentences: list[str],
+    seed: int = 0,
+    max_attempts: int = 6,
+    batch_size: int = 16,
+    lexicon: Mapping[str, str] | None = None,
 ) -> list[Utterance]:
     """Speak sentences in batches. One that fails is spoken again with other dropout, up to `max_attempts`.
+
+    `lexicon` is the pronunciation of words, see `tacotron2.text.read_lexicon`.
 
     Returns the best attempt, with its `problem`, for a sentence that never succeeds. The result depends only
     on the sentences and the seed, not on the batches.
@@ -65,7 +79,7 @@ def speak_sentences(
         batches = range(0, len(waiting), batch_size)
         for first in tqdm(batches, unit="batch", leave=False, disable=None if len(batches) > 1 else True):
             batch = waiting[first : first + batch_size]
-            said = speak_batch(model, [sentences[number] for number in batch], seed + attempt)
+            said = speak_batch(model, [sentences[number] for number in batch], seed + attempt, lexicon)
             for number, utterance in zip(batch, said, strict=True):
                 before = spoken[number]
                 if before is None or severity(utterance) < severity(before):
@@ -80,23 +94,50 @@ def severity(utterance: Utterance) -> int:
     return 2 * utterance.problem.startswith("it did not end") + bool(utterance.problem)
 
 
-def speak_batch(model: Tacotron2, sentences: list[str], seed: int) -> list[Utterance]:
-    """Speak each sentence once."""
+def prepare(
+    model: Tacotron2, sentences: list[str], lexicon: Mapping[str, str] | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return tokens (B, L), their lengths (B,) and the limits of the sentences in frames (B,)."""
     device, config = next(model.parameters()).device, model.config
-    tokens = [torch.tensor(encode(sentence)[: None if config.end_symbol else -1]) for sentence in sentences]
+    tokens = [torch.tensor(ids) for ids in encode_texts(sentences, config, lexicon)]
     lengths = torch.tensor([len(text) for text in tokens])
-    frames_per_second = config.sampling_rate / config.hop_size
-    limits = ((LIMIT_SECONDS + LIMIT_SECONDS_PER_CHARACTER * lengths) * frames_per_second).long()
-    speech = model.infer(pad(tokens, PAD_ID).to(device), lengths.to(device), limits, seed)
-    utterances = []
-    for row, (sentence, length) in enumerate(zip(sentences, lengths.tolist(), strict=True)):
-        frames = int(speech.frames[row])
-        attention = speech.attention[row, : frames // config.frames_per_step, :length].cpu()
-        problem = attention_problem(
-            attention, bool(speech.stopped[row]), config.frames_per_step / frames_per_second
-        )
-        utterances.append(Utterance(sentence, speech.mel[row, :, :frames].cpu(), attention, problem, 1))
-    return utterances
+    seconds = LIMIT_SECONDS + LIMIT_SECONDS_PER_CHARACTER * lengths
+    limits = (seconds * config.sampling_rate / config.hop_size).long()
+    return pad(tokens, PAD_ID).to(device), lengths.to(device), limits
+
+
+def speak_batch(
+    model: Tacotron2, sentences: list[str], seed: int, lexicon: Mapping[str, str] | None = None
+) -> list[Utterance]:
+    """Speak each sentence once."""
+    tokens, lengths, limits = prepare(model, sentences, lexicon)
+    speech = model.infer(tokens, lengths, limits, seed)
+    return [
+        to_utterance(model.config, sentence, speech, row, int(lengths[row]))
+        for row, sentence in enumerate(sentences)
+    ]
+
+
+def stream_sentence(
+    model: Tacotron2,
+    sentence: str,
+    seed: int = 0,
+    lexicon: Mapping[str, str] | None = None,
+    chunk_frames: int = 32,
+) -> Generator[Tensor, None, Utterance]:
+    """Speak a sentence once, yield its mel in parts (num_mels, n) while it is decoded, and return it."""
+    tokens, lengths, limits = prepare(model, [sentence], lexicon)
+    speech = yield from model.stream(tokens, int(limits[0]), seed, chunk_frames=chunk_frames)
+    return to_utterance(model.config, sentence, speech, 0, int(lengths[0]))
+
+
+def to_utterance(config: Tacotron2Config, sentence: str, speech: Speech, row: int, length: int) -> Utterance:
+    """Return the sentence of `length` tokens in a row of a batch, with its attention checked."""
+    frames = int(speech.frames[row])
+    attention = speech.attention[row, : frames // config.frames_per_step, :length].cpu()
+    seconds_per_step = config.frames_per_step * config.hop_size / config.sampling_rate
+    problem = attention_problem(attention, bool(speech.stopped[row]), seconds_per_step)
+    return Utterance(sentence, speech.mel[row, :, :frames].cpu(), attention, problem, 1)
 
 
 def attention_problem(attention: Tensor, stopped: bool, seconds_per_step: float) -> str:

@@ -28,7 +28,7 @@ def make_generator(variant: str):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @torch.inference_mode()
-def test_bf16_is_close_to_float32_and_is_used_in_all_layers_but_the_head(variant):
+def test_bf16_is_close_to_float32_and_is_used_in_all_layers_but_the_last(variant):
     generator, mel = make_generator(variant), speech_mel(40)
     expected = generator(mel)
     dtypes = {}
@@ -42,7 +42,8 @@ def test_bf16_is_close_to_float32_and_is_used_in_all_layers_but_the_head(variant
     error, level = (audio - expected).norm(), expected.norm()
     assert 0 < error < 0.05 * level
     for name, dtype in dtypes.items():
-        assert dtype == (torch.float32 if name.startswith("head") else torch.bfloat16), name
+        kept = name.startswith("head") or (variant == "v1" and name.startswith("fusions.3"))
+        assert dtype == (torch.float32 if kept else torch.bfloat16), name
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -16,6 +16,7 @@ from checkpoint import load_tacotron2, save_model
 from synthesis import speech
 from tacotron2 import speak as speaking
 from tacotron2.speak import Utterance, attention_problem, speak
+from tacotron2.text import encode
 from utils import UserError
 
 STEP = 0.0348  # seconds of a decoder step of three frames
@@ -70,7 +71,7 @@ def said(monkeypatch) -> list[tuple[list[str], int]]:
     """What is asked of a voice that fails at "Bad." always, and at "Shy." until its third try."""
     calls = []
 
-    def speak_batch(model, sentences, seed):
+    def speak_batch(model, sentences, seed, lexicon=None):
         calls.append((sentences, seed))
         mel, attention = torch.zeros(80, 3), torch.ones(1, 1)
         fails = {"Bad.": 99, "Shy.": 2}
@@ -200,3 +201,29 @@ def test_streamed_speech_is_what_the_file_would_hold(models, tmp_path):
     streamed = np.frombuffer(subprocess.run(command, capture_output=True, check=True).stdout, dtype="<i2")
     assert len(streamed) == len(whole)
     np.testing.assert_allclose(streamed, whole, atol=2)
+
+
+@pytest.mark.parametrize(("frames_per_step", "chunk_frames"), [(1, 1), (3, 7), (2, 1000)])
+def test_a_streamed_mel_is_the_mel_of_infer(tmp_path, frames_per_step, chunk_frames):
+    model = load_tacotron2(save_taco(tmp_path, gate_bias=-9, frames_per_step=frames_per_step))
+    tokens = torch.tensor([encode("A sentence of some length.")])
+    whole = model.infer(tokens, max_frames=90, seeds=4)
+    stream, parts = model.stream(tokens, 90, seed=4, chunk_frames=chunk_frames), []
+    while True:
+        try:
+            parts.append(next(stream))
+        except StopIteration as end:
+            streamed = end.value
+            break
+    assert len(parts) == 1 if chunk_frames > 90 else len(parts) > 5
+    torch.testing.assert_close(torch.cat(parts, dim=1), whole.mel[0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(streamed.mel, whole.mel, atol=1e-5, rtol=0)
+    torch.testing.assert_close(streamed.attention, whole.attention, atol=1e-5, rtol=0)
+    assert (streamed.frames, streamed.stopped) == (whole.frames, whole.stopped)
+
+
+def test_a_lexicon_is_refused_by_a_model_of_characters(models, tmp_path, capsys):
+    (tmp_path / "lexicon.txt").write_text("well wɛl\n", encoding="utf-8")
+    with pytest.raises(SystemExit) as leaving:
+        say(models, "--text", "Well.", "--lexicon", tmp_path / "lexicon.txt", "--output_dir", tmp_path)
+    assert leaving.value.code == 2 and "phonemes" in capsys.readouterr().err
