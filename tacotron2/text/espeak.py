@@ -62,7 +62,7 @@ def transcribe(library: ctypes.CDLL, text: str) -> str:
     to_phonemes = library.espeak_TextToPhonemes
     to_phonemes.restype = ctypes.c_char_p
     to_phonemes.argtypes = (ctypes.POINTER(ctypes.c_char_p), ctypes.c_int, ctypes.c_int)
-    pointer, clauses = ctypes.c_char_p(text.encode()), []
+    pointer, clauses = ctypes.c_char_p(text.encode(errors="ignore")), []
     while pointer.value is not None:  # each call advances the pointer by one clause
         clauses.append(to_phonemes(ctypes.byref(pointer), CHARS_UTF8, PHONEMES_IPA) or b"")
     return b" ".join(clauses).decode()

@@ -75,7 +75,7 @@ def phonemize(
                 stand_in += "mi"
             text, written = _set_aside(text, lexicon or {}, stand_in)
             text = clean(text) if english else _tidy(text)
-            ipa = _transcribe(library, text, ENGLISH_PAUSE if english else OTHER_PAUSE, stand_in, written)
+            ipa = _text_to_ipa(library, text, ENGLISH_PAUSE if english else OTHER_PAUSE, stand_in, written)
             results.append(" ".join(ipa.split()))
     return results
 
@@ -98,7 +98,7 @@ def read_lexicon(path: Path | str) -> dict[str, str]:
     for number, line in enumerate(lines, start=1):
         if not (entry := line.partition("#")[0].split(maxsplit=1)):
             continue
-        word, ipa = _key(entry[0]), as_written(entry[1].strip(" []/")) if len(entry) == 2 else ""
+        word, ipa = _key(entry[0]), _as_written(entry[1].strip(" []/")) if len(entry) == 2 else ""
         unknown = [symbol for symbol in ipa if symbol not in ID_OF_SYMBOL]
         if unknown:
             problem = f"{unknown[0]!r} is not an IPA symbol of tacotron2/text/phonemes.py; replace it"
@@ -115,12 +115,15 @@ def read_lexicon(path: Path | str) -> dict[str, str]:
     return lexicon
 
 
-def as_written(ipa: str) -> str:
-    """Return IPA that a person wrote in the symbols of the inventory, with single spaces."""
-    composed = " ".join(unicodedata.normalize("NFC", ipa).replace("g", "ɡ").split())
-    return "".join(
-        symbol if symbol in ID_OF_SYMBOL else unicodedata.normalize("NFD", symbol) for symbol in composed
-    )
+def _as_written(ipa: str) -> str:
+    """Return hand-written IPA with single spaces and symbols of the inventory, such as ɡ for g."""
+    return " ".join(_composed(ipa.replace("g", "ɡ")).split())
+
+
+def _composed(ipa: str) -> str:
+    """Return IPA with letters and diacritics composed only where the inventory has the composed letter."""
+    letters = unicodedata.normalize("NFC", ipa)
+    return "".join(c if c in ID_OF_SYMBOL else unicodedata.normalize("NFD", c) for c in letters)
 
 
 def _key(word: str) -> str:
@@ -138,7 +141,7 @@ def _set_aside(text: str, lexicon: Mapping[str, str], stand_in: str) -> tuple[st
         found = match[0]
         ipa = found[1:-1] if found[0] == "[" else lexicon.get(_key(found))
         if ipa is not None:
-            written.append(as_written(ipa))
+            written.append(_as_written(ipa))
             return stand_in.capitalize()
         return found if PART_OF_WORD.fullmatch(found) else PART_OF_WORD.sub(replace, found)
 
@@ -148,15 +151,16 @@ def _set_aside(text: str, lexicon: Mapping[str, str], stand_in: str) -> tuple[st
 
 def _tidy(text: str) -> str:
     """Return text of any language with ASCII quotes, dashes as "--", and spaces as in English."""
-    text = re.sub(r"(?<!\s)–|–(?!\s)", "-", unicodedata.normalize("NFC", text)).replace("–", "--")
+    text = re.sub(r"[\x00-\x1f\x7f]", " ", unicodedata.normalize("NFC", text))
+    text = re.sub(r"(?<!\s)–|–(?!\s)", "-", text).replace("–", "--")
     return re.sub(" (?=[,;:.!?)])", "", " ".join(text.translate(MARKS).split()))
 
 
-def _transcribe(library: CDLL, text: str, pause: re.Pattern, stand_in: str, written: list[str]) -> str:
+def _text_to_ipa(library: CDLL, text: str, pause: re.Pattern, stand_in: str, written: list[str]) -> str:
     """Return the IPA and punctuation of `text`, in which `written` replaces the stand-ins."""
     in_ipa = None
     if written:  # stress varies with the place in the sentence
-        symbols = re.sub(f"[{STRESS[:2]}]", "", _clause(library, stand_in))
+        symbols = re.sub(f"[{STRESS[:2]}]", "", _clause_to_ipa(library, stand_in))
         in_ipa = re.compile(f"[{STRESS[:2]}]*".join(["", *map(re.escape, symbols)]))
     remaining, pieces = iter(written), []
     for index, piece in enumerate(pause.split(text)):
@@ -164,15 +168,16 @@ def _transcribe(library: CDLL, text: str, pause: re.Pattern, stand_in: str, writ
             pieces.append(piece.replace("--", "—"))
             continue
         around = re.split(stand_in, piece, flags=re.IGNORECASE)
-        ipa = [_clause(library, piece)]
+        ipa = [_clause_to_ipa(library, piece)]
         if len(around) > 1:
             ipa = in_ipa.split(ipa[0])
             if len(ipa) != len(around):  # the context changes the stand-in's sounds
-                ipa = [f" {_clause(library, part)} " for part in around]
+                ipa = [f" {_clause_to_ipa(library, part)} " for part in around]
         pieces.append((ipa[0] + "".join(next(remaining) + part for part in ipa[1:])).strip())
     return "".join(pieces)
 
 
-def _clause(library: CDLL, text: str) -> str:
+def _clause_to_ipa(library: CDLL, text: str) -> str:
     """Return espeak-ng's IPA without flags of a change of language, "(en)", and without joiners."""
-    return " ".join(re.sub(r"\([a-z0-9-]+\)|[\u200d_]", "", transcribe(library, text)).split())
+    ipa = re.sub(r"\([a-z0-9-]+\)|[\u200d_]", "", transcribe(library, text))
+    return " ".join(_composed(ipa).split())

@@ -54,7 +54,7 @@ def test_another_process_and_another_count_give_the_same_bytes(espeak_corpus, tm
     assert (espeak_corpus / "metadata.csv").read_bytes().startswith(few_lines)
 
 
-def test_a_sentence_sounds_the_same_whatever_was_said_before():
+def test_a_sentence_sounds_the_same_after_any_other():
     texts = sentences(10)
     forwards = [Espeak().say(text) for text in texts]
     engine = Espeak()
@@ -62,7 +62,7 @@ def test_a_sentence_sounds_the_same_whatever_was_said_before():
     assert all(np.array_equal(a, b) for a, b in zip(forwards, backwards, strict=True))
 
 
-def test_threads_may_share_the_engine():
+def test_threads_get_the_same_audio():
     engine, texts = Espeak(), sentences(8)
     alone = [engine.say(text) for text in texts]
     with ThreadPoolExecutor(4) as pool:
@@ -70,7 +70,7 @@ def test_threads_may_share_the_engine():
     assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
 
 
-def test_an_engine_that_stays_loaded_is_refused():
+def test_a_library_that_stays_loaded_is_refused():
     code = """
 import ctypes, espeakng_loader
 held = ctypes.CDLL(espeakng_loader.get_library_path())
@@ -82,7 +82,7 @@ Espeak()
     assert "can't be unloaded" in done.stderr
 
 
-def test_clips_that_exist_are_not_made_again(tmp_path):
+def test_existing_clips_are_kept(tmp_path):
     make_corpus(tmp_path, num_clips=3)
     kept, lost, _ = sorted((tmp_path / "wavs").iterdir())
     kept.write_bytes(b"kept")
@@ -110,12 +110,12 @@ def test_the_voice_speaks_at_ljspeechs_pace_level_and_silence():
         assert len(clip) - 1 - spoken[-1] == round(0.125 * SAMPLING_RATE)
 
 
-def test_a_text_without_a_sound_is_refused():
+def test_a_silent_text_is_refused():
     with pytest.raises(UserError, match="no sound"):
         Espeak().say(" ")
 
 
-def test_ten_thousand_sentences_are_distinct_speakable_and_start_with_the_written_ones():
+def test_twelve_thousand_sentences_are_distinct_speakable_and_start_with_the_written_ones():
     texts = sentences(12_000)
     assert len(set(texts)) == 12_000
     assert sentences(700) == texts[:700]
@@ -128,13 +128,13 @@ def test_ten_thousand_sentences_are_distinct_speakable_and_start_with_the_writte
     assert texts[: len(written)] == written
 
 
-def test_a_corpus_of_something_else_is_left_alone(tmp_path):
+def test_a_foreign_corpus_is_not_overwritten(tmp_path):
     (tmp_path / "metadata.csv").write_text("LJ001-0001|a|a\n")
     assert_one_line_error(run(tmp_path), "metadata.csv", "--output_dir")
     assert (tmp_path / "metadata.csv").read_text() == "LJ001-0001|a|a\n"
 
 
-def test_clips_of_other_settings_are_not_mixed_in(tmp_path):
+def test_clips_of_other_settings_are_refused(tmp_path):
     make_corpus(tmp_path, num_clips=1)
     record = json.loads((tmp_path / "corpus.json").read_text())
     (tmp_path / "corpus.json").write_text(json.dumps(record | {"words_per_minute": 300}))
@@ -142,7 +142,7 @@ def test_clips_of_other_settings_are_not_mixed_in(tmp_path):
         make_corpus(tmp_path, num_clips=2)
 
 
-def test_mistakes_are_told_in_one_line(tmp_path):
+def test_mistakes_are_reported_in_one_line(tmp_path):
     assert_one_line_error(run(tmp_path / "a", "--num_clips", "0"), "1 or more")
     assert_one_line_error(run(tmp_path / "a", "--num_clips", "9999999"), "ask for fewer")
     (tmp_path / "file").write_text("")

@@ -403,12 +403,9 @@ READINGS = {
 @pytest.mark.parametrize(
     ("written", "reading"), [case for group in READINGS.values() for case in group.items()]
 )
-def test_a_reader_says(written, reading):
+def test_text_is_cleaned_as_it_is_read_aloud(written, reading):
     assert clean(written) == reading.strip()
     assert clean(clean(written)) == clean(written)
-
-
-# ---- Symbols and ids ----
 
 
 def test_the_symbols_are_numbered_as_checkpoints_expect():
@@ -427,7 +424,7 @@ def test_encoding_ends_with_the_end_and_decoding_gives_the_cleaned_text():
     assert encode("") == [END_ID]
 
 
-def test_what_can_not_be_said_is_kept_as_unknown_and_reported_once(capsys):
+def test_unspeakable_characters_are_unknown_and_reported_once(capsys):
     tokens.report_unknown.cache_clear()
     ids = encode("a \ue123 b \ue123")
     assert encode("a \ue123 b \ue123") == ids
@@ -437,12 +434,9 @@ def test_what_can_not_be_said_is_kept_as_unknown_and_reported_once(capsys):
     assert decode(ids) == "a \ufffd b \ufffd"
 
 
-# ---- The corpus ----
-
-
 @pytest.fixture(scope="module")
 def transcripts(shared) -> list[tuple[str, str]]:
-    """LJSpeech's transcripts as printed, and with the numbers in words."""
+    """Return pairs of LJSpeech's printed and normalized transcripts."""
     metadata = shared / "data" / "ljspeech-metadata.csv"
     if not metadata.is_file():
         pytest.skip("needs ../shared/data/ljspeech-metadata.csv")
@@ -453,7 +447,7 @@ def letters(text: str) -> str:
     return " ".join(re.sub("[^a-z ]", " ", text).split())
 
 
-def test_every_transcript_is_cleaned_to_known_symbols_once_and_for_all(transcripts):
+def test_cleaned_transcripts_have_known_symbols_and_stay_unchanged(transcripts):
     speakable = set(SYMBOLS[3:])
     for printed, _ in transcripts:
         cleaned = clean(printed)
@@ -461,21 +455,19 @@ def test_every_transcript_is_cleaned_to_known_symbols_once_and_for_all(transcrip
         assert clean(cleaned) == cleaned
 
 
-def test_numbers_are_read_as_the_narrator_of_the_corpus_reads_them(transcripts):
+def test_numbers_are_read_as_ljspeechs_narrator_reads_them(transcripts):
     rows = [(printed, spoken) for printed, spoken in transcripts if printed != spoken]
     others = [printed for printed, spoken in rows if letters(clean(printed)) != letters(clean(spoken))]
     assert len(rows) > 1000
     assert len(others) / len(rows) < 0.02, others
 
 
-def test_no_transcript_is_torn_where_no_sentence_ends(transcripts):
+def test_transcripts_are_split_only_at_the_ends_of_sentences(transcripts):
     for printed, _ in transcripts[::5]:
         pieces = split_sentences(printed, 1000)
         assert " ".join(pieces).split() == printed.split()
         assert all(re.search(r"[.!?]\W*$", piece) for piece in pieces[:-1])
 
-
-# ---- Anything at all ----
 
 ALPHABETS = (
     "".join(map(chr, range(128))),
@@ -488,7 +480,7 @@ ALPHABETS = (
 
 
 @pytest.mark.parametrize("alphabet", ALPHABETS)
-def test_no_text_is_too_strange(alphabet):
+def test_any_text_is_cleaned_encoded_and_split(alphabet):
     chance = random.Random(0)
     for _ in range(400):
         written = "".join(chance.choices(alphabet, k=chance.randrange(40)))
@@ -546,15 +538,13 @@ REPEATED = [
 
 
 @pytest.mark.parametrize("unit", REPEATED)
-def test_time_grows_with_the_length_and_no_faster(unit):
+def test_time_is_linear_in_the_length(unit):
     started = time.process_time()
     for end in ("", "_"):
         clean(unit * (10000 // len(unit)) + end)
     split_sentences(unit * (10000 // len(unit)))
     assert time.process_time() - started < 2.0
 
-
-# ---- Sentences ----
 
 SPLITS = [
     "Hello there. | How are you? | Fine!",
@@ -610,7 +600,7 @@ def test_paragraphs_end_sentences_and_wrapped_lines_do_not():
     assert split_sentences(wrapped, 1000) == [" ".join(wrapped.split())]
 
 
-def test_text_of_which_no_letter_is_said_is_no_sentence():
+def test_text_without_a_spoken_letter_is_not_a_sentence():
     assert split_sentences("") == split_sentences(" \n ") == split_sentences("... — !? \n * * *") == []
     assert split_sentences("One.\n\n* * *\n\nTwo.") == ["One.", "Two."]
     assert split_sentences("∞\n\n$\n\n😀🎉\n\n♥\n\nˉ\n\nʔ") == ["∞", "$", "😀🎉", "♥"]
@@ -644,7 +634,7 @@ def test_the_better_pause_wins():
     ]
 
 
-def test_separate_numbers_can_be_parted():
+def test_a_list_of_numbers_is_split_between_numbers():
     for text in (" ".join(map(str, range(1000, 1100))), ", ".join(map(str, range(100)))):
         pieces = split_sentences(text, 60)
         assert len(pieces) > 10
