@@ -1,13 +1,13 @@
-"""Save the teacher-forced mels of a Tacotron 2, to fine-tune a vocoder on: `python save_taco_mels.py …`.
+"""Save teacher-forced mels of a Tacotron 2 for fine-tuning a vocoder: `python save_taco_mels.py …`.
 
-Teacher-forced, a mel fits its clip's audio frame by frame, and yet has the faults of one that was predicted:
-a vocoder that has seen them makes the best of them.
+A teacher-forced mel matches its clip's audio frame by frame and has the errors of a predicted mel. A vocoder
+that is trained on such mels learns to compensate for these errors.
 """
 
-import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,23 +21,37 @@ from dataset import Clip, read_manifest
 from tacotron2.dataset import TextMelDataset
 from tacotron2.mel import MelConfig, check_same_mel, convert_mel_scale
 from tacotron2.model import Tacotron2
-from training import add_mel_arguments, mel_settings
-from utils import (
-    ArgumentParser,
-    UserError,
-    atomic_write,
-    available_cores,
-    check_seed,
-    read_json,
-    report_user_errors,
-)
+from training.loaders import limited_workers
+from training.options import MAX_SEED
+from training.parser import build_parser, select
+from utils import UserError, atomic_write, check_options, option, read_json, report_user_errors
+
+
+@dataclass(frozen=True, kw_only=True)
+class SaveMelsOptions:
+    """Options of `save_taco_mels.py`."""
+
+    path_to_manifest: tuple[Path, ...] = option(help="training and validation manifests")
+    path_to_save: Path = option(help="folder for <clip>.npy")
+    taco_weights: Path = option(help="Tacotron 2 model: a folder or a file")
+    input_wavs_dir: Path | None = option(
+        None, "folder of the clips named in official filelists (id|text|text)"
+    )
+    overwrite: bool = option(False, "replace mels that exist, and delete those of another model")
+    batch_size: int = option(16, "clips per batch", minimum=1)
+    seed: int = option(1234, "seed of the prenet's dropout", minimum=0, maximum=MAX_SEED)
+    num_workers: int | None = option(None, "processes that read clips; default: one per core", minimum=0)
+    device: str | None = option(None, "cpu, cuda, cuda:1, ...; default: a GPU if there is one")
+
+    def __post_init__(self):
+        check_options(self, "--")
 
 
 @torch.inference_mode()
 def teacher_forced_mels(
     model: Tacotron2, clips: list[Clip], batch_size: int, num_workers: int, seed: int
 ) -> Iterator[tuple[Clip, Tensor, Tensor]]:
-    """(clip, predicted mel, true mel) for each clip, longest first: (num_mels, samples // hop_size) both."""
+    """Yield (clip, predicted mel, true mel), longest clip first; both (num_mels, samples // hop_size)."""
     device = next(model.parameters()).device
     dataset = TextMelDataset(clips, model.config)
     longest_first = sorted(range(len(clips)), key=lambda index: -clips[index].samples)
@@ -45,16 +59,19 @@ def teacher_forced_mels(
         Subset(dataset, longest_first), batch_size, num_workers=num_workers, collate_fn=dataset.collate
     )
     order = iter(longest_first)
-    torch.manual_seed(seed)  # of the prenet's dropout, which is on here as it is when the model speaks
+    torch.manual_seed(seed)  # the prenet's dropout is active, as in inference
     for batch in loader:
-        inputs = [batch[name].to(device) for name in ("tokens", "token_lengths", "mel", "mel_lengths")]
-        predicted = model(*inputs).mel.cpu()
+        names = ("tokens", "token_lengths", "mel", "mel_lengths", "speakers")
+        predicted = model(*(batch[name].to(device) for name in names)).mel.cpu()
         for row, frames in enumerate(batch["mel_lengths"].tolist()):
             yield clips[next(order)], predicted[row, :, :frames], batch["mel"][row, :, :frames]
 
 
-def distinct_clips(manifests: list[Path], config: MelConfig, input_wavs_dir: Path | None) -> list[Clip]:
-    """The clips of all manifests, each once. Raises UserError where two would be saved under one name."""
+def distinct_clips(manifests: Sequence[Path], config: MelConfig, input_wavs_dir: Path | None) -> list[Clip]:
+    """Return the clips of all manifests, each once.
+
+    Raises UserError for two different clips whose mels would have the same file name.
+    """
     clips: dict[str, Clip] = {}
     for manifest in manifests:
         for clip in read_manifest(manifest, config.sampling_rate, input_wavs_dir):
@@ -68,9 +85,10 @@ def distinct_clips(manifests: list[Path], config: MelConfig, input_wavs_dir: Pat
 
 
 def claim_folder(folder: Path, config: MelConfig, weights: str, overwrite: bool) -> None:
-    """Record what the mels are made with. Raises UserError for a folder of mels made otherwise.
+    """Write the mel settings and the model's fingerprint into the folder's configuration.
 
-    With `overwrite` those are deleted, all of them: a later run could not tell them from the new ones.
+    With `overwrite`, mels of another model or with other settings are deleted, because a later run could not
+    tell them from the new ones. Raises UserError for such mels without `overwrite`.
     """
     record = folder / CONFIG_NAME
     made_with = config.to_dict() | {"tacotron2_sha256": weights}
@@ -82,13 +100,13 @@ def claim_folder(folder: Path, config: MelConfig, weights: str, overwrite: bool)
         check_same_mel(MelConfig.from_dict(found), config, f"the mels in {folder}", "these")
         if found.get("tacotron2_sha256") != weights:
             raise UserError(
-                f"{folder} holds mels of another Tacotron 2; name another folder, or replace them with "
+                f"{folder} contains mels of another Tacotron 2; choose another folder, or replace them with "
                 "--overwrite"
             )
     elif any(folder.glob("*.npy")):
         raise UserError(
-            f"{folder} holds .npy files but no {CONFIG_NAME} that says whose; name another folder, or "
-            "replace them with --overwrite"
+            f"{folder} contains .npy files without a {CONFIG_NAME}; choose another folder, or replace them "
+            "with --overwrite"
         )
     with atomic_write(record) as temporary:
         temporary.write_text(json.dumps(made_with, indent=2) + "\n")
@@ -104,10 +122,10 @@ def save_mels(
     seed: int = 1234,
     overwrite: bool = False,
 ) -> tuple[int, float]:
-    """Write `<stem>.npy`, float32 (num_mels, samples // hop_size), for each clip that has none.
+    """Write `<stem>.npy`, float32 (num_mels, samples // hop_size), for each clip that has none in `folder`.
 
-    The mels are in `config`'s scale. Gives the number of clips that were missing, and the mean absolute
-    difference of their mels from the true ones.
+    The mels are in `config`'s scale. Returns the number of mels written and the mean absolute difference
+    between them and the true mels.
     """
     claim_folder(folder, config, weights_fingerprint(model), overwrite)
     missing = [clip for clip in clips if overwrite or not (folder / f"{clip.path.stem}.npy").is_file()]
@@ -122,77 +140,43 @@ def save_mels(
     return len(missing), difference / max(1, bins)
 
 
-def build_parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="save_taco_mels.py", description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--path_to_manifest",
-        type=Path,
-        nargs="+",
-        required=True,
-        help="the manifests to train and validate on",
-    )
-    parser.add_argument("--path_to_save", type=Path, required=True, help="folder for <clip>.npy")
-    parser.add_argument("--taco_weights", type=Path, required=True, help="the Tacotron 2: a folder or a file")
-    parser.add_argument("--input_wavs_dir", type=Path, help="where the clips of official filelists lie")
-    parser.add_argument("--batch_size", type=int, default=16, help="clips at a time")
-    parser.add_argument(
-        "--num_workers", type=int, default=available_cores(), help="processes that read clips"
-    )
-    parser.add_argument("--seed", type=int, default=1234, help="of the prenet's dropout")
-    parser.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="make the mels anew that are there already, and delete another model's",
-    )
-    parser.add_argument(
-        "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda, cuda:1, …"
-    )
-    add_mel_arguments(parser, MelConfig())
-    return parser
-
-
-def parse_arguments(arguments: list[str] | None) -> tuple[argparse.Namespace, Tacotron2, MelConfig]:
-    """The flags, the model, and the mel to save: the model's own, in whichever scale the flags ask for."""
-    parser = build_parser()
-    args = parser.parse_args(arguments)
-    if args.batch_size < 1 or args.num_workers < 0:
-        raise UserError(
-            f"--batch_size is {args.batch_size} and --num_workers {args.num_workers}; they must be at least "
-            "1 and 0"
-        )
-    check_seed(args.seed)
-    model = load_on_device(load_tacotron2, args.taco_weights, args.device)
-    parser.set_defaults(**mel_settings(model.config))
-    args = parser.parse_args(arguments)
-    if args.num_workers > available_cores():
-        print(f"--num_workers {args.num_workers} is more than the {available_cores()} cores: using these")
-        args.num_workers = available_cores()
-    config = MelConfig(**mel_settings(args))
-    check_same_mel(model.config, config, str(args.taco_weights), "the flags", scale_matters=False)
-    return args, model, config
+def parse_arguments(arguments: list[str] | None) -> tuple[SaveMelsOptions, Tacotron2, MelConfig]:
+    """Return the options, the model and the mel to save: the model's, in the scale of the flags."""
+    description = __doc__.splitlines()[0]
+    parser = build_parser("save_taco_mels.py", description, SaveMelsOptions, MelConfig)
+    flags = vars(parser.parse_args(arguments))
+    options = SaveMelsOptions(**select(SaveMelsOptions, flags))
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    model = load_on_device(load_tacotron2, options.taco_weights, device)
+    config = MelConfig(**select(MelConfig, model.config.to_dict() | flags))
+    check_same_mel(model.config, config, str(options.taco_weights), "the flags", scale_matters=False)
+    return options, model, config
 
 
 @report_user_errors
 def main(arguments: list[str] | None = None) -> None:
-    args, model, config = parse_arguments(arguments)
-    clips = distinct_clips(args.path_to_manifest, config, args.input_wavs_dir)
+    options, model, config = parse_arguments(arguments)
+    clips = distinct_clips(options.path_to_manifest, config, options.input_wavs_dir)
     start = time.perf_counter()
     try:
         made, difference = save_mels(
             model,
             clips,
-            args.path_to_save,
+            options.path_to_save,
             config,
-            args.batch_size,
-            args.num_workers,
-            args.seed,
-            args.overwrite,
+            options.batch_size,
+            limited_workers(options.num_workers),
+            options.seed,
+            options.overwrite,
         )
     except OSError as error:
-        raise UserError(f"can't write to {args.path_to_save}: {error}; name another folder") from error
+        raise UserError(f"can't write to {options.path_to_save}: {error}; choose another folder") from error
     seconds = time.perf_counter() - start
-    there = len(clips) - made
-    print(f"{made} clips saved in {args.path_to_save}" + (f", {there} were there already" if there else ""))
+    existing = len(clips) - made
+    print(
+        f"{made} clips saved in {options.path_to_save}"
+        + (f", {existing} existed already" if existing else "")
+    )
     if made:
         print(f"mel error (L1, {config.mel_scale}): {difference:.4f}; {seconds:.1f} s")
 

@@ -1,15 +1,19 @@
 """What every script shares: mistakes told in one line, and files that are whole or not there."""
 
 import argparse
+import dataclasses
 import functools
 import json
 import math
 import os
 import shutil
 import sys
+import types
+import typing
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 class UserError(Exception):
@@ -142,3 +146,114 @@ def flush_to_disk(path: Path) -> None:
 def available_cores() -> int:
     """Cores this process may run on, which `taskset` or a batch system may make fewer than the machine's."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def option(
+    default: Any = dataclasses.MISSING,
+    help: str = "",
+    *,
+    group: str | None = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    choices: tuple = (),
+    check: Callable[[Any], str | None] | None = None,
+    may_be_empty: bool = False,
+    metavar: str | None = None,
+    flag: bool = True,
+) -> Any:
+    """Return a dataclass field that carries its help text and the constraints that `check_options` applies.
+
+    `minimum` and `maximum` are inclusive bounds, `above` and `below` exclusive ones. `check` returns what a
+    value must be if it is invalid, else None. On a tuple the constraints apply to each item. `group` starts a
+    section of `--help` that includes the following fields. `flag=False` keeps a field off the command line.
+    """
+    rules = {name: value for name, value in locals().items() if name != "default"}
+    return dataclasses.field(default=default, metadata=rules)
+
+
+@functools.cache
+def option_types(options_class: type) -> dict[str, Any]:
+    """Return the type of each field of a dataclass, with `X | None` reduced to X."""
+    hints = typing.get_type_hints(options_class)
+    return {field.name: without_none(hints[field.name]) for field in dataclasses.fields(options_class)}
+
+
+def without_none(kind: Any) -> Any:
+    if isinstance(kind, types.UnionType):
+        return next(part for part in typing.get_args(kind) if part is not types.NoneType)
+    return kind
+
+
+def check_options(options: Any, prefix: str = "") -> None:
+    """Raise UserError for the first field of a dataclass whose value has the wrong type or breaks a rule.
+
+    Fields are compared with their types and with the constraints of `option`. Floats must be finite.
+    `prefix` precedes the field's name in the message, for example "--".
+    """
+    hints = typing.get_type_hints(type(options))
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if problem := option_problem(value, hints[field.name], field.metadata):
+            raise UserError(f"{prefix}{field.name} is {shown(value)}; {problem}")
+
+
+def option_problem(value: Any, kind: Any, rules: typing.Mapping) -> str | None:
+    """Return why `value` is not a valid `kind` under `rules` of `option`, or None if it is valid."""
+    if isinstance(kind, types.UnionType):
+        return None if value is None else option_problem(value, without_none(kind), rules)
+    if tuple in (kind, typing.get_origin(kind)):
+        if not isinstance(value, tuple | list):
+            return "this is the wrong type, it must be a list"
+        if not value and not rules.get("may_be_empty"):
+            return "it needs at least one value"
+        kinds = typing.get_args(kind)[:1]
+        problems = (option_problem(item, kinds[0], rules) for item in value) if kinds else ()
+        return next((f"each value must be {p.partition('must be ')[2]}" for p in problems if p), None)
+    noun, accepted = TYPES[kind]
+    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+        return f"this is the wrong type, it must be {noun}"
+    if kind is float and not math.isfinite(value):
+        return "it must be a finite number"
+    wanted = rules["check"](value) if rules.get("check") else None
+    if wanted or not satisfies(value, rules):
+        return f"it must be {wanted or constraint(rules)}"
+    return None
+
+
+TYPES: dict[Any, tuple[str, Any]] = {
+    bool: ("true or false", bool),
+    int: ("an integer", int),
+    float: ("a number", (int, float)),
+    str: ("text", str),
+    Path: ("a path", (str, Path)),
+}
+
+
+def satisfies(value: Any, rules: typing.Mapping) -> bool:
+    return not (
+        (rules.get("minimum") is not None and value < rules["minimum"])
+        or (rules.get("maximum") is not None and value > rules["maximum"])
+        or (rules.get("above") is not None and value <= rules["above"])
+        or (rules.get("below") is not None and value >= rules["below"])
+        or (rules.get("choices") and value not in rules["choices"])
+    )
+
+
+def constraint(rules: typing.Mapping) -> str:
+    """Return the constraints of `option` in words, for example "at least 1 and at most 5"."""
+    words = {"minimum": "at least", "above": "greater than", "maximum": "at most", "below": "less than"}
+    parts = [f"{word} {rules[name]}" for name, word in words.items() if rules.get(name) is not None]
+    signs = {"greater than 0": "positive", "less than 0": "negative"}
+    parts = [signs.get(part, part) for part in parts]
+    if rules.get("choices"):
+        parts.append(f"one of {', '.join(map(str, rules['choices']))}")
+    return " and ".join(parts)
+
+
+def shown(value: Any) -> str:
+    """Return a value for a message: empty text and text with spaces in quotes."""
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(repr, value))}]" if value else "empty"
+    return repr(value) if isinstance(value, str) else str(value)

@@ -1,9 +1,8 @@
-"""One training step against the official loop's order: `python benchmarks/train_step.py`.
+"""Compare one training step with the official loop's order: `python benchmarks/train_step.py`.
 
-The baseline runs the same modules, with the same weights, on the same segments, in the order of the official
-code: real and generated audio through the discriminators in calls of their own, twice, with every gradient
-on, and AdamW as it comes. Both take turns, step by step; printed are the losses of each, and the ratio of
-their median times.
+The baseline uses the same modules, weights and segments in the order of the official code: separate calls of
+the discriminators for real and generated audio, twice, with all gradients, and AdamW with its defaults. The
+variants take turns. Prints the losses of each step and the ratio of the median times.
 """
 
 import argparse
@@ -12,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import torch
 from accelerate import Accelerator
@@ -22,102 +20,97 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from checkpoint import read_config
 from losses import adversarial_loss, discriminator_loss, feature_matching_loss, mel_loss
-from train import VocoderTraining, parse_arguments
+from train import VocoderTrainer, parse_arguments
 
 
-def official_step(training: VocoderTraining, audio: torch.Tensor) -> dict[str, float]:
-    """A step in the official order, in float32, with the modules and mels of `training`."""
-    optimizer_g, optimizer_d = training.optimizers
-    mel, real_mel = training.input_mel(audio), training.loss_mel(audio)
-    real = audio.unsqueeze(1)
-    generated = training.generator(mel)
-    generated_mel = training.loss_mel(generated.squeeze(1))
+class OfficialOrder:
+    """A step in the official order, in float32, with the modules and mels of a `VocoderTrainer`."""
 
-    optimizer_d.zero_grad()
-    disc_loss = torch.zeros(())
-    for critic in training.discriminators.children():
-        real_scores, _ = critic(real)
-        generated_scores, _ = critic(generated.detach())
-        disc_loss = disc_loss + discriminator_loss(real_scores, generated_scores)
-    disc_loss.backward()
-    optimizer_d.step()
+    def __init__(self, trainer: VocoderTrainer):
+        options, self.trainer = trainer.options, trainer
+        self.optimizers = [
+            torch.optim.AdamW(model.parameters(), options.learning_rate, betas=(options.beta1, options.beta2))
+            for model in (trainer.generator, trainer.discriminators)
+        ]
 
-    optimizer_g.zero_grad()
-    mel_error = mel_loss(real_mel, generated_mel)
-    gen_loss = 45 * mel_error
-    for critic in training.discriminators.children():
-        _, real_maps = critic(real)
-        generated_scores, generated_maps = critic(generated)
-        gen_loss = gen_loss + adversarial_loss(generated_scores)
-        gen_loss = gen_loss + 2 * feature_matching_loss(real_maps, generated_maps)
-    gen_loss.backward()
-    optimizer_g.step()
-    return {"disc_loss": disc_loss.item(), "gen_loss": gen_loss.item(), "mel_loss": mel_error.item()}
+    def step(self, batches: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        optimizer_g, optimizer_d = self.optimizers
+        trainer, (batch,) = self.trainer, batches
+        mel, real_mel = trainer.input_mel(batch["audio"]), trainer.loss_mel(batch["audio"])
+        real = batch["audio"].unsqueeze(1)
+        generated = trainer.generator(mel)
+        generated_mel = trainer.loss_mel(generated.squeeze(1))
+
+        optimizer_d.zero_grad()
+        disc_loss = torch.zeros(())
+        for discriminator in trainer.discriminators.children():
+            real_scores, _ = discriminator(real)
+            generated_scores, _ = discriminator(generated.detach())
+            disc_loss = disc_loss + discriminator_loss(real_scores, generated_scores)
+        disc_loss.backward()
+        optimizer_d.step()
+
+        optimizer_g.zero_grad()
+        mel_error = mel_loss(real_mel, generated_mel)
+        gen_loss = 45 * mel_error
+        for discriminator in trainer.discriminators.children():
+            _, real_maps = discriminator(real)
+            generated_scores, generated_maps = discriminator(generated)
+            gen_loss = gen_loss + adversarial_loss(generated_scores)
+            gen_loss = gen_loss + 2 * feature_matching_loss(real_maps, generated_maps)
+        gen_loss.backward()
+        optimizer_g.step()
+        return {"disc_loss": disc_loss, "gen_loss": gen_loss, "mel_loss": mel_error}
 
 
-def build(config_file: Path, batch_size: int, precision: str, fused: bool) -> VocoderTraining:
+def build(config_file: Path, batch_size: int, precision: str) -> VocoderTrainer:
     required = ["--experiment_name=x", "--working_directory=x"]
     required += ["--path_to_train_manifest=x", "--path_to_val_manifest=x"]
-    args, config = parse_arguments([*required, f"--config={config_file}", f"--batch_size={batch_size}"])
-    torch.manual_seed(args.seed)
-    AcceleratorState._reset_state(True)  # one process holds accelerators of two precisions
-    training = VocoderTraining(Accelerator(mixed_precision=precision, cpu=True), args, config)
-    if not fused:
-        models = (training.generator, training.discriminators)
-        training.optimizers = [
-            torch.optim.AdamW(model.parameters(), args.learning_rate, betas=(args.beta1, args.beta2))
-            for model in models
-        ]
-    return training
+    flags = [*required, f"--config={config_file}", f"--batch_size={batch_size}"]
+    options, config = parse_arguments(flags)
+    torch.manual_seed(options.seed)
+    AcceleratorState._reset_state(True)  # one process has accelerators of two precisions
+    return VocoderTrainer(Accelerator(mixed_precision=precision, cpu=True), options, config)
 
 
-def project_step(training: VocoderTraining, audio: torch.Tensor) -> dict[str, float]:
-    from training import TrainingRun
-
-    run = SimpleNamespace(accelerator=training.accelerator)
-    run.update = lambda *values: TrainingRun.update(run, *values)
-    losses = training.step([{"audio": audio}], run)
-    return {name: losses[name].item() for name in ("disc_loss", "gen_loss", "mel_loss")}
-
-
-def timed(step: Callable[[], dict[str, float]]) -> tuple[float, dict[str, float]]:
+def timed(step: Callable, audio: torch.Tensor) -> tuple[float, dict[str, float]]:
     started = time.perf_counter()
-    losses = step()
-    return time.perf_counter() - started, losses
+    losses = step([{"audio": audio}])
+    shown = {name: losses[name].item() for name in ("disc_loss", "gen_loss", "mel_loss")}
+    return time.perf_counter() - started, shown
+
+
+def square_waves(batch_size: int, samples: int, sampling_rate: int) -> torch.Tensor:
+    """Square waves of random pitch with noise (batch_size, samples)."""
+    seconds = torch.arange(samples) / sampling_rate
+    random = torch.Generator().manual_seed(0)
+    pitches = 80 + 200 * torch.rand(batch_size, 1, generator=random)
+    audio = 0.3 * torch.sin(2 * torch.pi * pitches * seconds).sign()
+    return audio + 0.01 * torch.randn(audio.shape, generator=random)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--config", type=Path, default=Path(__file__).resolve().parent.parent / "configs" / "v1.json"
-    )
+    default = Path(__file__).resolve().parent.parent / "configs" / "v1.json"
+    parser.add_argument("--config", type=Path, default=default)
     parser.add_argument("--batch_size", type=int, default=4)
     parser.add_argument("--segment_size", type=int, default=8192)
-    parser.add_argument("--steps", type=int, default=4, help="timed steps of each, after one that is not")
+    parser.add_argument("--steps", type=int, default=4, help="timed steps of each variant, after a warm-up")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
 
-    rate = read_config(args.config).sampling_rate
-    seconds = torch.arange(args.segment_size) / rate
-    random = torch.Generator().manual_seed(0)
-    pitches = 80 + 200 * torch.rand(args.batch_size, 1, generator=random)
-    audio = 0.3 * torch.sin(2 * torch.pi * pitches * seconds).sign()
-    audio += 0.01 * torch.randn(audio.shape, generator=random)
-
-    official = build(args.config, args.batch_size, "no", fused=False)
-    candidates = {
-        "float32": build(args.config, args.batch_size, "no", fused=True),
-        "bf16": build(args.config, args.batch_size, "bf16", fused=True),
+    audio = square_waves(args.batch_size, args.segment_size, read_config(args.config).sampling_rate)
+    variants = {
+        "official order": OfficialOrder(build(args.config, args.batch_size, "no")),
+        "float32": build(args.config, args.batch_size, "no"),
+        "bf16": build(args.config, args.batch_size, "bf16"),
     }
-    times: dict[str, list[float]] = {"official order": [], **{name: [] for name in candidates}}
+    times: dict[str, list[float]] = {name: [] for name in variants}
     print(f"{args.config.name}, batch {args.batch_size}, {args.segment_size} samples, {args.threads} threads")
     for step in range(args.steps + 1):
-        runs = {"official order": lambda: official_step(official, audio)}
-        for name, training in candidates.items():
-            runs[name] = lambda training=training: project_step(training, audio)
-        for name, run in runs.items():
-            elapsed, losses = timed(run)
+        for name, variant in variants.items():
+            elapsed, losses = timed(variant.step, audio)
             times[name] += [elapsed] if step > 0 else []
             shown = ", ".join(f"{key} {value:.5f}" for key, value in losses.items())
             print(f"step {step} {name:>14}: {elapsed:6.2f} s  {shown}", flush=True)
@@ -125,7 +118,7 @@ def main() -> None:
     for name, values in times.items():
         median = statistics.median(values)
         ratio = f"{baseline / median:.2f} times the official order's speed"
-        print(f"{name:>14}: median {median:.2f} s a step, {ratio}")
+        print(f"{name:>14}: median {median:.2f} s per step, {ratio}")
 
 
 if __name__ == "__main__":

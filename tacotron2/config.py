@@ -1,66 +1,77 @@
-"""Tacotron 2's configuration: its fields, their defaults, and what makes a configuration impossible."""
+"""Tacotron 2's configuration: fields, defaults, help texts and validation."""
 
 from dataclasses import dataclass
 
-from tacotron2.mel import MelConfig
-from tacotron2.text import SYMBOLS
-from utils import UserError
+from tacotron2.mel import MEL_SCALES, MelConfig
+from tacotron2.text.encoding import INVENTORIES
+from utils import UserError, option
+
+
+def odd(value: int) -> str | None:
+    return None if value > 0 and value % 2 else "odd and positive, so that a convolution keeps the length"
+
+
+def not_empty(text: str) -> str | None:
+    return None if text.strip() else "a name"
 
 
 @dataclass(frozen=True)
 class Tacotron2Config(MelConfig):
-    """The mel that the model makes (see `MelConfig`) and its parts' sizes; the defaults are the paper's.
+    """The mel settings of `MelConfig` and the sizes of the model; the defaults are those of the paper.
 
-    `frames_per_step` is the number of frames that a decoder step makes, 1 in the paper. More of them make
-    training faster and the attention easier to learn, and the mel a little less sharp. `inner_mel_scale` is
-    the scale that the weights work in where it is not `mel_scale`, as in a model of other people.
+    `frames_per_step` is 1 in the paper. Larger values speed up training and make the attention easier to
+    learn, and blur the mel slightly. `inner_mel_scale` is set for models by others, whose weights work in
+    another scale than `mel_scale`.
     """
 
-    text_input: str = "characters"  # or "phonemes"
-    language: str = "en-us"  # espeak-ng's language of the phonemes
-    speakers: tuple[str, ...] = ()
-    num_symbols: int = len(SYMBOLS)
-    end_symbol: bool = True  # whether it was trained on texts that end with END_ID
-    character_embed_dim: int = 512
-    encoder_embed_dim: int = 512
-    encoder_n_convolutions: int = 3
-    encoder_kernel_size: int = 5
-    encoder_dropout_p: float = 0.5
-    attention_rnn_dim: int = 1024
-    attention_dim: int = 128
-    attention_location_n_filters: int = 32
-    attention_location_kernel_size: int = 31
-    attention_dropout_p: float = 0.1
-    decoder_rnn_dim: int = 1024
-    decoder_dropout_p: float = 0.1
-    decoder_prenet_dim: int = 256
-    decoder_prenet_depth: int = 2
-    decoder_prenet_dropout_p: float = 0.5
-    decoder_postnet_num_convs: int = 5
-    decoder_postnet_n_filters: int = 512
-    decoder_postnet_kernel_size: int = 5
-    decoder_postnet_dropout_p: float = 0.5
-    frames_per_step: int = 1
-    inner_mel_scale: str | None = None
+    text_input: str = option(
+        "characters", "unit of text that the model reads", choices=tuple(INVENTORIES), group="Tacotron 2"
+    )
+    language: str = option("en-us", "espeak-ng's language of the phonemes", check=not_empty)
+    speakers: tuple[str, ...] = option(
+        (), "speaker names in the manifests' column `speaker`; empty: one speaker", may_be_empty=True
+    )
+    num_symbols: int | None = option(None, "number of symbols that the model reads", minimum=1, flag=False)
+    end_symbol: bool = option(True, "whether the model is trained on texts that end with END_ID", flag=False)
+    inner_mel_scale: str | None = option(
+        None, "mel scale of the weights if it is not `mel_scale`", choices=MEL_SCALES, flag=False
+    )
+    character_embed_dim: int = option(512, "channels of the symbol embedding", minimum=1)
+    encoder_embed_dim: int = option(512, "channels of the encoder; an even number", minimum=1)
+    encoder_n_convolutions: int = option(3, "number of encoder convolutions", minimum=1)
+    encoder_kernel_size: int = option(5, "kernel size of the encoder convolutions in symbols", check=odd)
+    encoder_dropout_p: float = option(0.5, "dropout after each encoder convolution", minimum=0, below=1)
+    attention_rnn_dim: int = option(1024, "units of the attention LSTM", minimum=1)
+    attention_dim: int = option(128, "channels in which the attention compares text and state", minimum=1)
+    attention_location_n_filters: int = option(32, "filters of the location-sensitive attention", minimum=1)
+    attention_location_kernel_size: int = option(31, "kernel size of those filters in symbols", check=odd)
+    attention_dropout_p: float = option(0.1, "dropout on the attention LSTM", minimum=0, below=1)
+    decoder_rnn_dim: int = option(1024, "units of the decoder LSTM", minimum=1)
+    decoder_dropout_p: float = option(0.1, "dropout on the decoder LSTM", minimum=0, below=1)
+    decoder_prenet_dim: int = option(256, "units of each prenet layer", minimum=1)
+    decoder_prenet_depth: int = option(2, "number of prenet layers", minimum=1)
+    decoder_prenet_dropout_p: float = option(
+        0.5, "dropout in the prenet, in training and inference", minimum=0, below=1
+    )
+    decoder_postnet_num_convs: int = option(5, "number of postnet convolutions", minimum=1)
+    decoder_postnet_n_filters: int = option(512, "channels of the postnet convolutions", minimum=1)
+    decoder_postnet_kernel_size: int = option(
+        5, "kernel size of the postnet convolutions in frames", check=odd
+    )
+    decoder_postnet_dropout_p: float = option(
+        0.5, "dropout after each postnet convolution", minimum=0, below=1
+    )
+    frames_per_step: int = option(1, "frames per decoder step; 2 or 3 train faster", minimum=1)
 
     def __post_init__(self):
         super().__post_init__()
-        for name, value in vars(self).items():
-            if name.endswith("_kernel_size") and (value < 1 or value % 2 == 0):
-                raise UserError(
-                    f"{name} is {value}; it must be odd and positive, so that a convolution keeps the length"
-                )
-            if name.endswith("_p") and not 0 <= value < 1:
-                raise UserError(f"{name} is {value}; it must lie in [0, 1)")
-            if (
-                name.endswith(
-                    ("_dim", "_convolutions", "_convs", "_n_filters", "_depth", "_step", "_symbols")
-                )
-                and value < 1
-            ):
-                raise UserError(f"{name} is {value}; it must be at least 1")
-        if self.num_symbols < len(SYMBOLS):
-            raise UserError(f"num_symbols is {self.num_symbols}; tacotron2/text has {len(SYMBOLS)} symbols")
+        size = len(INVENTORIES[self.text_input])
+        if self.num_symbols is None:
+            object.__setattr__(self, "num_symbols", size)  # the dataclass is frozen
+        if self.num_symbols < size:
+            raise UserError(f"num_symbols is {self.num_symbols}, but {self.text_input} need {size} symbols")
+        if len(set(self.speakers)) < len(self.speakers):
+            raise UserError(f"speakers holds a name twice: {', '.join(self.speakers)}")
         if self.encoder_embed_dim % 2:
             raise UserError(
                 f"encoder_embed_dim is {self.encoder_embed_dim}; it must be even, half for each direction of "

@@ -1,4 +1,4 @@
-"""Tacotron 2's losses, and how good an attention is."""
+"""Tacotron 2's losses."""
 
 import torch
 import torch.nn.functional as F
@@ -7,7 +7,7 @@ from torch import Tensor
 from tacotron2.config import Tacotron2Config
 from tacotron2.model import TeacherForced, length_mask
 
-# One step of a sentence is its last and a hundred are not; weighed alike, the gate would learn it late.
+# Only one step of a sentence is its last; with equal weights the gate would learn slowly.
 GATE_POSITIVE_WEIGHT = 5.0
 
 
@@ -18,9 +18,11 @@ def tacotron2_losses(
     guided_attention_weight: float = 0.0,
     guided_attention_width: float = 0.2,
 ) -> dict[str, Tensor]:
-    """Of a batch, and their weighted sum `loss`. Padding has no part in them.
+    """Return the losses of a batch, and their weighted sum `loss`. Padding does not count.
 
-    Squared error of the mel before and after the postnet and cross entropy of the gate are the paper's.
+    The squared error of the mel before and after the postnet and the cross entropy of the gate are those of
+    the paper (section 2.2). `attention_loss` is present if `guided_attention_weight` is not 0. `mel_loss`,
+    the L1 difference after the postnet, is for the log only.
     """
     mel_lengths = batch["mel_lengths"]
     step_lengths = -(-mel_lengths // config.frames_per_step)
@@ -56,11 +58,11 @@ def tacotron2_losses(
 
 
 def guided_attention(attention: Tensor, token_lengths: Tensor, step_lengths: Tensor, width: float) -> Tensor:
-    """Loss that pulls attention (B, steps, L) to the diagonal: how far off it is in the mean, in [0, 1].
+    """Return the loss that pulls attention (B, steps, L) to the diagonal, its mean cost in [0, 1].
 
-    Text and speech go forward together, at a nearly even pace. A weight costs 1 - exp(-d² / 2 width²), where
-    d is how far its place in the text and its step are apart, both as fractions of the whole (Tachibana,
-    Uenoyama and Aihara, 2018, section 4). Padding is left out.
+    Text and speech advance together at a nearly constant rate. A weight costs 1 - exp(-d² / 2 width²), where
+    d is the difference between its position in the text and its step, both as fractions of the whole
+    (Tachibana et al., 2018, section 4). Padding does not count.
     """
     steps, length = attention.shape[1:]
     device = attention.device
@@ -70,18 +72,3 @@ def guided_attention(attention: Tensor, token_lengths: Tensor, step_lengths: Ten
     cost = (1 - torch.exp(-(distance**2) / (2 * width**2))) * attention
     is_spoken = length_mask(step_lengths, steps)
     return (cost.sum(2) * is_spoken).sum() / is_spoken.sum()
-
-
-def diagonality(attention: Tensor, token_lengths: Tensor, step_lengths: Tensor, band: float = 0.1) -> Tensor:
-    """(B,) the share of attention (B, steps, L) that lies within `band` of the text of the diagonal.
-
-    The diagonal attention rate of Ren et al. (2019), with a band in fractions of the sentence: about 2 * band
-    for an attention that has learned nothing, near 1 for one that reads along.
-    """
-    steps, length = attention.shape[1:]
-    device = attention.device
-    spoken = torch.arange(steps, device=device) / step_lengths.unsqueeze(1)
-    read = torch.arange(length, device=device) / token_lengths.unsqueeze(1)
-    near = (spoken.unsqueeze(2) - read.unsqueeze(1)).abs() <= band
-    inside = (attention * near).sum(2) * length_mask(step_lengths, steps)
-    return inside.sum(1) / step_lengths

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from utils import UserError, read_json
+from utils import UserError, check_options, option, read_json
 
 MEL_SCALES = ("db", "ln", "log10")
 MEL_FILTERS = ("slaney", "htk")
@@ -44,27 +44,25 @@ class MelConfig:
     Raises UserError for settings that are impossible.
     """
 
-    sampling_rate: int = 22050
-    n_fft: int = 1024
-    window_size: int = 1024
-    hop_size: int = 256
-    num_mels: int = 80
-    fmin: float = 0.0
-    fmax: float | None = 8000.0
-    mel_scale: str = "db"
-    min_db: float = -100.0
-    max_scaled_abs: float = 4.0
-    mel_filters: str = "slaney"
-    padding: str = "same"
+    sampling_rate: int = option(22050, "sampling rate in Hz", minimum=1, group="mel spectrogram")
+    n_fft: int = option(1024, "samples per Fourier transform", minimum=1)
+    window_size: int = option(1024, "samples of the Hann window", minimum=1)
+    hop_size: int = option(256, "samples between frames", minimum=1)
+    num_mels: int = option(80, "number of mel bands", minimum=1)
+    fmin: float = option(0.0, "lower edge of the lowest band in Hz", minimum=0)
+    fmax: float | None = option(
+        8000.0, 'upper edge of the highest band in Hz, or "none" for half the sampling rate'
+    )
+    mel_scale: str = option(
+        "db", "dB mapped to ±max_scaled_abs, natural logarithm (official) or log10", choices=MEL_SCALES
+    )
+    min_db: float = option(-100.0, "level in dB that quieter bins are raised to", below=0)
+    max_scaled_abs: float = option(4.0, 'value of 0 dB in the "db" scale; min_db is its negative', above=0)
+    mel_filters: str = option("slaney", "mel filters; htk for published Vocos models", choices=MEL_FILTERS)
+    padding: str = option("same", "alignment of frames; center for published Vocos models", choices=PADDINGS)
 
     def __post_init__(self):
-        choices = {"mel_scale": MEL_SCALES, "mel_filters": MEL_FILTERS, "padding": PADDINGS}
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise UserError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(allowed)}")
-        for name in ("sampling_rate", "n_fft", "window_size", "hop_size", "num_mels", "max_scaled_abs"):
-            if getattr(self, name) <= 0:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be positive")
+        check_options(self)
         if self.window_size > self.n_fft:
             raise UserError(
                 f"window_size {self.window_size} is longer than n_fft {self.n_fft}; make n_fft larger"
@@ -80,8 +78,6 @@ class MelConfig:
                 f"fmin {self.fmin} and fmax {top} must satisfy 0 <= fmin < fmax <= {nyquist} (half the "
                 "sampling rate)"
             )
-        if self.min_db >= 0:
-            raise UserError(f"min_db is {self.min_db}; it must be negative (-100 is an amplitude of 0.00001)")
 
     @classmethod
     def from_dict(cls, values: Mapping) -> "MelConfig":

@@ -1,307 +1,202 @@
-"""Train a Tacotron 2: `accelerate launch -m tacotron2.train …`.
+"""Train a Tacotron 2: `accelerate launch -m tacotron2.train …`."""
 
-Top to bottom: the flags, the training step, validation, and the run that ties them together.
-"""
-
-import argparse
-from collections import defaultdict
-from contextlib import nullcontext
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast
+from accelerate.utils import broadcast, send_to_device
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset
 
 from audio import write_wav
 from checkpoint import load_pretrained_tacotron2, read_tacotron2_config
 from dataset import read_manifest
 from plots import plot_attention, render
+from tacotron2.attention_measures import MEASURES, aligned_difference, attention_measures
 from tacotron2.config import Tacotron2Config
 from tacotron2.dataset import TextMelDataset
-from tacotron2.losses import diagonality, tacotron2_losses
+from tacotron2.losses import tacotron2_losses
 from tacotron2.mel import griffin_lim
-from tacotron2.model import Tacotron2, TeacherForced
-from training import (
-    TrainingRun,
-    add_mel_arguments,
-    add_run_arguments,
-    check_run_arguments,
-    leave_process_group,
-    make_accelerator,
-    make_loader,
-    mel_settings,
-)
-from utils import ArgumentParser, UserError, atomic_write, report_user_errors
+from tacotron2.model import Speech, Tacotron2, TeacherForced
+from training import parser
+from training.loaders import training_loader, validation_loader
+from training.optimization import Update
+from training.options import Tacotron2Options
+from training.processes import make_accelerator
+from training.run import TrainingRun
+from training.validation import ValidationMeans
+from utils import ArgumentParser, atomic_write, report_user_errors
 
 MAX_GRAD_NORM = 1.0
+NUM_FREE_RUNNING = 4  # validation clips per process that are also generated without teacher forcing
+VALIDATION_LOSSES = ("val_loss", "val_mel_loss", "val_gate_loss")
 
 
-# Flags.
+class Tacotron2Trainer:
+    """The model, its optimizer, a training step and validation."""
 
-
-def build_parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="tacotron2.train", description=__doc__.splitlines()[0])
-    defaults = Tacotron2Config()
-    add_run_arguments(parser)
-    parser.add_argument("--run_name", help="of the trackers' run; default: --experiment_name")
-    parser.add_argument(
-        "--save_audio_gen", type=Path,
-        help="folder for a fixed clip's picture and sound after each epoch; default: in the run's folder",
-    )  # fmt: skip
-    parser.add_argument(
-        "--path_to_pretrained_weights", type=Path, help="start from this model, and take its sizes"
-    )
-
-    group = parser.add_argument_group("optimisation")
-    group.add_argument("--training_epochs", type=int, default=250, help="passes over the corpus")
-    group.add_argument("--batch_size", type=int, default=64, help="clips per process")
-    group.add_argument("--learning_rate", type=float, default=0.001, help="of Adam, at first")
-    group.add_argument("--min_learning_rate", type=float, default=1e-5, help="at the end")
-    group.add_argument(
-        "--start_decay_epochs", type=int,
-        help="epochs before the learning rate begins to fall, evenly in its logarithm; default: it does not",
-    )  # fmt: skip
-    group.add_argument("--weight_decay", type=float, default=1e-6, help="of Adam")
-    group.add_argument("--adam_eps", type=float, default=1e-6, help="of Adam")
-    group.add_argument(
-        "--guided_attention_weight", type=float, default=0.0,
-        help="of a loss that pulls the attention to the diagonal, for small corpora; 5 is a good start",
-    )  # fmt: skip
-    group.add_argument(
-        "--guided_attention_width", type=float, default=0.2,
-        help="how far from the diagonal attention costs little, as a fraction of the sentence",
-    )  # fmt: skip
-
-    group = parser.add_argument_group("the model (see Tacotron2Config)")
-    texts = {
-        "character_embed_dim": "channels of a character",
-        "encoder_embed_dim": "channels of the encoder",
-        "encoder_n_convolutions": "of the encoder",
-        "encoder_kernel_size": "of these, in characters",
-        "encoder_dropout_p": "after each of these",
-        "attention_rnn_dim": "units of the LSTM that moves the attention",
-        "attention_dim": "channels in which the attention compares",
-        "attention_location_n_filters": "of the convolution over where the attention has been",
-        "attention_location_kernel_size": "of that, in characters",
-        "attention_dropout_p": "on the state of the attention's LSTM",
-        "decoder_rnn_dim": "units of the LSTM that makes the mel",
-        "decoder_dropout_p": "on what that LSTM gives",
-        "decoder_prenet_dim": "units of a layer of the prenet",
-        "decoder_prenet_depth": "layers of the prenet",
-        "decoder_prenet_dropout_p": "in the prenet, when training and when speaking",
-        "decoder_postnet_num_convs": "convolutions of the postnet",
-        "decoder_postnet_n_filters": "channels of these",
-        "decoder_postnet_kernel_size": "of these, in frames",
-        "decoder_postnet_dropout_p": "after each of these",
-        "frames_per_step": "frames that a decoder step makes; 2 or 3 make training faster",
-    }
-    for name in model_settings():
-        default = getattr(defaults, name)
-        group.add_argument(f"--{name}", type=type(default), default=default, help=texts[name])
-    add_mel_arguments(parser, defaults)
-    return parser
-
-
-def model_settings() -> list[str]:
-    """The fields of Tacotron2Config that are flags of their own."""
-    not_flags = {
-        "num_symbols",
-        "end_symbol",
-        "inner_mel_scale",
-        "text_input",
-        "language",
-        "speakers",
-        *(field.name for field in fields(Tacotron2Config.__base__)),
-    }
-    return [field.name for field in fields(Tacotron2Config) if field.name not in not_flags]
-
-
-def parse_arguments(arguments: list[str] | None = None) -> tuple[argparse.Namespace, Tacotron2Config]:
-    """The flags and the configuration. A flag beats the pretrained model's configuration."""
-    parser = build_parser()
-    args = parser.parse_args(arguments)
-    kept = {}  # what belongs to the weights and is no flag
-    if args.path_to_pretrained_weights:
-        pretrained = read_tacotron2_config(args.path_to_pretrained_weights).to_dict()
-        kept = {name: pretrained.pop(name) for name in ("num_symbols", "end_symbol", "inner_mel_scale")}
-        parser.set_defaults(**pretrained)
-        args = parser.parse_args(arguments)
-    check_run_arguments(args)
-    if not 0 < args.min_learning_rate <= args.learning_rate:
-        raise UserError(
-            f"--min_learning_rate is {args.min_learning_rate}; it must be positive, and at most the "
-            f"--learning_rate {args.learning_rate}"
-        )
-    for name in ("weight_decay", "adam_eps", "guided_attention_weight", "start_decay_epochs"):
-        if (getattr(args, name) or 0) < 0:
-            raise UserError(f"--{name} is {getattr(args, name)}; it can't be negative")
-    if args.guided_attention_width <= 0:
-        raise UserError(f"--guided_attention_width is {args.guided_attention_width}; it must be positive")
-    sizes = {name: getattr(args, name) for name in model_settings()}
-    return args, Tacotron2Config(**mel_settings(args), **sizes, **kept)
-
-
-# Training.
-
-
-class Tacotron2Training:
-    """The model, its optimiser, a training step and validation."""
-
-    def __init__(self, accelerator: Accelerator, args: argparse.Namespace, config: Tacotron2Config):
-        self.accelerator, self.args, self.config = accelerator, args, config
+    def __init__(self, accelerator: Accelerator, options: Tacotron2Options, config: Tacotron2Config):
+        self.accelerator, self.options, self.config = accelerator, options, config
         self.model = Tacotron2(config)
-        if args.path_to_pretrained_weights:
-            found = load_pretrained_tacotron2(args.path_to_pretrained_weights, self.model)
+        if options.path_to_pretrained_weights:
+            found = load_pretrained_tacotron2(options.path_to_pretrained_weights, self.model)
             accelerator.print(f"Pretrained: {found}")
-        self.model.to(accelerator.device)
         optimizer = torch.optim.Adam(
-            self.model.parameters(),
-            args.learning_rate,
-            eps=args.adam_eps,
-            weight_decay=args.weight_decay,
+            self.model.to(accelerator.device).parameters(),
+            options.learning_rate,
+            eps=options.adam_eps,
+            weight_decay=options.weight_decay,
             fused=True,
         )
         self.parallel_model, self.optimizer = accelerator.prepare(self.model, optimizer)
+        self.update = Update(accelerator, self.parallel_model, self.optimizer, max_norm=MAX_GRAD_NORM)
 
-    def set_learning_rate(self, epochs: float) -> float:
-        """A function of the flags and of the epochs done, in fractions, so it is right after any resume."""
-        args = self.args
-        learning_rate = args.learning_rate
-        if args.start_decay_epochs is not None and args.training_epochs > args.start_decay_epochs:
-            way = (epochs - args.start_decay_epochs) / (args.training_epochs - args.start_decay_epochs)
-            learning_rate *= (args.min_learning_rate / args.learning_rate) ** min(max(way, 0.0), 1.0)
+    def set_learning_rate(self, epochs_done: float) -> float:
+        """Set the learning rate, a function of the options and of the epochs done, including fractions."""
+        options = self.options
+        learning_rate = options.learning_rate
+        if options.start_decay_epochs is not None and options.training_epochs > options.start_decay_epochs:
+            decay_epochs = options.training_epochs - options.start_decay_epochs
+            share = min(max((epochs_done - options.start_decay_epochs) / decay_epochs, 0.0), 1.0)
+            learning_rate *= (options.min_learning_rate / options.learning_rate) ** share
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         return learning_rate
 
-    def step(self, batches: list[dict], run: TrainingRun) -> dict[str, Tensor]:
-        """One update on the mean gradient of `batches`; gives the losses and the gradient norm as scalars."""
-        # dropout depends on seed, step and process alone: a resumed run drops what it would have dropped
-        origin = np.random.SeedSequence((self.args.seed, run.step, self.accelerator.process_index))
-        torch.manual_seed(int(origin.generate_state(1)[0]))
-        statistics = [buffer.clone() for buffer in self.model.buffers()]  # batch norm's: of a few kB
-        losses = defaultdict(float)
-        for number, batch in enumerate(batches, 1):
-            # processes exchange gradients with the last of the accumulated batches, not with each
-            exchange = (
-                nullcontext() if number == len(batches) else self.accelerator.no_sync(self.parallel_model)
-            )
-            with exchange:
-                with self.accelerator.autocast():
-                    output = self.parallel_model(
-                        batch["tokens"], batch["token_lengths"], batch["mel"], batch["mel_lengths"]
-                    )
-                parts = self.losses(TeacherForced(*(part.float() for part in output)), batch)
-                self.accelerator.backward(parts["loss"] / len(batches))
-            for name, value in parts.items():
-                losses[name] += value.detach() / len(batches)
-        losses["grad_norm"] = run.update(self.optimizer, self.model, MAX_GRAD_NORM)
-        if not torch.isfinite(losses["grad_norm"]):
-            # the weights were left as they are; averages that have taken in a NaN would keep it for ever
+    def step(self, batches: list[dict], step: int = 0) -> dict[str, Tensor]:
+        """Update the model on the mean gradient of `batches`; return losses and gradient norm as scalars.
+
+        With gradient accumulation there are several batches, as `TextMelDataset.collate` makes them.
+        """
+        self.seed_dropout(step)
+        is_guided = step < self.options.guided_attention_steps
+        guide = self.options.guided_attention_weight if is_guided else 0.0
+        statistics = [buffer.clone() for buffer in self.model.buffers()]  # of batch norm, a few kB
+        for batch in self.update.accumulate(batches):
+            with self.accelerator.autocast():
+                output = self.parallel_model(*model_inputs(batch))
+            output = TeacherForced(*(part.float() for part in output))
+            losses = tacotron2_losses(output, batch, self.config, guide, self.options.guided_attention_width)
+            self.update.backward(losses["loss"], losses)
+        values = self.update.step()
+        if not torch.isfinite(values["grad_norm"]):
+            # the weights are unchanged, but NaN would stay in batch norm's averages forever
             for buffer, before in zip(self.model.buffers(), statistics, strict=True):
                 buffer.copy_(before)
-        return dict(losses)
+        return values
 
-    def losses(self, output: TeacherForced, batch: dict) -> dict[str, Tensor]:
-        args = self.args
-        return tacotron2_losses(
-            output, batch, self.config, args.guided_attention_weight, args.guided_attention_width
-        )
+    def seed_dropout(self, step: int) -> None:
+        """Make dropout a function of seed, step and process, so that a resumed run drops the same units."""
+        origin = np.random.SeedSequence((self.options.seed, step, self.accelerator.process_index))
+        torch.manual_seed(int(origin.generate_state(1)[0]))
 
     @torch.inference_mode()
     def validate(self, dataset: TextMelDataset, run: TrainingRun) -> dict[str, float]:
-        """Losses and diagonality of the attention over all clips, teacher-forced; shows the first clip."""
-        accelerator = self.accelerator
-        for buffer in self.model.buffers():  # each process has added its own last batch to batch norm's
+        """Return the losses without the guide, and measures of the attention, over all clips.
+
+        The model is teacher-forced, except for `free_mel_difference`: the difference between that mel and one
+        that it generates on its own, of a few clips.
+        """
+        for buffer in self.model.buffers():  # each process has its own batch norm statistics
             broadcast(buffer)
         self.model.eval()
-        torch.manual_seed(self.args.seed)  # of the prenet's dropout, which stays on
-        by_length = sorted(range(len(dataset)), key=lambda index: dataset.frames[index])
-        mine = by_length[accelerator.process_index :: accelerator.num_processes]
-        loader = DataLoader(
-            Subset(dataset, mine),
-            self.args.batch_size,
-            num_workers=min(1, self.args.num_workers),
-            worker_init_fn=leave_process_group,
-            collate_fn=dataset.collate,
+        torch.manual_seed(self.options.seed)  # the prenet's dropout is active
+        loader = validation_loader(
+            self.accelerator, self.options, dataset, self.options.batch_size, dataset.frames, dataset.collate
         )
-        names = ("val_loss", "val_mel_loss", "val_gate_loss", "attention_diagonality")
-        totals = torch.zeros(len(names) + 1)
-        for batch in loader:
-            if accelerator.num_processes == 1:  # several must stop at one place, which the loop's is
-                run.stop_if_asked()
-            batch = self.to_device(batch)
-            output = self.model(batch["tokens"], batch["token_lengths"], batch["mel"], batch["mel_lengths"])
-            parts = self.losses(output, batch)
-            steps = -(-batch["mel_lengths"] // self.config.frames_per_step)
-            diagonal = diagonality(output.attention, batch["token_lengths"], steps).mean()
-            count = len(steps)
-            values = [parts["loss"], parts["mel_loss"], parts["gate_loss"], diagonal, torch.ones(())]
-            totals += count * torch.stack([value.cpu() for value in values])
-        if accelerator.is_main_process:
+        means = ValidationMeans(run, (*VALIDATION_LOSSES, *MEASURES, "free_mel_difference"))
+        free_running = NUM_FREE_RUNNING
+        for batch in means.batches(loader):
+            output = self.model(*model_inputs(batch))
+            losses = tacotron2_losses(output, batch, self.config)
+            clips = len(batch["name"])
+            means.add(clips, {name: losses[name.removeprefix("val_")] for name in VALIDATION_LOSSES})
+            for row in range(clips):
+                means.add(1, self.measure_attention(output, batch, row))
+            for row in range(min(clips, free_running)):
+                means.add(1, {"free_mel_difference": self.free_mel_difference(output, batch, row)})
+            free_running -= clips
+        if self.accelerator.is_main_process:
             self.show(dataset, run)
         self.model.train()
-        *sums, count = accelerator.reduce(totals.to(accelerator.device), "sum").tolist()
-        return {name: value / count for name, value in zip(names, sums, strict=True)}
+        return means.result()
+
+    def measure_attention(self, output: TeacherForced, batch: dict, row: int) -> dict[str, float | None]:
+        frames, tokens = int(batch["mel_lengths"][row]), int(batch["token_lengths"][row])
+        steps = -(-frames // self.config.frames_per_step)
+        attention, mel = output.attention[row, :steps, :tokens], batch["mel"][row, :, :frames]
+        return attention_measures(attention, mel, self.config, self.config.frames_per_step)
+
+    def free_mel_difference(self, output: TeacherForced, batch: dict, row: int) -> float:
+        frames = int(batch["mel_lengths"][row])
+        speech = self.speak(batch, slice(row, row + 1))
+        return aligned_difference(output.mel[row, :, :frames], speech.mel[0])
+
+    def speak(self, batch: dict, rows: slice) -> Speech:
+        """Generate the mels of some of a batch's sentences without teacher forcing."""
+        tokens, token_lengths, mel, _, speakers = (values[rows] for values in model_inputs(batch))
+        return self.model.infer(tokens, token_lengths, 2 * mel.shape[2], self.options.seed, speakers=speakers)
 
     def show(self, dataset: TextMelDataset, run: TrainingRun) -> None:
-        """Save how the first clip looks, teacher-forced, and how it sounds when the model is on its own."""
-        batch = self.to_device(dataset.collate([dataset[0]]))
-        output = self.model(batch["tokens"], batch["token_lengths"], batch["mel"], batch["mel_lengths"])
+        """Save a plot of the first clip, teacher-forced, and its audio, generated without teacher forcing."""
+        batch = send_to_device(dataset.collate([dataset[0]]), self.accelerator.device)
+        output = self.model(*model_inputs(batch))
         frames = batch["mel"].shape[2]
         mels = {"true": batch["mel"][0], "predicted": output.mel[0, :, :frames]}
         figure = plot_attention(mels, output.attention[0], self.config)
-        speech = self.model.infer(batch["tokens"], batch["token_lengths"], 2 * frames, self.args.seed)
-        audio = griffin_lim(speech.mel[0], self.config)
-        folder = self.args.save_audio_gen or run.folder / "generated"
-        name = f"epoch_{run.epoch + 1:04d}_{batch['name'][0]}"
+        audio = griffin_lim(self.speak(batch, slice(1)).mel[0], self.config)
+        folder = self.options.save_audio_gen or run.folder / "generated"
+        name = f"epoch_{run.progress.epoch + 1:04d}_{batch['name'][0]}"
         with atomic_write(folder / f"{name}.png") as temporary:
             figure.savefig(temporary, format="png")
         write_wav(folder / f"{name}.wav", audio, self.config.sampling_rate)
-        run.log_clips({batch["name"][0]: (audio, render(figure))}, self.config.sampling_rate)
-
-    def to_device(self, batch: dict) -> dict:
-        device = self.accelerator.device
-        return {name: v.to(device) if isinstance(v, Tensor) else v for name, v in batch.items()}
+        run.log_clips({batch["name"][0]: (audio, render(figure))})
 
 
-def train(args: argparse.Namespace, config: Tacotron2Config) -> Path:
-    """Train as `args` say; gives the folder of the final checkpoint."""
-    train_clips = read_manifest(args.path_to_train_manifest, config.sampling_rate, args.input_wavs_dir)
-    val_clips = read_manifest(args.path_to_val_manifest, config.sampling_rate, args.input_wavs_dir)
+def model_inputs(batch: dict) -> list[Tensor]:
+    """Return the arguments of `Tacotron2.forward`."""
+    return [batch[name] for name in ("tokens", "token_lengths", "mel", "mel_lengths", "speakers")]
+
+
+def train(options: Tacotron2Options, config: Tacotron2Config) -> Path:
+    """Train a Tacotron 2; return the folder of the final checkpoint."""
+    train_clips = read_manifest(options.path_to_train_manifest, config.sampling_rate, options.input_wavs_dir)
+    val_clips = read_manifest(options.path_to_val_manifest, config.sampling_rate, options.input_wavs_dir)
     train_set = TextMelDataset(train_clips, config)
     val_set = TextMelDataset(val_clips, config)
 
-    # batch norm's running statistics are each process's own, and must not drift apart
-    accelerator = make_accelerator(args, broadcast_buffers=True)
-    loader, steps_per_epoch = make_loader(accelerator, args, train_set, train_set.frames, train_set.collate)
-    training = Tacotron2Training(accelerator, args, config)
-    run = TrainingRun(accelerator, args, config, {"tacotron2": training.model})
-    run.resume()
-    run.start_trackers("tacotron2")
-    size = sum(parameter.numel() for parameter in training.model.parameters()) / 1e6
-    accelerator.print(
-        f"Tacotron 2 of {size:.2f} M parameters; {len(train_clips)} clips to train on, {len(val_clips)} to "
-        f"validate; {steps_per_epoch} steps an epoch"
+    # each process computes its own batch norm statistics; broadcasting keeps them equal
+    accelerator = make_accelerator(options, broadcast_buffers=True)
+    loader, steps_per_epoch = training_loader(
+        accelerator, options, train_set, train_set.frames, train_set.collate
     )
+    trainer = Tacotron2Trainer(accelerator, options, config)
+    run = TrainingRun(accelerator, options, config, {"tacotron2": trainer.model})
+    run.start("tacotron2")
+    run.print_sizes("Tacotron 2", trainer.model, len(train_clips), len(val_clips), steps_per_epoch)
 
     while not run.finished:
         for batches in run.batches(loader, steps_per_epoch):
-            # not run.step, which counts steps of other sizes too where the run was resumed with another batch
-            steps_done = run.epoch * steps_per_epoch + run.clips_in_epoch // run.clips_per_step
-            learning_rate = training.set_learning_rate(steps_done / steps_per_epoch)
-            losses = training.step(batches, run)
+            learning_rate = trainer.set_learning_rate(run.epochs_done)
+            losses = trainer.step(batches, run.progress.step)
             frames = sum(int(batch["mel_lengths"].sum()) for batch in batches)
             run.finish_step(losses, frames, learning_rate)
-        run.stop_if_asked()
-        run.log("val", training.validate(val_set, run))
-        if run.epoch_is_complete:
-            run.finish_epoch()
+        run.finish_epoch(lambda: trainer.validate(val_set, run))
     return run.finish()
+
+
+def build_parser() -> ArgumentParser:
+    return parser.build_parser("tacotron2.train", __doc__.splitlines()[0], Tacotron2Options, Tacotron2Config)
+
+
+def parse_arguments(arguments: list[str] | None = None) -> tuple[Tacotron2Options, Tacotron2Config]:
+    """Parse flags, which override the pretrained model's configuration."""
+    flags = vars(build_parser().parse_args(arguments))
+    sizes = {}
+    if path := flags.get("path_to_pretrained_weights"):
+        sizes = read_tacotron2_config(path).to_dict()
+    options = Tacotron2Options(**parser.select(Tacotron2Options, flags))
+    return options, Tacotron2Config(**sizes | parser.select(Tacotron2Config, flags))
 
 
 @report_user_errors

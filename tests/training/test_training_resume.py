@@ -254,7 +254,7 @@ def test_two_processes_train_one_model_as_one_process_with_their_batches_togethe
     folder = tmp_path / "run"
     settings = {"training_epochs": 3, "lr_decay": 0.5, "batch_size": 2, "path_to_pretrained_weights": audible}
     said = complete(LAUNCH_TWO, command_line(small_corpus, folder, **settings, max_train_steps=3))
-    assert said.count("2 steps an epoch") == 1, said  # told by one process: they know of each other
+    assert said.count("2 steps per epoch") == 1, said  # told by one process: they know of each other
     settings["resume_from_checkpoint"] = "latest"  # in the middle of an epoch
     complete(TORCHRUN, command_line(small_corpus, folder, **settings, num_workers=1))
     assert_trained_alike(folder, alone, tolerance=1e-4)

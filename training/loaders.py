@@ -1,0 +1,84 @@
+"""Data loaders: sharded between processes, with as many workers as there are cores."""
+
+import os
+from collections.abc import Callable, Sequence
+
+from accelerate import Accelerator
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from dataset import EpochSampler
+from training.options import RunOptions
+from utils import available_cores
+
+
+def training_loader(
+    accelerator: Accelerator,
+    options: RunOptions,
+    dataset: Dataset,
+    lengths: list[int] | None = None,
+    collate: Callable | None = None,
+) -> tuple[DataLoader, int]:
+    """Return a prepared loader over `dataset`, which is indexed by (epoch, index), and its steps per epoch.
+
+    With `lengths`, one per item, each batch contains items of similar lengths. `collate` makes a batch of a
+    list of items.
+    """
+    clips_per_step = options.batch_size * accelerator.num_processes * options.gradient_accumulation_steps
+    sampler = EpochSampler(len(dataset), clips_per_step, options.seed, lengths)
+    if len(dataset) < clips_per_step:
+        accelerator.print(
+            f"{len(dataset)} clips are fewer than the {clips_per_step} of one step: clips are repeated"
+        )
+    num_workers = limited_workers(options.num_workers, accelerator.print)
+    loader = DataLoader(
+        dataset,
+        options.batch_size,
+        sampler=sampler,
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        worker_init_fn=leave_process_group,
+        collate_fn=collate,
+        pin_memory=accelerator.device.type == "cuda",
+    )
+    return accelerator.prepare(loader), sampler.length // clips_per_step
+
+
+def validation_loader(
+    accelerator: Accelerator,
+    options: RunOptions,
+    dataset: Dataset,
+    batch_size: int = 1,
+    lengths: Sequence[int] | None = None,
+    collate: Callable | None = None,
+) -> DataLoader:
+    """Return a loader over this process's share of `dataset`, sorted by `lengths` if given."""
+    order = sorted(range(len(dataset)), key=lengths.__getitem__) if lengths else range(len(dataset))
+    share = order[accelerator.process_index :: accelerator.num_processes]
+    return DataLoader(
+        Subset(dataset, share),
+        batch_size,
+        num_workers=min(1, options.num_workers),
+        worker_init_fn=leave_process_group,
+        collate_fn=collate,
+    )
+
+
+def limited_workers(wanted: int | None, report: Callable[[str], None] = print) -> int:
+    """Return `wanted`, or the number of cores per process if that is smaller; None means all cores.
+
+    Command lines are often written for another machine, so a larger number is reported and reduced.
+    """
+    cores = max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    if wanted is not None and wanted > cores:
+        report(f"--num_workers {wanted} is more than the {cores} cores here: using {cores}")
+    return cores if wanted is None else min(wanted, cores)
+
+
+def leave_process_group(worker: int) -> None:
+    """Move a worker to its own process group.
+
+    Signals to the run's group, from Ctrl+C, `timeout` or torchrun, then reach only the training process,
+    which still needs its workers to finish the step.
+    """
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()
