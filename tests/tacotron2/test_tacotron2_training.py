@@ -461,7 +461,7 @@ def test_a_clip_without_words_is_named(corpus, tmp_path, capsys):
         ({"batch_size": 0}, "--batch_size is 0"),
         ({"path_to_train_manifest": "nowhere.csv"}, "can't read the manifest nowhere.csv"),
         ({"path_to_pretrained_weights": "nowhere"}, "there is no nowhere"),
-        ({"resume_from_checkpoint": "checkpoint_7"}, "checkpoint_7 is no training checkpoint"),
+        ({"resume_from_checkpoint": "checkpoint_7"}, "checkpoint_7 is not a training checkpoint"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(corpus, tmp_path, capsys, settings, words):
