@@ -1,4 +1,4 @@
-"""What is kept, and with what it was made."""
+"""Cached files and values, each with a fingerprint of everything that it was made from."""
 
 import hashlib
 import json
@@ -7,16 +7,17 @@ from pathlib import Path
 
 from utils import UserError, atomic_write
 
-# Part of every fingerprint: a new number when the code here comes to make other audio of the same inputs.
+# Part of every fingerprint. Increase it when the code of this package changes the audio that it makes.
 VERSION = 1
 
 
 def digest(*parts) -> str:
-    """A fingerprint of numbers, strings and containers of them."""
+    """Return a fingerprint of numbers, strings and containers of them."""
     return hashlib.sha256(json.dumps([VERSION, *parts], sort_keys=True).encode()).hexdigest()
 
 
 def sha256(path: Path) -> str:
+    """Return the SHA-256 hash of a file. Raises UserError if it cannot be read."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
@@ -24,9 +25,9 @@ def sha256(path: Path) -> str:
 
 
 def keep(path: Path, fingerprint: str, write: Callable[[Path], None], about: dict) -> dict:
-    """Write a file, and beside it the record of what it was made with; gives the record."""
+    """Write a file and a JSON record of its fingerprint next to it, and return the record."""
     record = path.with_suffix(".json")
-    record.unlink(missing_ok=True)  # first: a record never stands beside a file that is not its own
+    record.unlink(missing_ok=True)  # first, so that an interrupt leaves no record of another file
     write(path)
     about = about | {"made_with": fingerprint, "sha256": sha256(path)}
     write_json(record, about)
@@ -34,13 +35,14 @@ def keep(path: Path, fingerprint: str, write: Callable[[Path], None], about: dic
 
 
 def kept(path: Path, fingerprint: str) -> dict | None:
-    """The record of a file that was made with `fingerprint` and is as it was; else None."""
+    """Return the record of an unchanged file with this fingerprint, or None."""
     about = read_json_or_nothing(path.with_suffix(".json"))
     is_same = about.get("made_with") == fingerprint and path.is_file() and about["sha256"] == sha256(path)
     return about if is_same else None
 
 
 def read_json_or_nothing(path: Path) -> dict:
+    """Return the object in a JSON file, or an empty one if the file is missing or damaged."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

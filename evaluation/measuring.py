@@ -1,6 +1,7 @@
-"""Measure systems on test clips, and keep what was measured."""
+"""Measurement of systems on test clips, with a cache of the values."""
 
-import importlib.util
+import importlib.metadata
+import inspect
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,46 +12,36 @@ from tqdm import tqdm
 
 from audio import read_audio
 from dataset import Clip
-from evaluation import metrics as measures
+from evaluation import inputs, utmos
 from evaluation.cache import digest, read_json_or_nothing, sha256, write_json
-from evaluation.metrics import METRICS, Unavailable
-from evaluation.report import COLUMNS, SPEED, Table, duration
+from evaluation.inputs import Unavailable
+from evaluation.metrics import METRICS, measure
+from evaluation.recognition import DEFAULT_RECOGNIZER, RecognizerModel, find_recognizer
 from evaluation.systems import System
+from evaluation.table import COLUMNS, SPEED, Table, duration
 from evaluation.workers import Workers
 from utils import UserError
 
-METRIC = {metric.name: metric for metric in METRICS}
+# Networks that are slow on a CPU. With --device cuda, the main process runs them, as it owns the GPU.
+ON_GPU = {"utmos", "distillmos"}
+
+Place = tuple[str, str, str]  # system, clip, metric
+Values = dict[Place, float | str]  # a number, or the reason why there is none
 
 
 class Task(NamedTuple):
-    """A clip, and for each system that misses some of its metrics its name, its audio and theirs names."""
+    """A recording, and the (system, its audio, metric) to be measured on it."""
 
     recording: Path
     transcript: str
-    missing: list[tuple[str, Path, list[str]]]
-
-
-def measure_clip(task: Task) -> tuple[str, list[tuple[str, str, float | str]]]:
-    """The clip's name, and (system, metric, value, or in words why there is none) for all that is asked."""
-    reference, reference_rate, _ = read_audio(task.recording)
-    results = []
-    for system, path, names in task.missing:
-        audio, sampling_rate, _ = read_audio(path)
-        for name in names:
-            try:
-                value = measures.measure(
-                    METRIC[name], audio, sampling_rate, reference, reference_rate, task.transcript
-                )
-            except Unavailable as error:
-                value = str(error)
-            results.append((system, name, value))
-    return task.recording.stem, results
+    recognizer: str
+    missing: list[tuple[str, Path, str]]
 
 
 def default_metrics(is_copy_synthesis: bool) -> list[str]:
-    """The metrics that mean something: those of the text, or those of time-aligned audio."""
-    needs = ("audio", "aligned reference") if is_copy_synthesis else ("audio", "reference", "transcript")
-    return [metric.name for metric in METRICS if metric.needs in needs]
+    """Return the metrics that apply. Only copy synthesis is aligned in time with the recordings."""
+    reference = "aligned reference" if is_copy_synthesis else "reference"
+    return [metric.name for metric in METRICS.values() if metric.needs in ("audio", "transcript", reference)]
 
 
 def evaluate(
@@ -59,114 +50,166 @@ def evaluate(
     folder: Path,
     metrics: Sequence[str] | None = None,
     is_copy_synthesis: bool = False,
-    workers: "Workers | None" = None,
+    workers: Workers | None = None,
     device: str = "cpu",
     notes: Sequence[str] = (),
+    recognizer: str = DEFAULT_RECOGNIZER,
 ) -> Table:
-    """Measure systems, the rows in their order, on `clips`; what was measured is kept in `folder`.
+    """Measure systems on clips and return the comparison, one row per system.
 
-    `metrics` are names of `metrics.METRICS` and "rtf", the speed; by default `default_metrics`, and the speed
-    where something was made here. A script with `workers` needs `if __name__ == "__main__"`, as their
-    processes import it.
+    Args:
+        systems: the rows of the table, in order.
+        folder: the cache of values.
+        metrics: names in `METRICS`, and "rtf" for the speed. Defaults to `default_metrics`, and the speed if
+            audio was made here.
+        workers: processes that measure. A script that passes them needs `if __name__ == "__main__"`.
+        device: the device of UTMOS and DistillMOS, which run in the workers unless it is a GPU.
+        notes: sentences below the table.
+        recognizer: the speech recogniser of the word error rate.
     """
     if metrics is None:
         metrics = default_metrics(is_copy_synthesis)
         metrics += [SPEED] if any(system.timings for system in systems) else []
-    values = measure_all(systems, clips, folder, metrics, workers or Workers(0), device)
+    values = dict(speeds(systems)) if SPEED in metrics else {}
+    names = [name for name in metrics if name != SPEED]
+    versions, reasons, whisper = versions_of(names, recognizer)
+    for name, reason in reasons.items():
+        values |= {(system.name, clip.path.stem, name): reason for system in systems for clip in clips}
+    if whisper:
+        notes = [*notes, f"{COLUMNS['wer'].title}: recogniser Whisper {whisper.name} (faster-whisper, int8)."]
+        recognizer = str(whisper.folder)
+    values |= measure_all(systems, clips, folder, versions, workers or Workers(0), device, recognizer)
     return Table(list(systems), clips, [COLUMNS[name] for name in metrics], values, tuple(notes))
+
+
+def versions_of(
+    names: list[str], recognizer: str
+) -> tuple[dict[str, str], dict[str, str], RecognizerModel | None]:
+    """Return (fingerprints of the code and weights of metrics, reasons why others are missing, recogniser).
+
+    Downloads missing weights once, before several processes need them.
+    """
+    versions, reasons, whisper = {}, {}, None
+    for name in names:
+        code = [sha256(Path(inspect.getfile(part))) for part in (inputs, METRICS[name].function)]
+        try:
+            if name == "wer":
+                whisper = find_recognizer(recognizer)
+                code.append(sha256(whisper.folder / "model.bin"))
+            elif name == "utmos":
+                code.append(utmos_fingerprint())
+            elif name == "distillmos":
+                code.append(installed_version("distillmos"))
+            versions[name] = digest(*code)
+        except Unavailable as error:
+            reasons[name] = str(error)
+    return versions, reasons, whisper
+
+
+def installed_version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""  # the metric itself reports what is missing
+
+
+def utmos_fingerprint() -> str:
+    """Return a fingerprint of UTMOS's weights and code. Raises Unavailable without weights."""
+    try:
+        path = utmos.find_checkpoint()
+    except (UserError, OSError) as error:
+        raise Unavailable(" ".join(str(error).split())) from error
+    os.environ[utmos.CHECKPOINT_VARIABLE] = str(path.resolve())  # inherited by the workers
+    return digest(sha256(path), sha256(Path(utmos.__file__)))
 
 
 def measure_all(
     systems: Sequence[System],
     clips: list[Clip],
     folder: Path,
-    metrics: Sequence[str],
+    versions: dict[str, str],
     workers: Workers,
     device: str,
-) -> dict[tuple[str, str, str], float | str]:
-    """(system, clip, metric) to the value, or in words why there is none; from `folder` where it has it."""
-    values = dict(speeds(systems)) if SPEED in metrics else {}
-    names = [name for name in metrics if name != SPEED]
-    code = {name: [sha256(Path(measures.__file__))] for name in names}
-    if "utmos" in names:
-        try:
-            code["utmos"].append(utmos_fingerprint())
-        except Unavailable as error:
-            names.remove("utmos")
-            values |= {(s.name, clip.path.stem, "utmos"): str(error) for s in systems for clip in clips}
+    recognizer: str,
+) -> Values:
+    """Return all values, from the cache in `folder` if possible. `versions` has the metrics' fingerprints."""
+    values, fingerprints, tasks = {}, {}, []
+    wavs = {system.name: system.wavs for system in systems}
+    for clip in sorted(clips, key=lambda clip: -clip.samples):  # the longest first, to balance the workers
+        stem = clip.path.stem
+        cached, missing = look_up(systems, clip, folder / f"{stem}.json", versions)
+        values |= cached
+        fingerprints |= missing
+        todo = [(system, wavs[system][stem], name) for system, _, name in missing]
+        tasks.append(Task(clip.path, clip.transcript, recognizer, todo))
 
-    tasks, fingerprints = [], {}
-    for clip in clips:
-        stem, recorded = clip.path.stem, sha256(clip.path)
-        found, missing = read_json_or_nothing(folder / f"{stem}.json"), []
-        for system in systems:
-            audio, wanted = sha256(system.wavs[stem]), []
-            for name in names:
-                needs = METRIC[name].needs
-                if system.is_recording and "reference" in needs:
-                    values[system.name, stem, name] = "it is what the others are compared with"
-                    continue
-                others = {"transcript": clip.transcript, "audio": ""}.get(needs, recorded)
-                key = digest(name, code[name], audio, others)
-                fingerprints[system.name, stem, name] = key
-                entry = found.get(system.name, {}).get(name, {})
-                if entry.get("made_with") == key:
-                    values[system.name, stem, name] = entry["value"]
-                else:
-                    wanted.append(name)
-            if wanted:
-                missing.append((system.name, system.wavs[stem], wanted))
-        if missing:
-            tasks.append((clip.samples, Task(clip.path, clip.transcript, missing)))
-
-    tasks = [
-        task for _, task in sorted(tasks, key=lambda task: -task[0])
-    ]  # a long one last would be waited for
-    # UTMOS is slow on a CPU, and a GPU is this process's
-    here = {"utmos"} if torch.device(device).type == "cuda" else set()
-    for runner, asked in ((workers, set(names) - here), (Workers(0), here)):
-        parts = [part for task in tasks if (part := task_for(task, asked)).missing]
+    here = ON_GPU if torch.device(device).type == "cuda" else set()
+    for runner, names in ((workers, set(versions) - here), (Workers(0), here)):
+        parts = [task._replace(missing=[part for part in task.missing if part[2] in names]) for task in tasks]
+        parts = [part for part in parts if part.missing]
         results = runner.run(measure_clip, parts)
-        for stem, measured in tqdm(results, total=len(parts), desc="Metrics", unit="clip", disable=None):
-            values |= {(system, stem, name): value for system, name, value in measured}
-            remember_values(folder / f"{stem}.json", stem, measured, fingerprints)
+        for measured in tqdm(results, total=len(parts), desc="Metrics", unit="clip", disable=None):
+            values |= measured
+            remember_values(folder, measured, fingerprints)
     return values
 
 
-def task_for(task: Task, names: set[str]) -> Task:
-    """The part of a task that has to do with these metrics."""
-    missing = [(system, path, [n for n in wanted if n in names]) for system, path, wanted in task.missing]
-    return task._replace(missing=[part for part in missing if part[2]])
+def look_up(
+    systems: Sequence[System], clip: Clip, path: Path, versions: dict[str, str]
+) -> tuple[Values, dict[Place, str]]:
+    """Return (the known values of a clip, the fingerprints of the values to be measured)."""
+    cached, recording, stem = read_json_or_nothing(path), sha256(clip.path), clip.path.stem
+    values, missing = {}, {}
+    for system in systems:
+        audio = sha256(system.wavs[stem])
+        for name, version in versions.items():
+            needs = METRICS[name].needs
+            if system.is_recording and "reference" in needs:
+                values[system.name, stem, name] = "the recording is the reference of this metric"
+                continue
+            other = {"transcript": clip.transcript, "audio": ""}.get(needs, recording)
+            fingerprint = digest(name, version, audio, other)
+            entry = cached.get(system.name, {}).get(name, {})
+            if entry.get("made_with") == fingerprint:
+                values[system.name, stem, name] = entry["value"]
+            else:
+                missing[system.name, stem, name] = fingerprint
+    return values, missing
 
 
-def remember_values(path: Path, stem: str, measured: list, fingerprints: dict) -> None:
-    """Add to a clip's file what was measured. A reason is not kept: a package may be there the next time."""
-    found = read_json_or_nothing(path)
-    for system, name, value in measured:
+def measure_clip(task: Task) -> Values:
+    """Return the missing values of a clip."""
+    reference, reference_rate, _ = read_audio(task.recording)
+    audios = {path: read_audio(path)[:2] for path in {path for _, path, _ in task.missing}}
+    values = {}
+    for system, path, name in task.missing:
+        try:
+            value = measure(
+                METRICS[name], *audios[path], reference, reference_rate, task.transcript, task.recognizer
+            )
+        except Unavailable as error:
+            value = str(error)
+        values[system, task.recording.stem, name] = value
+    return values
+
+
+def remember_values(folder: Path, measured: Values, fingerprints: dict[Place, str]) -> None:
+    """Add a clip's values to its file. Reasons are not cached: a missing package may be installed later."""
+    path = folder / f"{next(iter(measured))[1]}.json"
+    cached = read_json_or_nothing(path)
+    for (system, stem, name), value in measured.items():
         if not isinstance(value, str):
-            key = fingerprints[system, stem, name]
-            found.setdefault(system, {})[name] = {"made_with": key, "value": value}
-    write_json(path, found)
+            entry = {"made_with": fingerprints[system, stem, name], "value": value}
+            cached.setdefault(system, {})[name] = entry
+    write_json(path, cached)
 
 
-def utmos_fingerprint() -> str:
-    """Of UTMOS's weights and code; finds the weights once, for all processes. Raises Unavailable."""
-    try:
-        from evaluation import utmos
-
-        path = utmos.find_checkpoint()
-    except (UserError, ImportError, OSError) as error:
-        raise Unavailable(" ".join(str(error).split())) from error
-    os.environ[utmos.CHECKPOINT_VARIABLE] = str(path.resolve())  # workers inherit it
-    return digest(sha256(path), sha256(Path(importlib.util.find_spec("evaluation.utmos").origin)))
-
-
-def speeds(systems: Sequence[System]) -> Iterator[tuple[tuple[str, str, str], float | str]]:
-    """Real-time factors: seconds of work for a second of audio, each system's on one device."""
+def speeds(systems: Sequence[System]) -> Iterator[tuple[Place, float | str]]:
+    """Yield real-time factors: seconds of computation per second of audio, on one device per system."""
     for system in systems:
         for clip, path in system.wavs.items():
             if clip not in system.timings:
-                value = "it is a recording" if system.is_recording else "its audio was made elsewhere"
+                value = "recordings are not synthesised" if system.is_recording else "the audio was made elsewhere"
             else:
                 seconds, device = system.timings[clip]
                 value = seconds / duration(path)

@@ -1,4 +1,4 @@
-"""The rows of the table: audio made elsewhere, audio made here of the same mels, and the recordings."""
+"""The systems that are compared: vocoders on the same mels, audio made elsewhere, and the recordings."""
 
 import platform
 import time
@@ -26,15 +26,15 @@ from utils import UserError, atomic_write
 READY_MADE = GRIFFIN_LIM, HIFIGAN, FINETUNED, GROUND_TRUTH = (
     "Griffin-Lim", "HiFi-GAN", "HiFi-GAN fine-tuned", "Ground truth",
 )  # fmt: skip
-# What inference.py calls the audio that it makes of <clip>.
+# File names of inference.py: <clip><ending>.wav
 ENDINGS = ("", "_generated", "_generated_e2e")
 
 
 @dataclass(frozen=True)
 class System:
-    """A row of the table: its name, and for each clip, by name, its audio file and how that was made.
+    """A row of the table: its name and, by name of clip, its audio files.
 
-    `timings` has the seconds that the work took and the device, for audio that was made here.
+    `timings` has the seconds of computation and the device, for audio that was made here.
     """
 
     name: str
@@ -44,16 +44,16 @@ class System:
 
     @property
     def main_device(self) -> str:
-        """The one on which most of its clips were made: a mean of speeds over several would say nothing."""
+        """The device on which most clips were made; speeds on different devices are not averaged."""
         return Counter(device for _, device in self.timings.values()).most_common(1)[0][0]
 
 
 @dataclass(frozen=True)
 class MelSource:
-    """What vocoders make audio of: for each clip, by name, a fingerprint, and its mels.
+    """The vocoders' input: a fingerprint for each clip, by name, and a function that returns its mels.
 
-    `mels(name, config)` gives (mel (num_mels, T) as `config` has it, seconds of silence behind it) for each
-    sentence; `notes` is what readers of the table must know.
+    `mels(name, config)` returns, for each sentence, a mel (num_mels, T) in the scale of `config` and the
+    duration in seconds of the pause that follows. `notes` are sentences to show below the table.
     """
 
     fingerprints: dict[str, str]
@@ -62,30 +62,33 @@ class MelSource:
 
 
 def recordings(clips: list[Clip]) -> System:
-    """The clips themselves."""
+    """Return the clips themselves as a system."""
     return System(GROUND_TRUTH, {clip.path.stem: clip.path for clip in clips}, is_recording=True)
 
 
 def folder_system(name: str, folder: Path, clips: list[Clip]) -> System:
-    """Audio made elsewhere: `<clip>.wav`, or as inference.py names it. Raises UserError for missing clips."""
+    """Return audio made elsewhere as a system: `<clip>.wav`, or files named by inference.py.
+
+    Raises UserError if the folder or the audio of a clip is missing.
+    """
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder} for --system {name}; name one as NAME=DIR")
-    there = {path.name: path for path in folder.iterdir()}
+    files = {path.name: path for path in folder.iterdir()}
     wavs = {}
     for clip in clips:
         names = [f"{clip.path.stem}{ending}{suffix}" for ending in ENDINGS for suffix in AUDIO_SUFFIXES]
-        wavs[clip.path.stem] = next((there[file] for file in names if file in there), None)
+        wavs[clip.path.stem] = next((files[file] for file in names if file in files), None)
     if missing := [stem for stem, path in wavs.items() if path is None]:
         shown = ", ".join(f"{stem}.wav" for stem in missing[:5]) + (", …" if len(missing) > 5 else "")
         raise UserError(
             f"{folder} of --system {name} lacks {len(missing)} of the {len(clips)} test clips: {shown}; add "
-            "them, or name a manifest without them"
+            "them, or use a manifest without them"
         )
     return System(name, wavs)
 
 
 def true_mels(clips: list[Clip]) -> MelSource:
-    """Copy synthesis: the mels of the recordings."""
+    """Return the mels of the recordings, for copy synthesis."""
     paths = {clip.path.stem: clip.path for clip in clips}
 
     def mels(name: str, config: MelConfig) -> list[tuple[Tensor, float]]:
@@ -101,11 +104,14 @@ def true_mels(clips: list[Clip]) -> MelSource:
 
 
 def spoken_mels(path: Path, clips: list[Clip], folder: Path, device: str = "cpu", seed: int = 0) -> MelSource:
-    """The mels with which the Tacotron 2 at `path` says the clips' transcripts, kept in `folder`."""
+    """Return the mels that the Tacotron 2 at `path` predicts from the transcripts, cached in `folder`.
+
+    Raises UserError if a transcript has no words.
+    """
     if silent := [clip.path.stem for clip in clips if not any(map(str.isalnum, clip.transcript))]:
         raise UserError(
-            f"{len(silent)} clips have no words in their normalized_transcript, the first {silent[0]}; there "
-            "is nothing to say: add them to the manifest, or take --copy_synthesis"
+            f"{len(silent)} clips have no words in their normalized_transcript, the first {silent[0]}; add "
+            "the words to the manifest, or use --copy_synthesis"
         )
     model = load_on_device(load_tacotron2, path, device)
     weights = weights_fingerprint(model)
@@ -139,8 +145,8 @@ def spoken_mels(path: Path, clips: list[Clip], folder: Path, device: str = "cpu"
     if failed := [name for name, record in records.items() if record["problem"]]:
         shown = "; ".join(f"{name}: {records[name]['problem']}" for name in failed[:3])
         notes = (
-            f"Tacotron 2 did not speak {len(failed)} of the {len(clips)} clips well ({shown}"
-            f"{'; …' if len(failed) > 3 else ''}), and they count all the same.",
+            f"Tacotron 2 failed on {len(failed)} of the {len(clips)} clips ({shown}"
+            f"{'; …' if len(failed) > 3 else ''}); they are included in the means.",
         )
     return MelSource(fingerprints, mels, notes)
 
@@ -150,9 +156,9 @@ def save_arrays(path: Path, arrays: list[np.ndarray]) -> None:
         np.savez(file, *arrays)
 
 
-def griffin_lim_system(source: MelSource, config: MelConfig, folder: Path, workers: "Workers") -> System:
-    """The baseline without weights, its audio kept in `folder`. Each worker makes clips, on one core."""
-    config = MelConfig.from_dict(config.to_dict())  # a model's other settings are nothing to it
+def griffin_lim_system(source: MelSource, config: MelConfig, folder: Path, workers: Workers) -> System:
+    """Return the baseline without weights, its audio cached in `folder`. Each worker uses one core."""
+    config = MelConfig.from_dict(config.to_dict())  # without a model's other settings
     made_with = digest("griffin_lim", config.to_dict())
 
     def make(names: list[str]) -> Iterator[tuple[str, np.ndarray, float]]:
@@ -167,15 +173,15 @@ def griffin_lim_clip(
     task: tuple[str, MelConfig, list[tuple[Tensor, float]]],
 ) -> tuple[str, np.ndarray, float]:
     name, config, mels = task
-    griffin_lim(mels[0][0][:, :8], config, iterations=1)  # what the first call imports and compiles
+    griffin_lim(mels[0][0][:, :8], config, iterations=1)  # the first call imports and compiles
     return name, *timed(partial(griffin_lim, config=config), mels, config)
 
 
 def vocoder_system(name: str, path: Path, source: MelSource, folder: Path, device: str = "cpu") -> System:
-    """What the vocoder at `path`, in any form that inference.py takes, makes of mels, kept in `folder`."""
+    """Return a vocoder's audio, cached in `folder`. `path` is in any form that inference.py reads."""
     vocoder = load_vocoder(path, device)
     config = vocoder.config
-    # an .onnx file has no weights to ask for; of a checkpoint the file may change and the weights not
+    # the weights of a checkpoint, as its file may change while they do not; an .onnx file as a whole
     weights = weights_fingerprint(vocoder) if isinstance(vocoder, nn.Module) else sha256(path)
     made_with = digest("vocoder", weights, config.to_dict())
 
@@ -186,7 +192,7 @@ def vocoder_system(name: str, path: Path, source: MelSource, folder: Path, devic
         for number, clip in enumerate(names):
             mels = source.mels(clip, config)
             if number == 0:
-                audio_of(mels[0][0])  # the first call allocates and chooses algorithms
+                audio_of(mels[0][0])  # the first call allocates memory and chooses algorithms
             yield clip, *timed(audio_of, mels, config)
 
     return made_here(name, source, made_with, make, folder, config.sampling_rate, device_name(device))
@@ -195,7 +201,7 @@ def vocoder_system(name: str, path: Path, source: MelSource, folder: Path, devic
 def timed(
     audio_of: Callable[[Tensor], np.ndarray], mels: list[tuple[Tensor, float]], config: MelConfig
 ) -> tuple[np.ndarray, float]:
-    """The audio of a clip, its sentences with their pauses between them, and the seconds that it took."""
+    """Return the audio of a clip, sentences joined with their pauses, and the seconds of computation."""
     start = time.perf_counter()
     parts = []
     for mel, pause in mels:
@@ -212,7 +218,7 @@ def made_here(
     sampling_rate: int,
     device: str,
 ) -> System:
-    """The system whose audio `make` gives, called for those clips alone that `folder` lacks."""
+    """Return the system whose audio is made by `make`, called only for clips that are not in `folder`."""
     wavs = {clip: folder / f"{clip}.wav" for clip in source.fingerprints}
     fingerprints = {clip: digest(made_with, of_mel) for clip, of_mel in source.fingerprints.items()}
     records = {clip: kept(path, fingerprints[clip]) for clip, path in wavs.items()}

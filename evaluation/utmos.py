@@ -1,12 +1,11 @@
-"""UTMOS: how natural speech sounds, from 1 to 5; `python -m evaluation.utmos FILE...` prints it.
+"""UTMOS, a prediction of the naturalness of speech from 1 to 5; `python -m evaluation.utmos FILE...`.
 
 The strong learner of UTMOS22 (Saeki et al., "UTMOS: UTokyo-SaruLab System for VoiceMOS Challenge 2022",
-arXiv:2204.02152), without the phoneme encoder, as most papers report it. `Score` is called as that of the
-`utmos` package, which needs fairseq. The model is written out here, layer by layer under the names of the
-published weights: torchaudio's wav2vec 2.0 has other names, and can't be imported with every PyTorch.
+arXiv:2204.02152), without the phoneme encoder, as in most papers. `Score` has the interface of the package
+`utmos`, whose dependency fairseq cannot be imported on Python 3.11 or later. The modules are named after the
+published weights, unlike those of torchaudio's wav2vec 2.0.
 """
 
-import hashlib
 import http.client
 import math
 import numbers
@@ -24,17 +23,17 @@ from torch import Tensor, nn
 
 from audio import read_audio
 from checkpoint import read_pickle, read_weights
+from evaluation.cache import sha256
 from utils import ArgumentParser, UserError, report_user_errors
 
 SAMPLING_RATE = 16000
-MIN_SAMPLES = 400  # 25 ms, of which wav2vec 2.0 makes its first frame; each 20 ms more give another
+MIN_SAMPLES = 400  # 25 ms, one frame of wav2vec 2.0
 MAX_CHANNELS = 8
-SILENCE = 1e-4  # from the lowest sample to the highest: three steps of 16-bit audio
+SILENCE = 1e-4  # peak to peak: three steps of 16-bit audio
 
 CHECKPOINT_VARIABLE = "UTMOS_CHECKPOINT"
-# The official checkpoint without what only training needs, as github.com/tarepan/SpeechMOS released it. Its
-# author gives no hash: this one is what several other projects that use the file pin, such as the Open TTS
-# Leaderboard.
+# The official checkpoint without the training state, as released by github.com/tarepan/SpeechMOS. The author
+# publishes no hash; this one is pinned by projects that use the file, such as the Open TTS Leaderboard.
 CHECKPOINT_URL = "https://github.com/tarepan/SpeechMOS/releases/download/v1.0.0/utmos22_strong_step7459_v1.pt"
 CHECKPOINT_SHA256 = "38aa51ab79e2a4e09a1449758a4b37e9cbb2e8235a49662a732d33a9ba1e9bff"
 DOWNLOAD_TIMEOUT = 30.0  # seconds without a byte
@@ -43,12 +42,14 @@ Wav = np.ndarray | Tensor | Sequence[float]
 
 
 class Score:
-    """Scores speech; the same audio always gets the same score, whatever else is scored beside it.
+    """UTMOS scorer. A clip's score does not depend on other clips.
 
-    `checkpoint` is the file with the weights. Without it: the one that the environment's `UTMOS_CHECKPOINT`
-    names, else the published one from torch.hub's cache, where it is put (411 MB) if it isn't there. `device`
-    is by default a GPU if there is one, else the CPU. Raises UserError for weights that can't be had or don't
-    fit, and for a device that can't be used.
+    Args:
+        checkpoint: the file with the weights. Defaults to the environment variable `UTMOS_CHECKPOINT`, or
+            to the published file (411 MB), which is downloaded to torch.hub's cache if necessary.
+        device: defaults to a GPU if there is one.
+
+    Raises UserError if the weights are missing or do not fit, or the device cannot be used.
     """
 
     def __init__(self, checkpoint: Path | str | None = None, device: torch.device | str | None = None):
@@ -59,36 +60,34 @@ class Score:
             self.device = torch.device(device)
             self.model = model.to(self.device)
         except (RuntimeError, AssertionError) as error:
-            raise UserError(f"can't use the device {device}: {error}; name another, such as cpu") from error
+            raise UserError(f"can't use the device {device}: {error}; use another, such as cpu") from error
 
     def calculate_wav_file(self, path: Path | str) -> float:
-        """The score of an audio file. Raises UserError for one that can't be read or scored."""
+        """Return the score of an audio file. Raises UserError if it cannot be read or scored."""
         audio, sampling_rate, _ = read_audio(path)
         return self._calculate(audio, sampling_rate, str(path))
 
     def calculate_wav(self, wav: Wav, sample_rate: int) -> float:
-        """The score of (samples,) or (channels, samples) audio at `sample_rate` Hz.
+        """Return the score of (samples,), (channels, samples) or (samples, channels) audio.
 
-        Integers are taken as PCM, floating-point numbers as in [-1, 1]. Channels, which soundfile's arrays
-        have last, are averaged, and any rate is resampled to 16 kHz. Raises UserError for less than 25 ms,
-        for values that are not finite, and for what is no audio of one clip. Silence gets the score that the
-        model has for it, and a warning: it says nothing about speech.
+        Integers are PCM, and floating-point numbers are in [-1, 1]. Channels are averaged, and audio at any
+        `sample_rate` in Hz is resampled to 16 kHz. Warns if the audio is silent, as its score is meaningless.
+        Raises UserError for audio shorter than 25 ms, values that are not finite, or another shape.
         """
         return self._calculate(wav, sample_rate, "the audio")
 
     def calculate_batch(self, wavs: Iterable[Wav], sample_rate: int) -> list[float]:
-        """The scores of clips of any lengths, each as `calculate_wav` takes it: a list, or (B, 1, samples).
+        """Return the scores of clips of any lengths: a list of clips, or (B, 1, samples).
 
-        They are computed one by one, and so are exactly those of `calculate_wav`. Padded to one length, for
-        which the original has no mask, clips change their scores: the first layer's norm, the attention, the
-        BLSTM and the mean over time see the padding.
+        Computed one by one and so identical to those of `calculate_wav`. The original model has no mask:
+        padding to a common length would change the scores.
         """
         return [self._calculate(wav, sample_rate, f"clip {index}") for index, wav in enumerate(wavs)]
 
     def _calculate(self, wav: Wav, sampling_rate: int, name: str) -> float:
-        """The score of one clip; `name` is what messages call it."""
+        """Return the score of one clip; `name` is used in messages."""
         audio = prepare_audio(wav, sampling_rate, name)
-        # An evaluation's autocast, or the TF32 that cuDNN takes for convolutions, would change the score.
+        # a caller's autocast, or TF32, which cuDNN uses for convolutions, would change the score
         with (
             torch.inference_mode(),
             torch.autocast(self.device.type, enabled=False),
@@ -98,39 +97,39 @@ class Score:
 
 
 def prepare_audio(wav: Wav, sampling_rate: int, name: str) -> np.ndarray:
-    """(samples,) float32 at 16 kHz of what `Score.calculate_wav` takes."""
+    """Return an input of `Score.calculate_wav` as (samples,) float32 at 16 kHz."""
     audio = mono(to_float(wav, name), name)
     if not isinstance(sampling_rate, numbers.Real) or not sampling_rate > 0 or sampling_rate % 1:
         raise UserError(f"{name} can't have a sampling rate of {sampling_rate!r}; give it in Hz")
     if not np.isfinite(audio).all():
-        raise UserError(f"{name} holds values that are not finite, and so has no score; mend or leave it out")
+        raise UserError(f"{name} has values that are not finite; repair it or leave it out")
     samples = math.ceil(len(audio) * SAMPLING_RATE / sampling_rate)
     if samples < MIN_SAMPLES:
         raise UserError(
             f"{name} has {len(audio)} samples at {sampling_rate} Hz, less than the "
-            f"{1000 * MIN_SAMPLES / SAMPLING_RATE:g} ms that a score needs; give it some speech"
+            f"{1000 * MIN_SAMPLES / SAMPLING_RATE:g} ms that a score needs; use a longer clip"
         )
     if np.ptp(audio) < SILENCE:
-        warnings.warn(f"{name} is silent: its UTMOS says nothing about speech", stacklevel=4)
+        warnings.warn(f"{name} is silent: its UTMOS is meaningless", stacklevel=4)
     return resample(audio, int(sampling_rate))
 
 
 def resample(audio: np.ndarray, sampling_rate: int) -> np.ndarray:
-    """(samples,) float32 at any rate in Hz to 16 kHz, through the filter that SpeechMOS scores with.
+    """Resample (samples,) float32 audio from any rate in Hz to 16 kHz with the filter used by SpeechMOS.
 
-    That is torchaudio's default: a sinc of six zero crossings to either side under a Hann window, cut off at
-    99 % of the lower Nyquist frequency. `audio.resample` filters better, and would move scores that are to be
-    compared with other people's; the `utmos` package filters not at all.
+    That is torchaudio's default: a sinc with six zero crossings on each side and a Hann window, with its
+    cutoff at 99 % of the lower Nyquist frequency. `audio.resample` has a better filter, with which scores
+    would not be comparable with published ones.
     """
     zero_crossings, rolloff, block = 6, 0.99, 1 << 16
     divisor = math.gcd(sampling_rate, SAMPLING_RATE)
     source, target = sampling_rate // divisor, SAMPLING_RATE // divisor
     if source == target:
         return np.ascontiguousarray(audio)
-    cutoff = rolloff * min(1.0, target / source)  # in half cycles a source sample
+    cutoff = rolloff * min(1.0, target / source)  # in half cycles per source sample
     width = math.ceil(zero_crossings / cutoff)
-    # Output sample i lies at source sample i * source / target: a whole number and one of `target` fractions,
-    # for each of which the filter is worked out once.
+    # Output sample i is at source position i * source / target, which has one of `target` fractional parts.
+    # The filter is computed once for each of them.
     fractions = np.arange(target) * source % target / target
     times = cutoff * (np.arange(-width, width + 2) - fractions[:, None])  # (target, taps)
     times = times.clip(-zero_crossings, zero_crossings)
@@ -140,7 +139,7 @@ def resample(audio: np.ndarray, sampling_rate: int) -> np.ndarray:
     windows = np.lib.stride_tricks.sliding_window_view(padded, filters.shape[1])
     samples = math.ceil(len(audio) * target / source)
     resampled = np.empty(samples, np.float32)
-    for start in range(0, samples, block):  # an hour's windows at once would not fit into memory
+    for start in range(0, samples, block):  # in blocks, to limit memory
         index = np.arange(start, min(start + block, samples))
         taps = windows[index * source // target]  # (block, taps)
         resampled[index] = np.einsum("it,it->i", taps, filters[index % target])
@@ -148,72 +147,72 @@ def resample(audio: np.ndarray, sampling_rate: int) -> np.ndarray:
 
 
 def to_float(wav: Wav, name: str) -> np.ndarray:
-    """An array or tensor of any type as float32, PCM in [-1, 1]."""
+    """Return an array or tensor of any type as float32; PCM is scaled to [-1, 1]."""
     try:
         if isinstance(wav, Tensor):
             wav = wav.detach().cpu()
-            wav = wav.float() if wav.is_floating_point() else wav  # NumPy knows no bfloat16
+            wav = wav.float() if wav.is_floating_point() else wav  # NumPy has no bfloat16
         audio = np.asarray(wav)
     except ValueError as error:
-        raise UserError(f"{name} is no array of samples: {error}") from error
+        raise UserError(f"{name} is not an array of samples: {error}") from error
     if audio.dtype.kind == "f":
         return audio.astype(np.float32)
     if audio.dtype.kind not in "iu" or audio.dtype.itemsize > 4:
         raise UserError(
-            f"{name} holds {audio.dtype} values; give it as floating-point numbers in [-1, 1], or as PCM in "
-            "integers of at most 32 bits"
+            f"{name} has {audio.dtype} values; convert them to floating-point numbers in [-1, 1] or to "
+            "integer PCM of at most 32 bits"
         )
     half = 2.0 ** (8 * audio.dtype.itemsize - 1)
-    middle = half if audio.dtype.kind == "u" else 0.0  # of 8-bit PCM, which is unsigned, 128
+    middle = half if audio.dtype.kind == "u" else 0.0  # 8-bit PCM is unsigned, with 0 at 128
     return ((audio - middle) / half).astype(np.float32)
 
 
 def mono(audio: np.ndarray, name: str) -> np.ndarray:
-    """(samples,) of one clip, its channels averaged."""
+    """Return (samples,) of one clip, with its channels averaged."""
     shape = audio.shape
     while audio.ndim > 2 and audio.shape[0] == 1:
         audio = audio[0]
     if audio.ndim == 2:
-        # torchaudio and librosa have the channels first, soundfile last
+        # channels come first in torchaudio and librosa, and last in soundfile
         axis = 0 if audio.shape[0] <= audio.shape[1] else 1
         if 0 < audio.shape[axis] <= MAX_CHANNELS:
             audio = audio.mean(axis=axis)
     if audio.ndim != 1:
         raise UserError(
             f"{name} has the shape {shape}, which is not (samples,) or (channels, samples) of one clip; "
-            "give several clips to calculate_batch"
+            "use calculate_batch for several clips"
         )
     return audio
 
 
-# The weights
-
-
 def find_checkpoint(checkpoint: Path | str | None = None) -> Path:
-    """The file with the weights, fetched if need be: see `Score`. Raises UserError if there is none."""
+    """Return the file with the weights, downloading it if necessary; see `Score`.
+
+    Raises UserError if there is none.
+    """
     named = checkpoint or os.environ.get(CHECKPOINT_VARIABLE)
     if named:
         path = Path(named).expanduser()
         if not path.is_file():
-            source = "" if checkpoint else f", which {CHECKPOINT_VARIABLE} names"
-            raise UserError(f"there is no file {path}{source}; get UTMOS's weights from {CHECKPOINT_URL}")
+            source = "" if checkpoint else f" (set in {CHECKPOINT_VARIABLE})"
+            raise UserError(f"there is no file {path}{source}; download UTMOS's weights: {CHECKPOINT_URL}")
         return path
     path = Path(torch.hub.get_dir()) / "checkpoints" / CHECKPOINT_URL.rpartition("/")[2]
     if not path.is_file():
         download(path)
     elif sha256(path) != CHECKPOINT_SHA256:
         warnings.warn(
-            f"{path} is not the published file, and its scores can't be compared with others'; delete it to "
-            "have that one fetched",
+            f"{path} is not the published file, so its scores are not comparable; delete it to download the "
+            "published one",
             stacklevel=3,
         )
     return path
 
 
 def download(path: Path) -> None:
-    """Fetch the published weights to `path`, whole and with the known hash or not at all."""
+    """Download the published weights to `path`. Raises UserError, without leaving a file, if that fails."""
     timeout = socket.getdefaulttimeout()
-    # torch.hub sets none, and would wait for minutes, or forever, where a network lets nothing through
+    # torch.hub sets no timeout and would wait very long behind a firewall that drops packets
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -222,66 +221,54 @@ def download(path: Path) -> None:
         )
     except (OSError, RuntimeError, http.client.HTTPException) as error:
         raise UserError(
-            f"can't fetch UTMOS's weights: {error}; get {CHECKPOINT_URL} in another way and put it "
-            f"at {path}, or name the file in the environment's {CHECKPOINT_VARIABLE}"
+            f"can't download UTMOS's weights: {error}; copy {CHECKPOINT_URL} to {path}, or set "
+            f"{CHECKPOINT_VARIABLE} to its path"
         ) from error
     finally:
         socket.setdefaulttimeout(timeout)
 
 
-def sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def load_model(path: Path) -> "UTMOS22Strong":
-    """The model in eval mode, on the CPU, with the weights of a file in the published form.
+    """Return the model in eval mode on the CPU, with weights in the published form.
 
-    Raises UserError for a file that can't be read, holds more than tensors, or has not exactly the published
+    Raises UserError if the file cannot be read, contains anything but tensors, or differs from the published
     names and shapes.
     """
-    # `read_weights` asks for a name only in pickles
     state = read_weights(path, "utmos") if path.suffix == ".safetensors" else read_pickle(path)
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"{path} holds no state dict; get UTMOS's weights from {CHECKPOINT_URL}")
-    with torch.device("meta"):  # no time, memory or random numbers go into weights that are replaced at once
+        raise UserError(f"{path} is not a state dict; download UTMOS's weights: {CHECKPOINT_URL}")
+    with torch.device("meta"):  # skips the initialisation of weights that are replaced
         model = UTMOS22Strong()
     wanted = model.state_dict()
     problems = [f"{key} is missing" for key in wanted if key not in state]
-    problems += [f"{key} has no place" for key in state if key not in wanted]
+    problems += [f"{key} is unexpected" for key in state if key not in wanted]
     problems += [
-        f"{key} is {tuple(state[key].shape)} and not {tuple(tensor.shape)}"
+        f"{key} is {tuple(state[key].shape)} instead of {tuple(tensor.shape)}"
         for key, tensor in wanted.items()
         if key in state and state[key].shape != tensor.shape
     ]
     if problems:
-        more = f", and {len(problems) - 1} more such faults" if len(problems) > 1 else ""
+        more = f", and {len(problems) - 1} more differences" if len(problems) > 1 else ""
         raise UserError(
-            f"{path} does not fit UTMOS's strong learner: {problems[0]}{more}; get its weights from "
+            f"{path} does not fit UTMOS's strong learner: {problems[0]}{more}; download its weights: "
             f"{CHECKPOINT_URL}"
         )
     model.load_state_dict({key: tensor.float() for key, tensor in state.items()}, assign=True)
     return model.eval().requires_grad_(False)
 
 
-# The model, whose modules have the names of the published weights
-
-
 class UTMOS22Strong(nn.Module):
     """Audio (B, N) at 16 kHz to scores (B,): wav2vec 2.0, two embeddings, a BLSTM and a projection.
 
-    The network's numbers, of which -1 to 1 are scores from 1 to 5, are averaged over frames. All clips of a
-    batch have one length: there is no mask for padding.
+    The network's outputs, in which -1 to 1 correspond to scores from 1 to 5, are averaged over frames. There
+    is no mask: all clips of a batch have the same length.
     """
 
     def __init__(self):
         super().__init__()
         self.wav2vec2 = Wav2Vec2()
-        # Of the embeddings' tables the published weights have one row each, which the authors' demo takes for
-        # any audio: domain 0, and listener 288.
+        # The published weights contain one row of each embedding table, which the authors' demo uses for any
+        # audio: domain 0 and listener 288.
         self.domain_emb = nn.Parameter(torch.empty(1, 128))
         self.judge_emb = nn.Parameter(torch.empty(1, 128))
         self.blstm = nn.LSTM(768 + 128 + 128, 512, batch_first=True, bidirectional=True)
@@ -295,14 +282,16 @@ class UTMOS22Strong(nn.Module):
 
 
 class Wav2Vec2(nn.Module):
-    """Audio (B, N) to the features (B, T, 768) of wav2vec 2.0 base (Baevski et al., arXiv:2006.11477, §2).
+    """wav2vec 2.0 base, audio (B, N) to features (B, T, 768) (Baevski et al., arXiv:2006.11477, §2).
 
-    A frame is 20 ms of audio. The audio is taken as it is, as this size of the model was trained.
+    A frame is 20 ms of audio. The audio is not normalised, as in the training of the base model.
     """
 
     def __init__(self):
         super().__init__()
-        self.mask_emb = nn.Parameter(torch.empty(768))  # only for training, but among the published weights
+        self.mask_emb = nn.Parameter(
+            torch.empty(768)
+        )  # used only in training, but part of the published weights
         self.feature_extractor = FeatureExtractor()
         self.layer_norm = nn.LayerNorm(512)
         self.post_extract_proj = nn.Linear(512, 768)
@@ -314,7 +303,7 @@ class Wav2Vec2(nn.Module):
 
 
 class FeatureExtractor(nn.Module):
-    """Audio (B, 1, N) to (B, 512, T) by seven convolutions, T = (N - 80) // 320."""
+    """Seven convolutions, (B, 1, N) to (B, 512, T) with T = (N - 80) // 320."""
 
     def __init__(self):
         super().__init__()
@@ -322,7 +311,7 @@ class FeatureExtractor(nn.Module):
         self.conv_layers = nn.ModuleList()
         for index, (kernel_size, stride) in enumerate(sizes):
             conv = nn.Conv1d(512 if index else 1, 512, kernel_size, stride, bias=False)
-            # the identity stands for a dropout, which counts in the weights' names
+            # the identity is in the place of a dropout, which is counted in the weights' names
             norm = [] if index else [nn.GroupNorm(512, 512)]
             self.conv_layers.append(nn.Sequential(conv, nn.Identity(), *norm, nn.GELU()))
 
@@ -333,7 +322,7 @@ class FeatureExtractor(nn.Module):
 
 
 class Encoder(nn.Module):
-    """The transformer: (B, T, 768) to the same shape. Where a frame is, a convolution tells it."""
+    """Transformer with a convolutional position embedding: (B, T, 768) -> (B, T, 768)."""
 
     def __init__(self):
         super().__init__()
@@ -349,9 +338,9 @@ class Encoder(nn.Module):
 
 
 class PositionalConv(nn.Module):
-    """A grouped convolution (B, C, T) -> (B, C, T), weight-normed with one length for each tap of the kernel.
+    """Grouped convolution (B, C, T) -> (B, C, T) with one weight norm per tap of the kernel.
 
-    Not an `nn.Conv1d` with PyTorch's weight norm, whose parametrization gives the weights other names.
+    PyTorch's weight norm is not used, as its parametrization changes the names of the weights.
     """
 
     def __init__(self, channels: int, kernel_size: int, groups: int):
@@ -364,12 +353,12 @@ class PositionalConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight_v * (self.weight_g / self.weight_v.norm(dim=(0, 1), keepdim=True))
         padding = weight.shape[2] // 2
-        # of an even kernel, that padding makes one frame more
+        # with an even kernel, this padding adds one frame
         return F.conv1d(x, weight, self.bias, padding=padding, groups=self.groups)[..., : x.shape[2]]
 
 
 class EncoderLayer(nn.Module):
-    """Attention and two linear layers, each added to its input and then normed: (B, T, C) -> (B, T, C)."""
+    """Attention and a feed-forward part, each with a residual and a norm: (B, T, C) -> (B, T, C)."""
 
     def __init__(self, channels: int, hidden_channels: int, num_heads: int):
         super().__init__()
@@ -385,7 +374,7 @@ class EncoderLayer(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention of every frame to all: (B, T, C) -> (B, T, C)."""
+    """Multi-head self-attention: (B, T, C) -> (B, T, C)."""
 
     def __init__(self, channels: int, num_heads: int):
         super().__init__()
@@ -402,27 +391,24 @@ class SelfAttention(nn.Module):
         return self.out_proj(attended.transpose(1, 2).flatten(2))
 
 
-# python -m evaluation.utmos FILE...
-
-
 def build_parser() -> ArgumentParser:
     parser = ArgumentParser(prog="evaluation.utmos", description=__doc__.splitlines()[0].partition(";")[0])
-    parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="audio of any rate and length")
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="audio file")
     parser.add_argument(
         "--checkpoint",
         type=Path,
-        help=f"the weights; by default those that {CHECKPOINT_VARIABLE} names, else the published ones",
+        help=f"file with the weights; by default ${CHECKPOINT_VARIABLE} or the published file",
     )
-    parser.add_argument("--device", help="such as cpu or cuda:1; by default a GPU if there is one")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, …; by default a GPU if there is one")
     return parser
 
 
 @report_user_errors
 def main(arguments: list[str] | None = None) -> None:
     args = build_parser().parse_args(arguments)
-    for path in args.files:  # before the weights are loaded, which takes longer
+    for path in args.files:  # before loading the weights, which takes seconds
         if not path.is_file():
-            raise UserError(f"there is no file {path}; name files of audio")
+            raise UserError(f"there is no file {path}; expected audio files")
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: print(f"utmos.py: warning: {message}", file=sys.stderr)
         score = Score(args.checkpoint, args.device)

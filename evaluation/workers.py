@@ -15,22 +15,28 @@ from utils import UserError
 
 
 class Workers:
-    """Runs a function on tasks in `count` processes, or for 0 in this one. They start when first needed."""
+    """A pool of `count` processes, started when first needed. With 0, tasks run in the calling process."""
 
     def __init__(self, count: int):
-        self.count, self.pool = count, None
+        self.count = count
+        # spawned: a process that has used threads or a GPU cannot be forked safely
+        context = multiprocessing.get_context("spawn")
+        self.pool = ProcessPoolExecutor(count, context, initialise_worker) if count else None
 
     def run(self, function: Callable, tasks: Iterable) -> Iterator:
-        """What the function gives for each task, in the order in which they end."""
-        if self.count == 0:
+        """Yield the result of the function for each task, in order of completion.
+
+        Raises UserError if the operating system killed a process.
+        """
+        if self.pool is None:
             yield from map(function, tasks)
             return
         tasks, pending = iter(tasks), set()
         try:
             while True:
-                # a few at a time: tasks and what comes of them hold audio
-                for task in islice(tasks, 2 * self.count - len(pending)):
-                    pending.add(self.start().submit(function, task))
+                # a few at a time, as tasks and results hold audio
+                free = 2 * self.count - len(pending)
+                pending |= {self.pool.submit(function, task) for task in islice(tasks, free)}
                 if not pending:
                     return
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
@@ -38,15 +44,9 @@ class Workers:
                     yield future.result()
         except BrokenProcessPool as error:
             raise UserError(
-                "a worker process was killed, perhaps for want of memory; give the same command again, with "
-                "fewer --num_workers: what is done is kept"
+                "a worker process was killed, possibly for lack of memory; repeat the command with fewer "
+                "--num_workers: finished clips are kept"
             ) from error
-
-    def start(self) -> ProcessPoolExecutor:
-        if self.pool is None:
-            # spawned: a process that has used threads or a GPU can't be forked safely
-            self.pool = ProcessPoolExecutor(self.count, multiprocessing.get_context("spawn"), start_worker)
-        return self.pool
 
     def __enter__(self) -> "Workers":
         return self
@@ -54,17 +54,16 @@ class Workers:
     def __exit__(self, *_) -> None:
         if self.pool is not None:
             self.pool.shutdown(cancel_futures=True)
-            self.pool = None
 
 
-def start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to answer
+def initialise_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     torch.set_num_threads(1)
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    threading.Thread(target=exit_with_parent, daemon=True).start()
 
 
-def end_with_parent() -> None:
-    """A pool's processes would wait for tasks forever if the one that started them were killed."""
+def exit_with_parent() -> None:
+    """End this process when its parent dies; a pool's processes otherwise wait for tasks forever."""
     multiprocessing.parent_process().join()
     os._exit(1)

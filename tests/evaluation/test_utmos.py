@@ -265,7 +265,7 @@ def test_half_precision_and_8_bits_score_nearly_alike(score):
         (np.zeros(1600, bool), "bool"),
         ("clip.wav", "<U8"),
         (None, "object"),
-        ([[0.1, 0.2], [0.3]], "no array of samples"),
+        ([[0.1, 0.2], [0.3]], "not an array of samples"),
     ],
 )
 def test_what_is_no_clip_is_refused_with_words(score, clip, message):
@@ -322,10 +322,10 @@ def test_a_file_that_has_no_score_is_named(score, tmp_path):
 def test_the_variable_names_the_file_and_an_argument_overrules_it(hub, weights_file, monkeypatch):
     monkeypatch.setenv(utmos.CHECKPOINT_VARIABLE, str(weights_file))
     assert find_checkpoint() == weights_file
-    with pytest.raises(UserError, match=r"there is no file other\.pt; get UTMOS's weights from https://"):
+    with pytest.raises(UserError, match=r"there is no file other\.pt; download UTMOS's weights: https://"):
         find_checkpoint("other.pt")
     monkeypatch.setenv(utmos.CHECKPOINT_VARIABLE, "other.pt")
-    with pytest.raises(UserError, match=r"there is no file other\.pt, which UTMOS_CHECKPOINT names"):
+    with pytest.raises(UserError, match=r"there is no file other\.pt \(set in UTMOS_CHECKPOINT\)"):
         Score()
     assert find_checkpoint(weights_file) == weights_file
 
@@ -363,7 +363,7 @@ def test_a_download_with_another_hash_is_refused_and_not_kept(hub, tmp_path, mon
 
 def test_a_folder_that_can_not_be_written_is_told(hub, tmp_path, monkeypatch):
     (tmp_path / "torch").write_text("a file where the folder should be")
-    with pytest.raises(UserError, match="can't fetch UTMOS's weights"):
+    with pytest.raises(UserError, match="can't download UTMOS's weights"):
         find_checkpoint()
 
 
@@ -373,10 +373,10 @@ def test_a_folder_that_can_not_be_written_is_told(hub, tmp_path, monkeypatch):
         (b"", "can't be read as a checkpoint"),
         (b"<html>Not Found</html>", "can't be read as a checkpoint|is refused"),
         ({"model": Path("code")}, "is refused: it is no checkpoint, or holds more than tensors"),
-        ([torch.zeros(2)], "holds no state dict"),
-        ({"state_dict": {"domain_emb": torch.zeros(1, 128)}}, "holds no state dict"),
-        ({"domain_emb": torch.zeros(1, 128)}, "judge_emb is missing, and 223 more such faults"),
-        (dict.fromkeys(published_shapes(), torch.zeros(1)), r"domain_emb is \(1,\) and not \(1, 128\)"),
+        ([torch.zeros(2)], "is not a state dict"),
+        ({"state_dict": {"domain_emb": torch.zeros(1, 128)}}, "is not a state dict"),
+        ({"domain_emb": torch.zeros(1, 128)}, "judge_emb is missing, and 223 more differences"),
+        (dict.fromkeys(published_shapes(), torch.zeros(1)), r"domain_emb is \(1,\) instead of \(1, 128\)"),
     ],
 )
 def test_a_file_without_the_published_weights_is_refused(tmp_path, contents, message):
@@ -392,8 +392,8 @@ def test_one_tensor_too_few_or_too_many_is_named(tmp_path, monkeypatch):
     # expanded zeros take no room in a file
     state = {name: torch.zeros(1).expand(shape) for name, shape in shapes.items()}
     for change, message in (
-        ({"projection.3.bias": torch.zeros(1)}, r"projection\.3\.bias has no place; get"),
-        ({"blstm.weight_hh_l0": None}, r"blstm\.weight_hh_l0 is missing; get"),
+        ({"projection.3.bias": torch.zeros(1)}, r"projection\.3\.bias is unexpected; download"),
+        ({"blstm.weight_hh_l0": None}, r"blstm\.weight_hh_l0 is missing; download"),
     ):
         changed = {name: tensor for name, tensor in (state | change).items() if tensor is not None}
         torch.save(changed, tmp_path / "weights.pt")
@@ -440,7 +440,7 @@ def test_the_command_prints_a_score_for_each_file(score, weights_file, tmp_path)
     lines = [line.split("\t") for line in done.stdout.splitlines()]
     assert [path for path, _ in lines] == [str(first), str(silent)]
     assert float(lines[0][1]) == pytest.approx(score.calculate_wav_file(first), abs=1e-3)
-    assert done.stderr == f"utmos.py: warning: {silent} is silent: its UTMOS says nothing about speech\n"
+    assert done.stderr == f"utmos.py: warning: {silent} is silent: its UTMOS is meaningless\n"
 
 
 def test_without_network_and_file_the_command_says_which_file_to_put_where(tmp_path):
@@ -451,7 +451,7 @@ def test_without_network_and_file_the_command_says_which_file_to_put_where(tmp_p
     environment |= dict.fromkeys(("no_proxy", "NO_PROXY"), "")
     done = run(tmp_path / "clip.wav", **environment)
     assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr.startswith("utmos.py: error: can't fetch UTMOS's weights: ")
+    assert done.stderr.startswith("utmos.py: error: can't download UTMOS's weights: ")
     assert done.stderr.count("\n") == 1
     for part in (utmos.CHECKPOINT_URL, str(tmp_path / "hub" / "checkpoints" / FILE_NAME), "UTMOS_CHECKPOINT"):
         assert part in done.stderr
@@ -460,7 +460,7 @@ def test_without_network_and_file_the_command_says_which_file_to_put_where(tmp_p
 def test_a_mistake_on_the_command_line_is_told_in_one_line(tmp_path):
     done = run(tmp_path / "missing.wav")
     assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr == f"utmos.py: error: there is no file {tmp_path}/missing.wav; name files of audio\n"
+    assert done.stderr == f"utmos.py: error: there is no file {tmp_path}/missing.wav; expected audio files\n"
 
 
 @pytest.mark.parametrize(
