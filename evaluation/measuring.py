@@ -209,7 +209,7 @@ def speeds(systems: Sequence[System]) -> Iterator[tuple[Place, float | str]]:
     for system in systems:
         for clip, path in system.wavs.items():
             if clip not in system.timings:
-                value = "recordings are not synthesised" if system.is_recording else "the audio was made elsewhere"
+                value = "recordings are not synthesised" if system.is_recording else "audio made elsewhere"
             else:
                 seconds, device = system.timings[clip]
                 value = seconds / duration(path)
