@@ -1,7 +1,15 @@
+import math
+
 import pytest
 import torch
 
-from losses import adversarial_loss, discriminator_loss, feature_matching_loss, mel_loss
+from losses import (
+    adversarial_loss,
+    discriminator_loss,
+    feature_matching_loss,
+    mel_loss,
+    multi_resolution_stft_loss,
+)
 
 REAL = [torch.tensor([[1.0, 0.5]]), torch.tensor([[0.0], [2.0], [1.0]])]
 GENERATED = [torch.tensor([[0.0, 0.5]]), torch.tensor([[1.0], [0.0], [-1.0]])]
@@ -56,3 +64,19 @@ def test_lists_of_unequal_length_are_no_loss(loss):
     one, two = [torch.zeros(1, 2)], [torch.zeros(1, 2)] * 2
     with pytest.raises(ValueError):
         loss(one, two) if loss is discriminator_loss else loss([one], [two])
+
+
+def test_the_stft_loss_is_zero_for_the_same_audio_and_grows_with_the_difference():
+    torch.manual_seed(0)
+    real = torch.randn(2, 1, 4096)
+    assert multi_resolution_stft_loss(real, real) == 0
+    half, tenth = (multi_resolution_stft_loss(real, factor * real) for factor in (0.5, 0.1))
+    # at each of 3 resolutions: the relative difference, and that of the logarithms
+    assert half.item() == pytest.approx(3 * (0.5 + math.log(2)), rel=1e-3)
+    assert tenth.item() == pytest.approx(3 * (0.9 + math.log(10)), rel=0.02)
+
+
+def test_silence_has_a_finite_gradient_in_the_stft_loss():
+    generated = torch.zeros(1, 1, 4096, requires_grad=True)
+    multi_resolution_stft_loss(torch.randn(1, 1, 4096), generated).backward()
+    assert generated.grad.isfinite().all()
