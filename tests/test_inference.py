@@ -426,7 +426,7 @@ def test_a_checkpoint_that_is_none_is_told(infer, tmp_path, wavs):
     assert_told(infer(checkpoint=tmp_path / "g_00000001"), "config.json")
     path = save_official(tmp_path / "official", small_generator().config, generator=small_generator())
     path.write_bytes(path.read_bytes()[:3000])
-    assert_told(infer("--input_wavs_dir", wavs, checkpoint=path), "g_02500000", "whole")
+    assert_told(infer("--input_wavs_dir", wavs, checkpoint=path), "g_02500000", "complete")
 
 
 def test_folders_without_input_are_told(infer, wavs, mels, tmp_path):
