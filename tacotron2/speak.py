@@ -1,4 +1,4 @@
-"""Text of any length to mels, a sentence each: spoken in batches, and again where the attention failed."""
+"""Text of any length to mels, sentence by sentence, with another attempt where the attention fails."""
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
@@ -13,18 +13,34 @@ from tacotron2.model import Speech, Tacotron2
 from tacotron2.text import PAD_ID, encode_texts, split_sentences
 from utils import UserError
 
-# A sentence may take so many seconds and so many a character; speech takes about 0.07 of them.
-LIMIT_SECONDS, LIMIT_SECONDS_PER_CHARACTER = 2.0, 0.2
-# Longer than these, a step on, a step back or a rest of the attention is a word lost, repeated or drawn out.
-MAX_SKIPPED_CHARACTERS, MAX_REPEATED_CHARACTERS, MAX_SECONDS_ON_A_CHARACTER = 4, 6, 1.0
-MAX_UNREAD_CHARACTERS = 3  # at the end: a full stop, a quotation mark and the end itself make no sound
-# Silence after a sentence or clause in seconds, by its last character. The clip's own ends add 0.15.
+LIMIT_SECONDS = 2.0  # maximum duration of a sentence, in addition to the limit per token
+# Silence after a sentence or clause in seconds, by its last character. The ends of the mels add 0.15 s.
 PAUSES = {".": 0.3, "!": 0.3, "?": 0.3, ";": 0.2, ":": 0.2, ",": 0.1}
+
+
+@dataclass(frozen=True)
+class ReadingLimits:
+    """Bounds on the attention beyond which a word is lost, repeated or drawn out."""
+
+    token: str  # what a token is, for messages
+    seconds_per_token: float  # about three times the mean of speech
+    max_skipped: int  # tokens in a step forward
+    max_repeated: int  # tokens in a step back
+    max_unread: int  # tokens at the end, such as a full stop, a quotation mark and the end symbol
+    max_seconds_on_token: float = 1.0
+
+
+# English has 0.9 to 1.1 phoneme tokens per character. The attention may pass over stress and length marks,
+# which make no sound of their own.
+READING_LIMITS = {
+    "characters": ReadingLimits("character", 0.2, max_skipped=4, max_repeated=6, max_unread=3),
+    "phonemes": ReadingLimits("phoneme", 0.2, max_skipped=5, max_repeated=8, max_unread=4),
+}
 
 
 @dataclass
 class Utterance:
-    """A sentence, its mel (num_mels, T), its attention (steps, L), and what went wrong, "" if nothing did."""
+    """A spoken sentence: its mel (num_mels, T), its attention (steps, L), and its problem or ""."""
 
     text: str
     mel: Tensor
@@ -34,7 +50,7 @@ class Utterance:
 
     @property
     def pause(self) -> float:
-        """Seconds of silence that belong behind it."""
+        """Duration in seconds of the silence after the sentence."""
         return PAUSES.get(self.text.rstrip("\"')]”’»").strip()[-1:], 0.05)
 
 
@@ -46,7 +62,7 @@ def speak(
     batch_size: int = 16,
     lexicon: Mapping[str, str] | None = None,
 ) -> list[Utterance]:
-    """Speak the sentences of `text`; see `speak_sentences`. Raises UserError for a text without words."""
+    """Speak the sentences of a text; see `speak_sentences`. Raises UserError for a text without words."""
     return speak_sentences(model, split_text(text), seed, max_attempts, batch_size, lexicon)
 
 
@@ -68,10 +84,8 @@ def speak_sentences(
 ) -> list[Utterance]:
     """Speak sentences in batches. One that fails is spoken again with other dropout, up to `max_attempts`.
 
-    `lexicon` is the pronunciation of words, see `tacotron2.text.read_lexicon`.
-
     Returns the best attempt, with its `problem`, for a sentence that never succeeds. The result depends only
-    on the sentences and the seed, not on the batches.
+    on the sentences, the seed and the lexicon (see `tacotron2.text.read_lexicon`), not on the batches.
     """
     spoken: list[Utterance | None] = [None] * len(sentences)
     waiting = sorted(range(len(sentences)), key=lambda number: len(sentences[number]))
@@ -79,8 +93,10 @@ def speak_sentences(
         batches = range(0, len(waiting), batch_size)
         for first in tqdm(batches, unit="batch", leave=False, disable=None if len(batches) > 1 else True):
             batch = waiting[first : first + batch_size]
-            said = speak_batch(model, [sentences[number] for number in batch], seed + attempt, lexicon)
-            for number, utterance in zip(batch, said, strict=True):
+            texts = [sentences[number] for number in batch]
+            for number, utterance in zip(
+                batch, speak_batch(model, texts, seed + attempt, lexicon), strict=True
+            ):
                 before = spoken[number]
                 if before is None or severity(utterance) < severity(before):
                     spoken[number] = utterance
@@ -90,18 +106,25 @@ def speak_sentences(
 
 
 def severity(utterance: Utterance) -> int:
-    """How much of a sentence may be lost: to run on without end is worse than to stumble."""
+    """Return 0 for no problem, 1 for a misread sentence, 3 for one without an end, which is worse."""
     return 2 * utterance.problem.startswith("it did not end") + bool(utterance.problem)
 
 
 def prepare(
     model: Tacotron2, sentences: list[str], lexicon: Mapping[str, str] | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return tokens (B, L), their lengths (B,) and the limits of the sentences in frames (B,)."""
+    """Return tokens (B, L), their lengths (B,) and the limits of the sentences in frames (B,).
+
+    Raises UserError for a model with several speakers, which `Tacotron2.for_speaker` reduces to one.
+    """
     device, config = next(model.parameters()).device, model.config
+    if config.speakers:
+        raise UserError(
+            f"the Tacotron 2 model has several speakers; choose one: {', '.join(config.speakers)}"
+        )
     tokens = [torch.tensor(ids) for ids in encode_texts(sentences, config, lexicon)]
-    lengths = torch.tensor([len(text) for text in tokens])
-    seconds = LIMIT_SECONDS + LIMIT_SECONDS_PER_CHARACTER * lengths
+    lengths = torch.tensor([len(ids) for ids in tokens])
+    seconds = LIMIT_SECONDS + READING_LIMITS[config.text_input].seconds_per_token * lengths
     limits = (seconds * config.sampling_rate / config.hop_size).long()
     return pad(tokens, PAD_ID).to(device), lengths.to(device), limits
 
@@ -136,32 +159,38 @@ def to_utterance(config: Tacotron2Config, sentence: str, speech: Speech, row: in
     frames = int(speech.frames[row])
     attention = speech.attention[row, : frames // config.frames_per_step, :length].cpu()
     seconds_per_step = config.frames_per_step * config.hop_size / config.sampling_rate
-    problem = attention_problem(attention, bool(speech.stopped[row]), seconds_per_step)
+    limits = READING_LIMITS[config.text_input]
+    problem = attention_problem(attention, bool(speech.stopped[row]), seconds_per_step, limits)
     return Utterance(sentence, speech.mel[row, :, :frames].cpu(), attention, problem, 1)
 
 
-def attention_problem(attention: Tensor, stopped: bool, seconds_per_step: float) -> str:
-    """What is wrong with the attention (steps, L) of a spoken sentence, in words; "" where all is well.
+def attention_problem(
+    attention: Tensor,
+    stopped: bool,
+    seconds_per_step: float,
+    limits: ReadingLimits = READING_LIMITS["characters"],
+) -> str:
+    """Return what is wrong with the attention (steps, L) of a sentence, or "" if nothing is.
 
-    Speech reads on: from the first character to the last, with no leap over a word, no way back, and no rest
-    on one place. `stopped` says whether it ended by itself.
+    The attention of correct speech proceeds from the first token to the last, without skipping or repeating
+    words or staying on one token. `stopped` is whether the gate ended the sentence.
     """
-    length = attention.shape[1]
-    place = attention.argmax(dim=1)  # (steps,)
-    furthest = place.cummax(0).values
+    length, token = attention.shape[1], limits.token
+    position = attention.argmax(dim=1)  # (steps,)
+    furthest = position.cummax(0).values
     if not stopped:
-        return f"it did not end; the attention came to character {int(furthest[-1]) + 1} of {length}"
+        return f"it did not end; the attention reached {token} {int(furthest[-1]) + 1} of {length}"
     leaps = torch.diff(furthest, prepend=furthest.new_zeros(1))
-    if leaps.max() > MAX_SKIPPED_CHARACTERS:
+    if leaps.max() > limits.max_skipped:
         seconds = seconds_per_step * int(leaps.argmax())
-        return f"the attention skips {int(leaps.max())} characters after {seconds:.1f} s"
-    if length - 1 - furthest[-1] > MAX_UNREAD_CHARACTERS:
-        return f"it ended {length - 1 - int(furthest[-1])} characters too early"
-    back = furthest - place
-    if back.max() > MAX_REPEATED_CHARACTERS:
+        return f"the attention skips {int(leaps.max())} {token}s after {seconds:.1f} s"
+    if length - 1 - furthest[-1] > limits.max_unread:
+        return f"it ended {length - 1 - int(furthest[-1])} {token}s too early"
+    back = furthest - position
+    if back.max() > limits.max_repeated:
         seconds = seconds_per_step * int(back.argmax())
-        return f"the attention goes back {int(back.max())} characters after {seconds:.1f} s"
+        return f"the attention goes back {int(back.max())} {token}s after {seconds:.1f} s"
     rest = torch.bincount(furthest).max() * seconds_per_step
-    if rest > MAX_SECONDS_ON_A_CHARACTER:
-        return f"the attention stays on one character for {rest:.1f} s"
+    if rest > limits.max_seconds_on_token:
+        return f"the attention stays on one {token} for {rest:.1f} s"
     return ""

@@ -15,8 +15,10 @@ import inference
 from checkpoint import load_tacotron2, save_model
 from synthesis import speech
 from tacotron2 import speak as speaking
-from tacotron2.speak import Utterance, attention_problem, speak
-from tacotron2.text import encode
+from tacotron2.config import Tacotron2Config
+from tacotron2.model import Tacotron2
+from tacotron2.speak import READING_LIMITS, Utterance, attention_problem, speak
+from tacotron2.text import INVENTORIES, decode, encode
 from utils import UserError
 
 STEP = 0.0348  # seconds of a decoder step of three frames
@@ -64,6 +66,39 @@ def test_each_failure_of_the_attention_is_told(places, stopped, words):
 def test_an_attention_that_has_learned_nothing_is_a_problem():
     noise = torch.softmax(torch.randn(80, 40, generator=torch.Generator().manual_seed(0)), dim=1)
     assert attention_problem(noise, True, STEP)
+
+
+def small_model(**settings) -> Tacotron2:
+    sizes = ("character_embed_dim", "encoder_embed_dim", "attention_rnn_dim", "decoder_rnn_dim", "num_mels")
+    torch.manual_seed(0)
+    return Tacotron2(Tacotron2Config(**dict.fromkeys(sizes, 20), **settings)).eval()
+
+
+def test_phonemes_have_limits_of_their_own_because_stress_marks_make_no_sound():
+    limits = READING_LIMITS["phonemes"]
+    places = reading(40)[:20] + reading(40)[26:]
+    assert "skips 5 characters" in attention_problem(attention_along(places, 40), True, STEP)
+    assert attention_problem(attention_along(places, 40), True, STEP, limits) == ""
+    places = reading(40)[:20] + reading(40)[36:]
+    assert "phonemes after" in attention_problem(attention_along(places, 40), True, STEP, limits)
+
+
+def test_a_model_that_reads_phonemes_speaks_them_with_the_words_of_a_lexicon(monkeypatch):
+    pytest.importorskip("espeakng_loader")
+    model = small_model(text_input="phonemes", num_symbols=len(INVENTORIES["phonemes"]))
+    read = []
+    infer = model.infer
+    monkeypatch.setattr(model, "infer", lambda tokens, *rest: read.append(tokens) or infer(tokens, *rest))
+    speak(model, "Well.", max_attempts=1)
+    (utterance,) = speak(model, "Well.", max_attempts=1, lexicon={"well": "wɒl"})
+    spoken = [decode(tokens[0], INVENTORIES["phonemes"]) for tokens in read]
+    assert "wˈɛl." in spoken[0] and "wɒl." in spoken[1]
+    assert utterance.attention.shape[1] == read[1].shape[1] and utterance.mel.shape[0] == 20
+
+
+def test_a_model_with_several_speakers_asks_for_one():
+    with pytest.raises(UserError, match="choose one: ann, bob"):
+        speak(small_model(speakers=("ann", "bob")), "Well.")
 
 
 @pytest.fixture
