@@ -1,4 +1,4 @@
-"""Audio files in and out: 1-D float32 arrays in [-1, 1], through soundfile."""
+"""Reading and writing of audio files as 1-D float32 arrays in [-1, 1], with soundfile."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 
 @dataclass(frozen=True)
 class ClipInfo:
-    """What a look through a whole file tells. `problem` says why a clip is unusable; a good one has none."""
+    """Properties of an audio file. `problem` is the reason why it is unusable, or ""."""
 
     samples: int = 0
     sampling_rate: int = 0
@@ -24,7 +24,7 @@ class ClipInfo:
 
 
 def inspect_clip(path: Path | str) -> ClipInfo:
-    """Read a file once for its length and peak amplitude. Raises nothing: see `ClipInfo.problem`."""
+    """Decode a file and return its length and peak amplitude. Failures are reported in `ClipInfo.problem`."""
     try:
         if not Path(path).is_file():
             return ClipInfo(problem="file is missing")
@@ -46,10 +46,10 @@ def inspect_clip(path: Path | str) -> ClipInfo:
 
 
 def read_audio(path: Path | str, start: int = 0, samples: int = -1) -> tuple[np.ndarray, int, int]:
-    """(audio, sampling rate, channels) of `samples` samples from `start` on, or to the end; no more is read.
+    """Return (audio, sampling rate, channels) of `samples` samples from `start` on, or of all the rest.
 
-    The audio is (samples,) float32: several channels are averaged to one. Raises UserError for a file that is
-    missing or can't be decoded.
+    Reads only these samples. The audio is (samples,) float32, with several channels averaged to one. Raises
+    UserError for a file that is missing or can't be decoded.
     """
     try:
         audio, sampling_rate = soundfile.read(path, frames=samples, start=start, dtype="float32")
@@ -61,16 +61,16 @@ def read_audio(path: Path | str, start: int = 0, samples: int = -1) -> tuple[np.
 
 
 def resample(audio: np.ndarray, source_rate: int, target_rate: int) -> np.ndarray:
-    """Band-limited resampling (soxr, high quality) of (samples,) audio from one rate in Hz to another."""
-    import librosa  # slow to import, and seldom needed: most corpora have the model's rate
+    """Return audio (samples,) resampled from one rate in Hz to another, band-limited (soxr, high quality)."""
+    import librosa  # slow to import and rarely needed, since most corpora have the model's rate
 
     return librosa.resample(audio, orig_sr=source_rate, target_sr=target_rate, res_type="soxr_hq")
 
 
 def write_wav(path: Path | str, audio: np.ndarray | Iterable[np.ndarray], sampling_rate: int) -> None:
-    """Write (samples,) audio, or such chunks of it as they come, as 16-bit PCM, whole or not at all.
+    """Write audio (samples,), or an iterable of such chunks, as 16-bit PCM. The write is atomic.
 
-    Never rescaled, and clipped at ±1.
+    The audio is clipped at ±1 and not rescaled.
     """
     chunks = [audio] if isinstance(audio, np.ndarray) else audio
     with (
@@ -84,5 +84,5 @@ def write_wav(path: Path | str, audio: np.ndarray | Iterable[np.ndarray], sampli
 
 
 def to_pcm(audio: np.ndarray) -> np.ndarray:
-    """Audio in [-1, 1] to int16, rounded to the nearest and clipped."""
+    """Return audio in [-1, 1] as int16, rounded to the nearest value and clipped."""
     return np.clip(np.rint(audio * np.float32(32768.0)), -32768, 32767).astype(np.int16)

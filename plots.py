@@ -1,4 +1,4 @@
-"""Pictures of mels and waveforms, with axes in seconds and hertz."""
+"""Figures of mels and attention, with axes in seconds and hertz."""
 
 from collections.abc import Mapping
 
@@ -12,9 +12,9 @@ from tacotron2.mel import MelConfig
 
 
 def plot_mels(mels: Mapping[str, Tensor | np.ndarray], config: MelConfig, extra_panels: int = 0) -> Figure:
-    """Mels (num_mels, frames) side by side, titled by their keys, on one colour scale.
+    """Plot mels (num_mels, frames) side by side with a shared colour scale; the keys are the titles.
 
-    To their right come `extra_panels` empty ones, for other things.
+    Adds `extra_panels` empty panels on the right.
     """
     arrays = {title: np.asarray(mel.cpu() if isinstance(mel, Tensor) else mel) for title, mel in mels.items()}
     low, high = min(mel.min() for mel in arrays.values()), max(mel.max() for mel in arrays.values())
@@ -36,9 +36,9 @@ def plot_mels(mels: Mapping[str, Tensor | np.ndarray], config: MelConfig, extra_
             extent=(0.0, seconds, -0.5, config.num_mels - 0.5),
         )
         axes.set(title=title, xlabel="time (s)")
-    bands = librosa.mel_frequencies(config.num_mels + 2, fmin=config.fmin, fmax=config.highest_frequency)[
-        1:-1
-    ]
+    bands = librosa.mel_frequencies(
+        config.num_mels + 2, fmin=config.fmin, fmax=config.highest_frequency, htk=config.mel_filters == "htk"
+    )[1:-1]
     ticks = [frequency for frequency in (250, 500, 1000, 2000, 4000, 8000, 16000) if frequency <= bands[-1]]
     panels[0].set_yticks(np.interp(ticks, bands, np.arange(config.num_mels)), ticks)
     panels[0].set_ylabel("frequency (Hz)")
@@ -50,7 +50,7 @@ def plot_mels(mels: Mapping[str, Tensor | np.ndarray], config: MelConfig, extra_
 def plot_attention(
     mels: Mapping[str, Tensor | np.ndarray], attention: Tensor | np.ndarray, config: MelConfig
 ) -> Figure:
-    """`plot_mels`, and beside it the attention (steps, characters) over the time of the last mel."""
+    """Plot mels as `plot_mels` does, and the attention (steps, tokens) over the time of the last mel."""
     figure = plot_mels(mels, config, extra_panels=1)
     attention = np.asarray(attention.cpu() if isinstance(attention, Tensor) else attention)
     axes = figure.axes[len(mels)]
@@ -59,12 +59,12 @@ def plot_attention(
     axes.imshow(
         attention.T, origin="lower", aspect="auto", cmap="magma", interpolation="nearest", extent=extent
     )
-    axes.set(title="attention", xlabel="time (s)", ylabel="character")
+    axes.set(title="attention", xlabel="time (s)", ylabel="token")
     return figure
 
 
 def render(figure: Figure) -> np.ndarray:
-    """The figure as a picture, (height, width, 3) uint8."""
+    """Return the figure as an image (height, width, 3), uint8."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

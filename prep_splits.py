@@ -3,9 +3,10 @@
     python prep_splits.py --path_to_ljspeech LJSpeech-1.1 --path_to_save splits
     python prep_splits.py --download . --path_to_save splits
 
-writes `train_metadata.csv`, `test_metadata.csv` and `rejected.csv` (each clip left out, and why).
+write `train_metadata.csv`, `test_metadata.csv`, and `rejected.csv` with the reason for each excluded clip.
 """
 
+import argparse
 import csv
 import hashlib
 import math
@@ -29,8 +30,8 @@ REJECTED_COLUMNS = ("id", "file_path", "reason")
 
 
 @dataclass(frozen=True)
-class Clip:
-    """A line of metadata.csv and, once its file was read, what was found there."""
+class CorpusClip:
+    """A line of metadata.csv and, after `inspect_clips`, the properties of its audio file."""
 
     clip_id: str
     path: Path
@@ -44,7 +45,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Rejection:
-    """Why a clip is left out. `reason` is the kind of problem, then a colon and details where they help."""
+    """An excluded clip. `reason` is the kind of problem, followed by a colon and details if there are any."""
 
     clip_id: str
     path: Path | None
@@ -55,29 +56,29 @@ class Rejection:
         return self.reason.split(":")[0]
 
 
-def read_metadata(corpus: Path | str) -> tuple[list[Clip], list[Rejection]]:
-    """The clips that `corpus`/metadata.csv names, in its order, and the lines that name none.
+def read_metadata(corpus: Path | str) -> tuple[list[CorpusClip], list[Rejection]]:
+    """Return the clips in `corpus`/metadata.csv in their order, and the lines that are rejected.
 
-    A line is `id|text|normalized text`, with no quoting: a quotation mark is text like any other character.
-    (Read as quoted CSV, 16 of LJSpeech's 13,100 lines lose their text.) The transcript is the normalized
-    text, or the raw text where the normalized text is blank or the line has only two fields. The audio is
-    `corpus`/wavs/<id>.wav. Of several lines with one id the first that has a transcript counts.
+    A line is `id|text|normalized text` without quoting: a quotation mark is an ordinary character. (Read as
+    quoted CSV, 16 of LJSpeech's 13,100 lines lose their text.) The transcript is the normalized text, or the
+    raw text if the normalized text is blank or missing. The audio is `corpus`/wavs/<id>.wav. If several lines
+    have the same id, the first one with a transcript is used.
 
     Raises UserError if metadata.csv or wavs/ is missing, or if metadata.csv is blank.
     """
     corpus = Path(corpus)
     metadata = corpus / "metadata.csv"
     if not corpus.is_dir():
-        raise UserError(f"there is no folder {corpus}; give the folder that holds metadata.csv and wavs/")
+        raise UserError(f"there is no folder {corpus}; pass the folder that contains metadata.csv and wavs/")
     if not metadata.is_file():
-        raise UserError(f"{corpus} has no metadata.csv; give the folder that holds metadata.csv and wavs/")
+        raise UserError(f"{corpus} has no metadata.csv; pass the folder that contains metadata.csv and wavs/")
     if not (corpus / "wavs").is_dir():
-        raise UserError(f"{corpus} has no folder wavs/; give the folder that holds metadata.csv and wavs/")
-    # Only line feeds end a line: str.splitlines would also break a text at rarer characters.
+        raise UserError(f"{corpus} has no folder wavs/; pass the folder that contains metadata.csv and wavs/")
+    # Only line feeds end a line; str.splitlines would also split a text at rare characters such as U+2028.
     lines = metadata.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
     numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
     if not numbered:
-        raise UserError(f"{metadata} is blank; it should have a line id|text|normalized text for each clip")
+        raise UserError(f"{metadata} is blank; it needs a line id|text|normalized text for each clip")
     clips, rejections = {}, []
     for number, line in numbered:
         clip_id, *texts = (field.strip() for field in line.decode("utf-8", errors="replace").split("|"))
@@ -89,14 +90,16 @@ def read_metadata(corpus: Path | str) -> tuple[list[Clip], list[Rejection]]:
             joint = ", " if ":" in reason else ": "
             rejections.append(Rejection(clip_id, path, f"{reason}{joint}line {number} of {metadata.name}"))
         else:
-            clips[clip_id] = Clip(clip_id, path, texts[-1] or texts[0])
+            clips[clip_id] = CorpusClip(clip_id, path, texts[-1] or texts[0])
     return list(clips.values()), rejections
 
 
-def inspect_clips(clips: Iterable[Clip], sampling_rate: int) -> tuple[list[Clip], list[Rejection]]:
-    """Read every clip whole, on all cores: the good ones, with their `info`, and the others.
+def inspect_clips(
+    clips: Iterable[CorpusClip], sampling_rate: int
+) -> tuple[list[CorpusClip], list[Rejection]]:
+    """Decode every clip, on all cores, and return the good ones with their `info`, and the rejected ones.
 
-    Good is a clip of one channel at `sampling_rate` Hz that decodes to one sample or more, all finite.
+    A good clip has one channel, `sampling_rate` Hz, and at least one sample, and all samples are finite.
     """
     clips = list(clips)
     good, rejections = [], []
@@ -112,42 +115,44 @@ def inspect_clips(clips: Iterable[Clip], sampling_rate: int) -> tuple[list[Clip]
             if reason:
                 rejections.append(Rejection(clip.clip_id, clip.path, reason))
             else:
-                good.append(Clip(clip.clip_id, clip.path, clip.transcript, info))
+                good.append(CorpusClip(clip.clip_id, clip.path, clip.transcript, info))
     return good, rejections
 
 
-def split_clips(clips: Iterable[Clip], test_split_pct: float, seed: int) -> tuple[list[Clip], list[Clip]]:
-    """(train, test), each sorted by id; `test_split_pct`, in [0, 1), is the share of clips in test.
+def split_clips(
+    clips: Iterable[CorpusClip], test_split_pct: float, seed: int
+) -> tuple[list[CorpusClip], list[CorpusClip]]:
+    """Return (train, test), each sorted by id; `test_split_pct`, in [0, 1), is the fraction of clips in test.
 
-    Each clip draws its lot from the seed and its id alone, so the order of the clips changes nothing, and
-    adding or removing clips moves few others across. Test has at least one clip, or none if `test_split_pct`
-    is 0. Raises UserError where a split would be empty.
+    Clips are ranked by a hash of the seed and their id, so the split does not depend on their order, and
+    adding or removing clips moves few others to the other split. Test has at least one clip, or none if
+    `test_split_pct` is 0. Raises UserError if a split would be empty.
     """
     clips = sorted(clips, key=lambda clip: clip.clip_id)
     if not clips:
-        raise UserError("no clip is good, so there is nothing to split")
+        raise UserError("no clip is usable, so there is nothing to split")
     test_size = max(1, round(len(clips) * test_split_pct)) if test_split_pct > 0 else 0
     if test_size >= len(clips):
         raise UserError(
             f"--test_split_pct {test_split_pct} of {len(clips)} good clips leaves none for training; lower "
-            "it, give more clips, or give 0 for no test split"
+            "it, add clips, or pass 0 for no test split"
         )
 
-    def lot(clip: Clip) -> bytes:
+    def rank(clip: CorpusClip) -> bytes:
         return hashlib.sha256(f"{seed}|{clip.clip_id}".encode()).digest()
 
-    test_ids = {clip.clip_id for clip in sorted(clips, key=lot)[:test_size]}
+    test_ids = {clip.clip_id for clip in sorted(clips, key=rank)[:test_size]}
     train = [clip for clip in clips if clip.clip_id not in test_ids]
     test = [clip for clip in clips if clip.clip_id in test_ids]
     return train, test
 
 
-def write_manifest(path: Path, clips: Iterable[Clip]) -> None:
+def write_manifest(path: Path, clips: Iterable[CorpusClip]) -> None:
     """Write clips as CSV: file_path, normalized_transcript, duration (s), samples, peak (in [0, 1]).
 
-    `file_path` is relative to the manifest's folder if the corpus lies inside or beside that folder, or the
-    folder inside the corpus: such a tree can be moved or mounted elsewhere as a whole. From farther away it
-    is absolute, since nothing says that the two will move together. The working directory never matters.
+    `file_path` is relative to the manifest's folder if the corpus is inside or next to that folder, or the
+    folder inside the corpus, so that the tree can be moved or mounted elsewhere as a whole. Otherwise it is
+    absolute. It does not depend on the working directory.
     """
     rows = (
         (
@@ -155,7 +160,7 @@ def write_manifest(path: Path, clips: Iterable[Clip]) -> None:
             clip.transcript,
             f"{clip.seconds:.6f}",
             clip.info.samples,
-            str(np.float32(clip.info.peak)),  # the shortest digits that give this float32 again
+            str(np.float32(clip.info.peak)),  # the shortest digits that restore this float32
         )
         for clip in clips
     )
@@ -163,9 +168,9 @@ def write_manifest(path: Path, clips: Iterable[Clip]) -> None:
 
 
 def write_rejected(path: Path, rejections: Iterable[Rejection]) -> None:
-    """Write the clips that were left out as CSV: id, file_path (as in manifests, or blank), reason.
+    """Write the excluded clips as CSV: id, file_path (as in manifests, or blank), reason.
 
-    Without any it is a header alone, so that an old one never stands for a new corpus.
+    Writes the header alone if there are none, so that no file of an earlier run remains.
     """
     rows = (
         (
@@ -179,7 +184,7 @@ def write_rejected(path: Path, rejections: Iterable[Rejection]) -> None:
 
 
 def download_ljspeech(folder: Path) -> Path:
-    """Fetch LJSpeech 1.1 (2.6 GB) into `folder`, unless it is there, and give its path; torchaudio checks it.
+    """Download LJSpeech 1.1 (2.6 GB) with torchaudio into `folder`, unless it exists, and return its path.
 
     Raises UserError if torchaudio can't be imported, or the download or unpacking fails.
     """
@@ -187,8 +192,8 @@ def download_ljspeech(folder: Path) -> Path:
         import torchaudio
     except (ImportError, OSError, RuntimeError) as error:
         raise UserError(
-            f"--download needs torchaudio, which can't be imported ({error}); install one that fits torch "
-            "or unpack https://keithito.com/LJ-Speech-Dataset yourself and give --path_to_ljspeech"
+            f"--download needs torchaudio, which can't be imported ({error}); install a fitting version, "
+            "or unpack https://keithito.com/LJ-Speech-Dataset yourself and pass --path_to_ljspeech"
         ) from error
     corpus = folder / "LJSpeech-1.1"
     folder.mkdir(parents=True, exist_ok=True)
@@ -196,13 +201,13 @@ def download_ljspeech(folder: Path) -> Path:
         torchaudio.datasets.LJSPEECH(root=folder, download=True)
     except (OSError, RuntimeError, EOFError, HTTPException, tarfile.TarError) as error:
         raise UserError(
-            f"LJSpeech can't be fetched into {folder}: {error}; delete what is there of it and run this again"
+            f"LJSpeech can't be downloaded into {folder}: {error}; delete its files there and retry"
         ) from error
-    # torchaudio takes a folder that is there for a whole corpus, also one whose unpacking was interrupted.
+    # torchaudio accepts an existing folder as complete, even if its unpacking was interrupted
     clips, _ = read_metadata(corpus)
     missing = sum(not clip.path.exists() for clip in clips)
     if missing:
-        raise UserError(f"{corpus} lacks {missing} of its {len(clips)} clips; delete it and run this again")
+        raise UserError(f"{corpus} lacks {missing} of its {len(clips)} clips; delete it and try again")
     return corpus
 
 
@@ -227,8 +232,8 @@ def _is_file_name(clip_id: str) -> bool:
 
 
 def _path_for_manifest(audio: Path, folder: Path) -> str:
-    # The system resolves `..` after links, so only from a path without links can one climb. The corpus keeps
-    # links in its name, which the user chose, unless it climbs itself.
+    # The system resolves `..` after symbolic links, so a relative path with `..` needs a folder without
+    # links. The corpus keeps links in its name, which the user chose, unless the name contains `..`.
     folder = folder.resolve()
     corpus = audio.parent.parent
     corpus = corpus.resolve() if ".." in corpus.parts else corpus.absolute()
@@ -245,60 +250,68 @@ def _write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable]) -> N
         writer.writerows(rows)
 
 
-def _hours(clips: Iterable[Clip]) -> float:
+def _hours(clips: Iterable[CorpusClip]) -> float:
     return sum(clip.seconds for clip in clips) / 3600
 
 
-@report_user_errors
-def main(argv: list[str] | None = None) -> None:
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = ArgumentParser(description=__doc__.split("\n")[0])
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
         "--path_to_ljspeech", "--path_to_ljspech", type=Path, help="folder with metadata.csv and wavs/"
     )
     source.add_argument(
-        "--download", type=Path, metavar="DIR", help="fetch LJSpeech 1.1 into DIR and use that"
+        "--download", type=Path, metavar="DIR", help="folder to download LJSpeech 1.1 into and read it from"
     )
     parser.add_argument("--path_to_save", type=Path, required=True, help="folder for the manifests")
-    parser.add_argument("--seed", type=int, default=42, help="another seed gives another split")
-    parser.add_argument("--test_split_pct", type=float, default=0.01, help="share of the clips in test")
-    parser.add_argument("--sampling_rate", type=int, default=22050, help="rate in Hz that clips must have")
+    parser.add_argument("--seed", type=int, default=42, help="seed of the split")
+    parser.add_argument("--test_split_pct", type=float, default=0.01, help="fraction of the clips in test")
+    parser.add_argument("--sampling_rate", type=int, default=22050, help="required sampling rate in Hz")
     parser.add_argument(
         "--max_duration", type=float, default=math.inf,
-        help="leave out clips of more seconds; the others are in train or test whatever the limit",
+        help="maximum duration of a clip in seconds; it does not change the split of the other clips",
     )  # fmt: skip
     args = parser.parse_args(argv)
     if not 0 <= args.test_split_pct < 1:
         raise UserError(
-            f"--test_split_pct {args.test_split_pct} is no share; give 0 to below 1, such as 0.01"
+            f"--test_split_pct {args.test_split_pct} is not in [0, 1); pass a fraction such as 0.01"
         )
     if args.path_to_save.exists() and not args.path_to_save.is_dir():
-        raise UserError(f"--path_to_save {args.path_to_save} is a file; give a folder")
+        raise UserError(f"--path_to_save {args.path_to_save} is a file; pass a folder")
+    return args
 
+
+def remove_long(name: str, split: list[CorpusClip], max_duration: float) -> list[CorpusClip]:
+    """Return the clips of a split up to `max_duration` seconds. Raises UserError if none of them is left."""
+    kept = [clip for clip in split if clip.seconds <= max_duration]
+    if split and not kept:
+        raise UserError(
+            f"--max_duration {max_duration:g} leaves no clip for {name}; raise it, or --test_split_pct"
+        )
+    return kept
+
+
+@report_user_errors
+def main(argv: list[str] | None = None) -> None:
+    args = parse_arguments(argv)
     corpus = download_ljspeech(args.download) if args.download else args.path_to_ljspeech
     clips, rejections = read_metadata(corpus)
     good, unusable = inspect_clips(clips, args.sampling_rate)
-    rejections += unusable
-    too_long = {clip.clip_id: clip for clip in good if clip.seconds > args.max_duration}
-    for clip in too_long.values():
-        reason = f"longer than {args.max_duration:g} s: {clip.seconds:.2f} s"
-        rejections.append(Rejection(clip.clip_id, clip.path, reason))
+    too_long = [
+        Rejection(clip.clip_id, clip.path, f"longer than {args.max_duration:g} s: {clip.seconds:.2f} s")
+        for clip in good
+        if clip.seconds > args.max_duration
+    ]
+    rejections += unusable + too_long
 
     rejected_path = args.path_to_save / "rejected.csv"
-    write_rejected(rejected_path, rejections)  # before anything that can fail: it tells why
+    write_rejected(rejected_path, rejections)  # before anything that can fail, since it contains the reasons
     for kind, count in Counter(rejection.kind for rejection in rejections).most_common():
         print(f"rejected {count}: {kind}")
     if len(good) == len(too_long):
-        raise UserError(f"{corpus} has no good clip; {rejected_path} tells why")
-    train, test = split_clips(good, args.test_split_pct, args.seed)
-    splits = {"train": train, "test": test}
-    for name, split in splits.items():
-        splits[name] = [clip for clip in split if clip.clip_id not in too_long]
-        if split and not splits[name]:
-            raise UserError(
-                f"--max_duration {args.max_duration:g} leaves no clip for {name}; raise it, or "
-                "--test_split_pct"
-            )
+        raise UserError(f"{corpus} has no usable clip; {rejected_path} lists the reasons")
+    splits = dict(zip(("train", "test"), split_clips(good, args.test_split_pct, args.seed), strict=True))
+    splits = {name: remove_long(name, split, args.max_duration) for name, split in splits.items()}
     for name, split in splits.items():
         path = args.path_to_save / f"{name}_metadata.csv"
         write_manifest(path, split)

@@ -1,4 +1,4 @@
-"""What every script shares: mistakes told in one line, and files that are whole or not there."""
+"""One-line user errors, atomic file writes and other functions that every module may use."""
 
 import argparse
 import dataclasses
@@ -17,11 +17,11 @@ from typing import Any
 
 
 class UserError(Exception):
-    """Something the person at the keyboard can mend. The message is one line: what, where, what to do."""
+    """A mistake that the user can fix. The message is one line: what, where, what to do."""
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """argparse with errors of one line, defaults in `--help`, and no guessing at abbreviated flags."""
+    """argparse with one-line errors, defaults in `--help`, and no abbreviated flags."""
 
     def __init__(self, **kwargs):
         kwargs.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
@@ -32,14 +32,14 @@ class ArgumentParser(argparse.ArgumentParser):
 
 
 def report_user_errors(main: Callable[..., None]) -> Callable[..., None]:
-    """Decorate a script's `main`: a `UserError` becomes one line on stderr and exit status 2."""
+    """Decorate a script's `main` to report a `UserError` as one line on stderr with exit status 2."""
 
     @functools.wraps(main)
     def wrapper(*args, **kwargs):
         try:
             return main(*args, **kwargs)
         except UserError as error:
-            # from a loader's worker, PyTorch brings it with the worker's traceback before it
+            # PyTorch prepends the traceback of a data loader's worker
             message = " ".join(str(error).rpartition("UserError: ")[2].split())
             rank = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))
             of_process = "" if rank == "0" else f" (in process {rank})"
@@ -74,19 +74,18 @@ def number(kind: type, minimum: float = -math.inf, maximum: float = math.inf) ->
 
 
 def check_seed(seed: int) -> None:
-    """Raise UserError for a `--seed` that PyTorch's or NumPy's random numbers can't start from."""
+    """Raise UserError for a `--seed` that PyTorch or NumPy rejects."""
     if not 0 <= seed < 2**32:
-        raise UserError(f"--seed is {seed}; it must lie between 0 and {2**32 - 1}")
+        raise UserError(f"--seed is {seed}; it must be between 0 and {2**32 - 1}")
 
 
 @contextmanager
 def atomic_write(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` when the block ends well, else delete it.
+    """Yield a temporary path next to `path`, and rename it to `path` if the block succeeds, else delete it.
 
-    The block may make a file or a folder there. A reader sees the old content or the new, never a part, and
-    what was renamed is on the disk and not only in its cache. A folder that is replaced stands as
-    `<name>.replaced` for the instant between two renames; `recover_replaced` puts it back if the process died
-    in that instant.
+    The block creates a file or a folder there. Readers see either the old or the new content, which is
+    flushed to disk before it is renamed. A replaced folder is called `<name>.replaced` between two renames;
+    `recover_replaced` restores it if the process is killed in between.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,9 +103,7 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
             shutil.rmtree(replaced)
         else:
             temporary.replace(path)
-        if (
-            os.name == "posix"
-        ):  # a rename lasts once its directory is flushed; elsewhere directories can't be opened
+        if os.name == "posix":  # flushing the directory makes the rename durable
             flush_to_disk(path.parent)
     finally:
         if temporary.is_dir():
@@ -116,6 +113,7 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
 
 
 def read_json(path: Path) -> dict:
+    """Return the object in a JSON file. Raises UserError if the file can't be read."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -126,7 +124,7 @@ def read_json(path: Path) -> dict:
 
 
 def recover_replaced(parent: Path) -> None:
-    """Put back each folder in `parent` that `atomic_write` had moved aside when its process was killed."""
+    """Restore each folder in `parent` that `atomic_write` had renamed when its process was killed."""
     for replaced in parent.glob("*.replaced"):
         original = replaced.with_suffix("")
         if original.exists():
@@ -144,7 +142,7 @@ def flush_to_disk(path: Path) -> None:
 
 
 def available_cores() -> int:
-    """Cores this process may run on, which `taskset` or a batch system may make fewer than the machine's."""
+    """Return the number of cores that this process may use, given `taskset` or a batch system."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

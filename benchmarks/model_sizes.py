@@ -1,4 +1,4 @@
-"""Parameters and arithmetic of each configuration, for the README: `python benchmarks/model_sizes.py`."""
+"""Table of the parameters and operations of each configuration: `python benchmarks/model_sizes.py`."""
 
 import sys
 from pathlib import Path
@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from checkpoint import read_config
-from model import Generator
+from model import build_generator
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
@@ -19,8 +19,8 @@ def main() -> None:
     print("|---|---|---|---|")
     for path in sorted(CONFIGS.glob("*.json")):
         config = read_config(path)
-        generator = Generator(config).eval().fold_weight_norm()
-        parameters = sum(parameter.numel() for parameter in generator.parameters())
+        generator = build_generator(config).eval().fold_weight_norm()
+        parameters = sum(weight.numel() for weight in generator.parameters())
         frames = 100
         with FlopCounterMode(display=False) as counter, torch.inference_mode():
             generator(torch.zeros(1, config.num_mels, frames))

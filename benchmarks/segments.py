@@ -1,8 +1,8 @@
-"""Clips a second that one worker delivers: `python benchmarks/segments.py --manifest train_metadata.csv`.
+"""Clips per second of one loader worker: `python benchmarks/segments.py --manifest train_metadata.csv`.
 
-The baseline does what the official dataset does for each item: read the whole file, scale it to its peak, cut
-a segment, and compute that clip's two mels (input and loss) alone. The project reads only the segment; for a
-fair count, the time of computing a whole batch's mels on the training device is added to it.
+The baseline does what the official dataset does for each item: it reads the whole file, scales it to its
+peak, cuts a segment, and computes two mels (input and loss) of this segment. The project reads only the
+segment. The last row adds the time to compute the mels of whole batches, for a fair comparison.
 """
 
 import argparse
@@ -26,12 +26,12 @@ from tacotron2.mel import MelSpectrogram
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--manifest", type=Path, required=True)
-    parser.add_argument("--input_wavs_dir", type=Path, help="for an official filelist")
-    parser.add_argument("--clips", type=int, default=256, help="items of each kind in a round")
+    parser.add_argument("--input_wavs_dir", type=Path, help="folder of the clips in an official filelist")
+    parser.add_argument("--clips", type=int, default=256, help="items per program and round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch_size", type=int, default=16)
     args = parser.parse_args()
-    torch.set_num_threads(1)  # as DataLoader's workers have
+    torch.set_num_threads(1)  # as in a DataLoader's workers
 
     config, segment_size = HiFiGANConfig(), 8192
     clips = read_manifest(args.manifest, config.sampling_rate, args.input_wavs_dir)
@@ -59,7 +59,7 @@ def main() -> None:
                 mel(batch)
 
     programs = {
-        "whole files, a mel at a time": whole_files,
+        "whole files, one mel at a time": whole_files,
         "segments (what a worker does)": read_only,
         "segments and batched mels": read_and_batch_mels,
     }
@@ -68,10 +68,9 @@ def main() -> None:
         for name, program in programs.items():
             started = time.perf_counter()
             program()
-            seconds[name] += (
-                [time.perf_counter() - started] if number else []
-            )  # the first round warms the caches
-    baseline = statistics.median(seconds["whole files, a mel at a time"])
+            if number > 0:  # the first round warms the caches
+                seconds[name].append(time.perf_counter() - started)
+    baseline = statistics.median(seconds["whole files, one mel at a time"])
     for name, values in seconds.items():
         median = statistics.median(values)
         print(f"{name:>30}: {args.clips / median:6.0f} clips/s, {baseline / median:.1f} times the baseline")

@@ -1,12 +1,12 @@
-"""Tacotron 2 that speaks, against torchaudio's: `python benchmarks/tacotron2_infer.py`.
+"""Speed of Tacotron 2's inference compared with torchaudio's: `python benchmarks/tacotron2_infer.py`.
 
 The baseline is `torchaudio.models.Tacotron2.infer` with the same weights, random ones at the full size, on
-the same texts; the prenet's dropout is on in both. Both take turns; printed are the frames a second of each
-and the ratio, of the best runs and of the medians. A frame counts while its sentence speaks: torchaudio goes
-on with sentences that are done until the last one is.
+the same texts, with the prenet's dropout. Runs of the two alternate. The table shows frames per second and
+their ratio, for the best runs and for the medians. Only the frames of unfinished sentences count; torchaudio
+continues finished sentences until the last one is finished.
 
-The last line is what a decoder step takes where nothing came between, the fastest tenth of all steps: on
-cores that other programs use too, whole runs measure those programs as well.
+The last row is the duration of a decoder step at the 10th percentile, which other programs on the same cores
+affect least.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from tacotron2.model import Tacotron2
 
 
 def torchaudio_twin(model: Tacotron2) -> torchaudio.models.Tacotron2:
-    """torchaudio's model with the sizes and the weights of ours, in eval mode."""
+    """Return torchaudio's model with the sizes and weights of `model`, in eval mode."""
     config = model.config
     twin = torchaudio.models.Tacotron2(
         n_mels=config.num_mels,
@@ -59,21 +59,23 @@ def torchaudio_twin(model: Tacotron2) -> torchaudio.models.Tacotron2:
 
 
 def timed(speak: Callable[[], object], gate: torch.nn.Module) -> tuple[float, list[float]]:
-    """Seconds of the whole and of each decoder step: from one call of the gate, once a step, to the next."""
-    said = []
-    hook = gate.register_forward_hook(lambda *_: said.append(time.perf_counter()))
+    """Return the seconds of a call and of each decoder step, between consecutive calls of the gate."""
+    times = []
+    hook = gate.register_forward_hook(lambda *_: times.append(time.perf_counter()))
     started = time.perf_counter()
     speak()
     elapsed = time.perf_counter() - started
     hook.remove()
-    return elapsed, [after - before for before, after in pairwise(said)]
+    return elapsed, [after - before for before, after in pairwise(times)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batch_sizes", type=int, nargs="+", default=[1, 8])
-    parser.add_argument("--repeats", type=int, default=5, help="timed runs of each, after one that is not")
+    parser.add_argument(
+        "--repeats", type=int, default=5, help="timed runs of each model, after a warm-up run"
+    )
     parser.add_argument("--characters", type=int, default=100, help="length of the longest sentence")
     parser.add_argument("--frames", type=int, default=300, help="frames of the longest sentence")
     args = parser.parse_args()
@@ -83,12 +85,12 @@ def main() -> None:
     torch.manual_seed(0)
     config = Tacotron2Config(mel_scale="ln")
     model = Tacotron2(config).eval()
-    model.decoder.gate_layer.bias.data.fill_(-100.0)  # random weights do not know the end: limits set it
+    model.decoder.gate_layer.bias.data.fill_(-100.0)  # random weights predict no end, so the limits set it
     twin = torchaudio_twin(model)
     twin.decoder.decoder_max_step = args.frames
 
     print(
-        f"{args.threads} threads, {args.characters} characters and {args.frames} frames or fewer a sentence"
+        f"{args.threads} threads, {args.characters} characters and {args.frames} frames or fewer per sentence"
     )
     for batch_size in args.batch_sizes:
         for shortest in (1.0, 0.5) if batch_size > 1 else (1.0,):
@@ -109,7 +111,7 @@ def main() -> None:
                         elapsed, step_times = timed(speak, gates[name])
                         times[name] += [elapsed] if repeat > 0 else []
                         steps[name] += step_times if repeat > 0 else []
-            lengths = "of one length" if shortest == 1 else f"from {shortest:.0%} of the length to all of it"
+            lengths = "of equal length" if shortest == 1 else f"of {shortest:.0%} to 100% of the length"
             print(f"batch {batch_size}" + (f", sentences {lengths}" if batch_size > 1 else ""))
             for kind, summary in (("best", min), ("median", statistics.median)):
                 seconds = {name: summary(values) for name, values in times.items()}

@@ -259,8 +259,8 @@ def unlikely_mel_values(mel: Tensor | np.ndarray, config: MelConfig) -> str:
     """Return a description of values that no speech has in `config`'s scale, or "" if there are none."""
     if config.mel_scale == "log10":
         return ""  # used by transformers models only, whose mels may also be normalised to any range
-    # 22 dB below the clamp and 26 dB above full scale: mels in another scale exceed them, speech does not. HTK's
-    # filters sum up more bins, which adds 43 dB.
+    # 22 dB below the clamp and 26 dB above full scale: mels in another scale exceed them, speech does not.
+    # HTK's filters sum up more of a bin's neighbours, which adds 43 dB.
     low, high = config.from_ln(config.to_ln(config.silence) - 2.5), config.from_ln(3.0)
     if config.mel_filters == "htk":
         high = config.from_ln(8.0)

@@ -54,7 +54,7 @@ def small_generator(seed: int = 0, **settings) -> Generator:
 def official_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """A state dict of ours under the names that the official code, with its older hooks, gives the tensors.
 
-    Written independently of `checkpoint/official.py`, which tests compare with it. The official generator numbers its
+    Written independently of `checkpoint/official.py`, which it is compared with. The official one numbers its
     residual blocks straight through the stages; MISRNet has one a stage, between two convolutions.
     """
     places = [re.match(r"fusions\.\d+\.blocks\.(\d+)\.", key) for key in state]

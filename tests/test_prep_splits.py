@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from audio import write_wav
-from prep_splits import Clip, main, read_metadata, split_clips
+from prep_splits import CorpusClip, main, read_metadata, split_clips
 from utils import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -227,7 +227,7 @@ def test_the_same_seed_gives_the_same_bytes_whatever_the_order(tmp_path):
 
 
 def test_a_clip_more_moves_few_others_across():
-    clips = [Clip(f"C{number}", Path(f"C{number}.wav"), "text") for number in range(1000)]
+    clips = [CorpusClip(f"C{number}", Path(f"C{number}.wav"), "text") for number in range(1000)]
     _, before = split_clips(clips[1:], 0.1, seed=42)
     _, after = split_clips(clips, 0.1, seed=42)
     assert len(before) == len(after) == 100
@@ -238,14 +238,14 @@ def test_a_clip_more_moves_few_others_across():
     ("count", "share", "expected"), [(2, 0.01, 1), (10, 0.25, 2), (150, 0.01, 2), (5, 0, 0)]
 )
 def test_the_test_split_has_its_share_and_at_least_one_clip(count, share, expected):
-    clips = [Clip(f"C{number}", Path(f"C{number}.wav"), "text") for number in range(count)]
+    clips = [CorpusClip(f"C{number}", Path(f"C{number}.wav"), "text") for number in range(count)]
     train, test = split_clips(clips, share, seed=42)
     assert (len(train), len(test)) == (count - expected, expected)
 
 
 @pytest.mark.parametrize(("count", "share"), [(0, 0.1), (1, 0.01), (2, 0.9), (0, 0)])
 def test_an_empty_split_is_an_error(count, share):
-    clips = [Clip(f"C{number}", Path(f"C{number}.wav"), "text") for number in range(count)]
+    clips = [CorpusClip(f"C{number}", Path(f"C{number}.wav"), "text") for number in range(count)]
     with pytest.raises(UserError):
         split_clips(clips, share, seed=42)
 
@@ -338,7 +338,7 @@ def test_download_splits_what_torchaudio_unpacks(tmp_path):
 def test_a_failed_download_and_a_missing_torchaudio_are_told_in_one_line(tmp_path):
     (tmp_path / "torchaudio.py").write_text(STAND_IN_TORCHAUDIO.format(source=str(tmp_path / "offline")))
     flags = ("--download", tmp_path / "data", "--path_to_save", tmp_path / "splits")
-    assert_one_line_error(run(*flags, PYTHONPATH=str(tmp_path)), "can't be fetched", "offline")
+    assert_one_line_error(run(*flags, PYTHONPATH=str(tmp_path)), "can't be downloaded", "offline")
     (tmp_path / "torchaudio.py").write_text("raise OSError('wrong CUDA')")
     assert_one_line_error(run(*flags, PYTHONPATH=str(tmp_path)), "wrong CUDA", "--path_to_ljspeech")
 
