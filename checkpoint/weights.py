@@ -4,6 +4,7 @@ import hashlib
 import re
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from utils import UserError
