@@ -14,7 +14,9 @@ import torch
 
 from evaluation import report
 from evaluation.comparison import Comparison
+from evaluation.listening import KINDS, write_listening_test
 from evaluation.metrics import METRICS
+from evaluation.ratings import add_ratings
 from evaluation.recognition import DEFAULT_RECOGNIZER
 from evaluation.systems import FINETUNED, HIFIGAN, READY_MADE
 from evaluation.table import COLUMNS
@@ -53,7 +55,9 @@ def build_parser() -> ArgumentParser:
     )  # fmt: skip
     group.add_argument("--max_clips", type=int, help="number of clips, from the start of the manifest")
     group.add_argument("--report_clips", type=int, default=12, help="number of clips in report.html")
-    group.add_argument("--seed", type=int, default=0, help="seed of Tacotron 2's dropout")
+    group.add_argument(
+        "--seed", type=int, default=0, help="seed of Tacotron 2's dropout and of the listening test"
+    )
     group.add_argument(
         "--sampling_rate", type=int, default=22050, help="sampling rate of the clips in Hz, without a model"
     )
@@ -64,6 +68,16 @@ def build_parser() -> ArgumentParser:
     group.add_argument(
         "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda, cuda:1, …"
     )
+    group = parser.add_argument_group("listening tests")
+    group.add_argument(
+        "--listening_test", choices=KINDS,
+        help="type of a blind test of the systems, written to listening_test.html in --output_dir with "
+        "--report_clips clips; keep listening_test_key.json, which identifies its sounds, from listeners",
+    )  # fmt: skip
+    group.add_argument(
+        "--ratings", type=Path, nargs="+", metavar="JSON",
+        help="files exported by the listeners of a test in --output_dir, added to the table",
+    )  # fmt: skip
     return parser
 
 
@@ -139,6 +153,15 @@ def main(arguments: list[str] | None = None) -> None:
         table = comparison.run(
             args.path_to_manifest, args.input_wavs_dir, args.max_clips, args.metrics, args.recognizer
         )
+        if args.listening_test:
+            clips, seed = args.report_clips, args.seed
+            print(
+                write_listening_test(
+                    args.listening_test, table.systems, table.clips, args.output_dir, clips, seed
+                )
+            )
+        if args.ratings:
+            table = add_ratings(table, args.ratings, args.output_dir)
         report.save(table, args.output_dir, args.report_clips)
     except OSError as error:
         raise UserError(f"can't write to {args.output_dir}: {error}; use another --output_dir") from error
