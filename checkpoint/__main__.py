@@ -1,7 +1,7 @@
-"""Models for other programs: `python -m checkpoint convert|export`."""
+"""Convert models between formats, or export them for other runtimes."""
 
 from checkpoint.convert import add_convert_command
-from checkpoint.export import add_export_command
+from checkpoint.export_command import add_export_command
 from utils import ArgumentParser, report_user_errors
 
 

@@ -3,7 +3,6 @@
 An exported file is loaded and compared with PyTorch before it replaces `--output`.
 """
 
-import argparse
 import importlib.util
 import json
 import logging
@@ -17,10 +16,9 @@ import torch
 from torch import Tensor
 from torch.export import Dim
 
-from checkpoint.load import load_generator
 from config import HiFiGANConfig
 from model import Generator
-from utils import UserError, atomic_write
+from utils import UserError
 from vocos import Vocos
 
 TOLERANCE = 1e-4  # maximum difference from PyTorch's audio, relative to its peak
@@ -59,23 +57,32 @@ def export_onnx(generator: Generator | Vocos, path: Path) -> None:
     program.save(path, external_data=False)
 
 
+def onnx_session(path: Path | str):
+    """Return the ONNX Runtime session of a file, on the CPU with PyTorch's number of threads.
+
+    Raises UserError if the file is damaged or ONNX Runtime is not installed.
+    """
+    require_packages("onnxruntime")
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions have no common base class
+        raise UserError(f"{path} can't be read as ONNX: {error}; is the file complete?") from error
+
+
 def open_onnx(path: Path | str):
-    """Return the ONNX Runtime session of an exported `.onnx` file, on the CPU with PyTorch's thread count.
+    """Return the ONNX Runtime session of an exported vocoder.
 
     Raises UserError if the file is missing, damaged, or not an export of this project, or if ONNX Runtime is
     not installed.
     """
     require_packages("onnxruntime")
-    import onnxruntime
-
     if not Path(path).is_file():
         raise UserError(f"there is no {path}; make it with `python -m checkpoint export`")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's exceptions have no common base class
-        raise UserError(f"{path} can't be read as ONNX: {error}; is the file complete?") from error
+    session = onnx_session(path)
     embedded = session.get_modelmeta().custom_metadata_map
     if not embedded.keys() >= {"config", *METADATA}:
         raise UserError(
@@ -170,54 +177,3 @@ def largest_difference(
             )
         largest = max(largest, difference.item())
     return largest
-
-
-def add_export_command(commands) -> None:
-    """Add `export` to the subparsers of `python -m checkpoint`."""
-    command = commands.add_parser(
-        "export",
-        help="write a vocoder for another runtime",
-        description="Write a vocoder for another runtime, after comparing its audio with PyTorch's.",
-    )
-    command.add_argument(
-        "--checkpoint_file",
-        type=Path,
-        required=True,
-        help="vocoder: folder of a model, a file in it, or an official g_… file next to its config.json",
-    )
-    command.add_argument(
-        "--output",
-        type=Path,
-        required=True,
-        help="file to write, whose name ends in .onnx (ONNX), .pt2 (torch.export) or .tflite (LiteRT)",
-    )
-    command.add_argument(
-        "--frames", type=int, default=128, help="length of the mels that a .tflite file takes, in frames"
-    )
-    command.set_defaults(run=run_export)
-
-
-def run_export(args: argparse.Namespace) -> None:
-    suffix = args.output.suffix
-    if suffix not in (".onnx", ".pt2", ".tflite"):
-        raise UserError(f"--output {args.output} must end in .onnx, .pt2 or .tflite")
-    if args.frames < 1:
-        raise UserError(f"--frames is {args.frames}; it must be positive")
-    if args.output.is_dir():
-        raise UserError(f"--output {args.output} is a folder; name a file")
-    export, load = {
-        ".onnx": (export_onnx, load_onnx),
-        ".pt2": (export_program, load_program),
-        ".tflite": (partial(export_litert, frames=args.frames), load_litert),
-    }[suffix]
-    generator = load_generator(args.checkpoint_file)
-    shapes = [(1, args.frames)] if suffix == ".tflite" else CHECKED_SHAPES
-    shapes = [shape for shape in shapes if generator.config.num_samples(shape[1])]
-    try:
-        with atomic_write(args.output) as temporary:
-            export(generator, temporary)
-            difference = largest_difference(generator, load(temporary), shapes)
-    except OSError as error:
-        raise UserError(f"can't write {args.output}: {error}; name another --output") from error
-    megabytes = args.output.stat().st_size / 1e6
-    print(f"{args.output}: {megabytes:.1f} MB, differs from PyTorch by at most {difference:.1e}")

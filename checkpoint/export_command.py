@@ -1,0 +1,101 @@
+"""Export a vocoder or a voice for another runtime: `python -m checkpoint export`."""
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+from checkpoint.load import load_generator, load_tacotron2
+from checkpoint.voices import find_voice, load_voice_tacotron2
+from utils import UserError, atomic_write
+
+DESCRIPTION = """Write a vocoder, or a voice with --voice or --taco_weights, for another runtime. The exported
+files are compared with PyTorch before they replace --output."""
+
+
+def add_export_command(commands) -> None:
+    """Add `export` to the subparsers of `python -m checkpoint`."""
+    command = commands.add_parser(
+        "export", help="write a vocoder or a voice for another runtime", description=DESCRIPTION
+    )
+    source = command.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--checkpoint_file",
+        type=Path,
+        help="vocoder: folder of a model, a file in it, or an official g_… file next to its config.json",
+    )
+    source.add_argument("--voice", help="voice: name of a bundled voice, or a folder with voice.json")
+    command.add_argument(
+        "--taco_weights",
+        type=Path,
+        help="Tacotron 2 to export as a voice together with --checkpoint_file: folder of a model, or a file "
+        "of NVIDIA or torchaudio",
+    )
+    command.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        help="vocoder: file to write, whose name ends in .onnx (ONNX), .pt2 (torch.export) or .tflite "
+        "(LiteRT). Voice: folder to write, which must be new or empty",
+    )
+    command.add_argument(
+        "--frames", type=int, default=128, help="length of the mels that a .tflite file takes, in frames"
+    )
+    command.set_defaults(run=run_export)
+
+
+def run_export(args: argparse.Namespace) -> None:
+    if args.voice is not None and args.taco_weights is not None:
+        raise UserError("--voice includes a Tacotron 2; give --taco_weights together with --checkpoint_file")
+    run = run_vocoder_export if args.voice is None and args.taco_weights is None else run_voice_export
+    try:
+        print(run(args))
+    except OSError as error:
+        raise UserError(f"can't write {args.output}: {error}; name another --output") from error
+
+
+def run_voice_export(args: argparse.Namespace) -> str:
+    if args.output.exists() and (not args.output.is_dir() or any(args.output.iterdir())):
+        raise UserError(f"--output {args.output} is there already; name a new folder, or an empty one")
+    if args.voice is None:
+        tacotron2, vocoder = load_tacotron2(args.taco_weights), load_generator(args.checkpoint_file)
+    else:
+        voice = find_voice(args.voice)
+        tacotron2, vocoder = load_voice_tacotron2(voice), load_generator(voice.vocoder)
+    if tacotron2.config.speakers:
+        speakers = ", ".join(tacotron2.config.speakers)
+        raise UserError(
+            f"{args.taco_weights} has several speakers ({speakers}); choose one with `python -m checkpoint "
+            "convert --to project --speaker` first"
+        )
+    from checkpoint.export_voice import export_voice  # torch.export is slow to import
+
+    with atomic_write(args.output) as temporary:
+        temporary.mkdir()
+        difference = export_voice(tacotron2, vocoder, temporary)
+    megabytes = sum(file.stat().st_size for file in args.output.iterdir()) / 1e6
+    return f"{args.output}: {megabytes:.1f} MB, its parts differ from PyTorch by at most {difference:.1e}"
+
+
+def run_vocoder_export(args: argparse.Namespace) -> str:
+    suffix = args.output.suffix
+    if suffix not in (".onnx", ".pt2", ".tflite"):
+        raise UserError(f"--output {args.output} must end in .onnx, .pt2 or .tflite")
+    if args.frames < 1:
+        raise UserError(f"--frames is {args.frames}; it must be positive")
+    if args.output.is_dir():
+        raise UserError(f"--output {args.output} is a folder; name a file")
+    from checkpoint import export  # torch.export is slow to import
+
+    write, load = {
+        ".onnx": (export.export_onnx, export.load_onnx),
+        ".pt2": (export.export_program, export.load_program),
+        ".tflite": (partial(export.export_litert, frames=args.frames), export.load_litert),
+    }[suffix]
+    generator = load_generator(args.checkpoint_file)
+    shapes = [(1, args.frames)] if suffix == ".tflite" else export.CHECKED_SHAPES
+    shapes = [shape for shape in shapes if generator.config.num_samples(shape[1])]
+    with atomic_write(args.output) as temporary:
+        write(generator, temporary)
+        difference = export.largest_difference(generator, load(temporary), shapes)
+    megabytes = args.output.stat().st_size / 1e6
+    return f"{args.output}: {megabytes:.1f} MB, differs from PyTorch by at most {difference:.1e}"
