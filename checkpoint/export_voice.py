@@ -32,7 +32,7 @@ from checkpoint.files import CONFIG_NAME
 from model import Generator
 from tacotron2.mel import check_same_mel
 from tacotron2.model import AttentionState, Memory, Tacotron2
-from tacotron2.speak import LIMIT_SECONDS, LIMIT_SECONDS_PER_CHARACTER, PAUSES
+from tacotron2.speak import LIMIT_SECONDS, PAUSES, READING_LIMITS
 from tacotron2.text import INVENTORIES
 from utils import UserError
 from vocos import Vocos
@@ -174,7 +174,7 @@ def voice_settings(tacotron2: Tacotron2, vocoder: Generator | Vocos) -> dict:
         "prenet": [config.decoder_prenet_depth, config.decoder_prenet_dim],
         "prenet_dropout": config.decoder_prenet_dropout_p,
         "gate_threshold": GATE_THRESHOLD,
-        "limit_seconds": [LIMIT_SECONDS, LIMIT_SECONDS_PER_CHARACTER],  # per sentence and per token
+        "limit_seconds": [LIMIT_SECONDS, READING_LIMITS[config.text_input].seconds_per_token],
         "pauses": PAUSES,
         "hop_size": vocoder.config.hop_size,
         "sampling_rate": vocoder.config.sampling_rate,

@@ -81,5 +81,7 @@ def weights_fingerprint(model: nn.Module) -> str:
     """Return the SHA-256 of a model's weights, which does not depend on the format they were read from."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode() + tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(
+            name.encode() + tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        )
     return digest.hexdigest()
