@@ -157,7 +157,11 @@ def add_ratings(table: Table, paths: Iterable[Path], folder: Path) -> Table:
     listeners = [listener for listener in everyone if not failed[listener.name]]
     removed = "; ".join(f"{name} {reason}" for name, reason in failed.items() if reason)
     title = key["kind"].upper()
-    notes = [f"{title}: {len(listeners)} listeners" + (f"; removed: {removed}." if removed else ".")]
+    count = len(listeners)
+    notes = [
+        f"{title}: {count} listener{'' if count == 1 else 's'}"
+        + (f"; removed: {removed}." if removed else ".")
+    ]
     if key["kind"] == "abx":
         notes += abx_notes(listeners, key)
         return Table(table.systems, table.clips, table.columns, table.values, (*table.notes, *notes))

@@ -546,3 +546,28 @@ def test_a_missing_package_is_a_dash_with_the_command_that_installs_it(
 def test_an_unknown_recogniser_is_a_user_error(clips, tmp_path, capsys):
     flags = ["--system", f"Own={clips / 'wavs'}", "--metrics", "wer", "--recognizer", "biggest"]
     assert_told(capsys, clips, tmp_path, flags, "no recogniser biggest", "base.en")
+
+
+# Listening tests.
+
+
+def test_a_listening_test_is_written_and_its_ratings_enter_the_table(clips, tmp_path, capsys):
+    flags = ["--system", f"Own={clips / 'wavs'}", "--metrics", "mcd_dtw"]
+    run(clips, tmp_path, *flags, "--listening_test", "mos")
+    assert str(tmp_path / "listening_test.html") in capsys.readouterr().out
+    key = json.loads((tmp_path / "listening_test_key.json").read_text(encoding="utf-8"))
+    page = (tmp_path / "listening_test.html").read_text(encoding="utf-8")
+    test = json.loads(re.search(r"^const test = (.*);$", page, re.MULTILINE)[1])
+    ratings = [
+        {"trial": trial["id"], "sound": sound, "value": 3 + (key["sounds"][sound]["system"] != "Own")}
+        for trial in test["trials"]
+        for sound in trial["sounds"]
+    ]
+    exported = tmp_path / "ratings_one.json"
+    exported.write_text(json.dumps({"test": test["test"], "listener": "one", "ratings": ratings}))
+    run(clips, tmp_path, *flags, "--ratings", exported)
+    rows = {row["system"]: row for row in rows_of(tmp_path / "table.csv")}
+    assert float(rows["Own"]["mos"]) == 3 and float(rows["Ground truth"]["mos"]) == 4
+    assert "MOS: 1 listener." in (tmp_path / "report.html").read_text(encoding="utf-8")
+    exported.write_text("{}")
+    assert_told(capsys, clips, tmp_path, [*flags, "--ratings", exported], "ratings_one.json", "not an export")

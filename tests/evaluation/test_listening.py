@@ -153,7 +153,7 @@ def test_listeners_who_fail_a_hidden_check_are_removed_and_named(compared, tmp_p
     table = ratings.add_ratings(table_of(compared), paths, tmp_path)
     assert [row[0].interval.mean for row in table.cells] == [2, 4, 5]
     (note,) = [note for note in table.notes if "removed" in note]
-    assert note.startswith("MOS: 1 listeners")
+    assert note.startswith("MOS: 1 listener")
     assert (
         "deaf rated the recordings 1.0" in note and "fickle changed ratings" in note and "careful" not in note
     )
@@ -181,7 +181,7 @@ def test_abx_counts_correct_answers_and_removes_inattentive_listeners(compared, 
 
     paths = [export(tmp_path, test, "keen", right), export(tmp_path, test, "asleep", wrong)]
     notes = ratings.add_ratings(table_of(compared), paths, tmp_path).notes
-    assert notes[0].startswith("ABX: 1 listeners; removed: asleep recognised 0 of 3 obvious differences")
+    assert notes[0].startswith("ABX: 1 listener; removed: asleep recognised 0 of 3 obvious differences")
     p_value = stats.binomtest(3, 3, alternative="greater").pvalue
     assert f"ABX, Griffin-Lim and HiFi-GAN: X recognised in 3 of 3 trials (p = {p_value:.3f})." in notes
 
