@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tacotron2.config import Tacotron2Config
-from tacotron2.losses import diagonality, guided_attention
+from tacotron2.losses import guided_attention
 from tacotron2.model import Tacotron2, length_mask
 from tacotron2.stepping import SteppingLSTM
 from utils import UserError
@@ -451,7 +451,7 @@ def test_guided_attention_is_the_papers_formula():
     assert float(early) == pytest.approx(2 * (1 - math.exp(-(0.25**2) / (2 * 0.4**2))) / 4, abs=1e-6)
 
 
-def test_the_measures_leave_padding_out():
+def test_guided_attention_ignores_padding():
     attention = torch.zeros(2, 4, 6)
     attention[0, range(4), range(4)] = 1  # 4 steps, 4 characters, on the diagonal
     attention[1, range(2), [1, 0]] = 1  # 2 steps, 2 characters, read backwards
@@ -459,24 +459,11 @@ def test_the_measures_leave_padding_out():
     lengths = torch.tensor([4, 2])
     cost = 1 - math.exp(-(0.5**2) / (2 * 0.4**2))
     assert float(guided_attention(attention, lengths, lengths, 0.4)) == pytest.approx(2 * cost / 6, abs=1e-6)
-    assert diagonality(attention, lengths, lengths).tolist() == [1.0, 0.0]
 
 
-def test_diagonality_is_one_for_reading_and_twice_the_band_for_wandering():
-    steps, length = torch.tensor([200]), torch.tensor([100])
-    reading = attention_of(*(step // 2 for step in range(200)), length=100)
-    assert float(diagonality(reading, length, steps)) == pytest.approx(1.0)
-    wandering = torch.full((1, 200, 100), 0.01)
-    # the corners have but half a band
-    assert float(diagonality(wandering, length, steps)) == pytest.approx(2 * 0.1 - 0.1**2, abs=0.01)
-    assert float(diagonality(reading.flip(1), length, steps)) == pytest.approx(0.1, abs=0.01)
-    assert float(diagonality(wandering, length, steps, band=1.0)) == pytest.approx(1.0, abs=1e-5)
-
-
-def test_the_measures_lie_between_0_and_1():
+def test_guided_attention_is_between_0_and_1():
     attention = torch.softmax(3 * torch.randn(8, 30, 20, generator=torch.Generator().manual_seed(0)), 2)
     lengths, steps = torch.full((8,), 20), torch.full((8,), 30)
-    assert ((rate := diagonality(attention, lengths, steps)) >= 0).all() and (rate <= 1).all()
     for width in (0.05, 0.4, 5.0):
         assert 0 < guided_attention(attention, lengths, steps, width) < 1
 
