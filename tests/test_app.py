@@ -1,0 +1,227 @@
+"""app.py: the page as a process, driven over HTTP as a browser drives it."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+import soundfile
+from helpers import RATE, ROOT, save_official, small_generator, voice
+
+from audio import write_wav
+
+VOCODER, GRIFFIN_LIM = "HiFi-GAN of the voice", "Griffin-Lim"
+DELETE_AFTER = 10  # seconds
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """Start app.py with a vocoder of the user's own and a report; return its address and its folder."""
+    pytest.importorskip("gradio")
+    folder = tmp_path_factory.mktemp("page")
+    generator = small_generator()
+    own = save_official(folder / "own", generator.config, generator=generator)
+    (folder / "runs" / "first").mkdir(parents=True)
+    (folder / "runs" / "first" / "report.html").write_text("<h1>First & only</h1>", encoding="utf-8")
+    (folder / "temporary").mkdir()
+    address = f"http://127.0.0.1:{free_port()}"
+    command = [sys.executable, ROOT / "app.py", "--port", address.rpartition(":")[2], "--device", "cpu"]
+    command += ["--checkpoint_file", own, "--evaluations", folder / "runs", "--delete_after", DELETE_AFTER]
+    environment = os.environ | {"TMPDIR": str(folder / "temporary"), "HF_HUB_OFFLINE": "1"}
+    with open(folder / "log", "w") as log:
+        process = subprocess.Popen(
+            list(map(str, command)), cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT
+        )
+    for _ in range(240):
+        assert process.poll() is None, (folder / "log").read_text()
+        try:
+            urllib.request.urlopen(address, timeout=30).read()
+            break
+        except urllib.error.URLError:
+            time.sleep(0.5)
+    yield address, folder
+    process.send_signal(signal.SIGTERM)
+    process.wait(60)
+    assert "Traceback" not in (folder / "log").read_text()
+    assert list((folder / "temporary").glob("hifigan_page_*")) == []
+
+
+@pytest.fixture
+def connect(page, tmp_path):
+    """Return a function that connects a visitor to the page."""
+    from gradio_client import Client
+
+    return lambda: Client(page[0], verbose=False, download_files=str(tmp_path / "downloads"))
+
+
+def failure(client, *inputs, api_name: str) -> str:
+    """Return the message with which the page rejects a request."""
+    from gradio_client.exceptions import AppError
+
+    with pytest.raises(AppError) as caught:
+        client.predict(*inputs, api_name=api_name)
+    return str(caught.value)
+
+
+def test_a_text_arrives_sentence_by_sentence_and_then_whole(connect):
+    job = connect().submit("Good morning. It costs <b>$5</b>!", "espeak", VOCODER, 0, api_name="/speak")
+    pronunciation, html, path, status = job.result(timeout=300)
+    assert pronunciation.splitlines()[0] == "good morning."
+    players = [outputs[1].count("<audio") for outputs in job.outputs()]
+    assert players == sorted(players) and set(players) == {0, 1, 2}
+    assert html.count("data:audio/flac") == html.count("data:image/png") == 2
+    assert "&lt;b&gt;$5" in html and "<b>" not in html
+    audio, rate = soundfile.read(path)
+    assert rate == RATE and 1.0 < len(audio) / rate < 8.0 and np.abs(audio).max() > 0.05
+    assert status.startswith("2 sentences")
+
+
+def test_every_vocoder_speaks_and_an_edited_pronunciation_is_heard(connect, page):
+    client, paths = connect(), []
+    own = str(page[1] / "own" / "g_02500000")
+    assert client.predict("Good day.", "espeak", api_name="/pronounce") == "good day."
+    for vocoder in (VOCODER, GRIFFIN_LIM, own):
+        paths.append(client.predict("Good day.", "espeak", vocoder, 0, api_name="/speak")[2])
+    edited = client.predict("good day.", "espeak", VOCODER, 0, api_name="/speak_pronunciation")[2]
+    sounds = [soundfile.read(path)[0] for path in [*paths, edited]]
+    np.testing.assert_array_equal(sounds[0], sounds[3])
+    assert not np.array_equal(sounds[0], sounds[1]) and not np.array_equal(sounds[0], sounds[2])
+
+
+def test_impossible_requests_to_speak_get_a_message(connect):
+    client = connect()
+    for text, voice_name, vocoder, expected in (
+        ("word " * 4000, "espeak", VOCODER, "20,000 characters; the page speaks at most 2,000"),
+        ("  \n", "espeak", VOCODER, "nothing to say"),
+        ("Hello.", "nobody", VOCODER, "no voice 'nobody'"),
+        ("Hello.", "espeak", "no/such/folder", "no/such/folder"),
+    ):
+        assert expected in failure(client, text, voice_name, vocoder, 0, api_name="/speak")
+
+
+def test_a_clip_is_copied_measured_and_drawn(connect, tmp_path):
+    from gradio_client import handle_file
+
+    write_wav(tmp_path / "clip.wav", voice(1.0, 16000), 16000)
+    vocoders = ["HiFi-GAN of espeak", GRIFFIN_LIM]
+    html, metrics = connect().predict(handle_file(tmp_path / "clip.wav"), vocoders, api_name="/copy")
+    assert html.count("data:audio/flac") == 3 and html.count("data:image/png") == 1
+    rows = {
+        line.split("|")[1].strip(): line.split("|")[2:-1] for line in metrics.splitlines()[2:] if "|" in line
+    }
+    recording, hifigan, griffin_lim = map(float, rows["Mel L1 ↓"])
+    assert recording == 0.0 < griffin_lim < 1.0 and hifigan > 0.0
+    assert not any("UTMOS" in name for name in rows)
+
+
+def test_unusable_uploads_get_a_message(connect, tmp_path):
+    from gradio_client import handle_file
+
+    (tmp_path / "text.wav").write_text("This is text.")
+    (tmp_path / "empty.wav").touch()
+    write_wav(tmp_path / "long.wav", np.zeros(21 * 8000, dtype=np.float32), 8000)
+    write_wav(tmp_path / "short.wav", np.zeros(10, dtype=np.float32), 8000)
+    client = connect()
+    for name, expected in (
+        ("text", "not a WAV"),
+        ("empty", "not a WAV"),
+        ("long", "21.0 s"),
+        ("short", "0.00 s"),
+    ):
+        upload = handle_file(tmp_path / f"{name}.wav")
+        message = failure(client, upload, [GRIFFIN_LIM], api_name="/copy")
+        assert f"{name}.wav" in message and expected in message
+    assert "choose a clip" in failure(client, None, [GRIFFIN_LIM], api_name="/copy")
+
+
+def test_several_visitors_at_once_are_all_served(connect):
+    texts = [f"Visitor number {number}." for number in ("one", "two", "three", "four", "five")]
+
+    def visit(text: str) -> tuple:
+        return connect().predict(text, "espeak", GRIFFIN_LIM, 0, api_name="/speak")
+
+    with ThreadPoolExecutor(len(texts)) as visitors:
+        results = list(visitors.map(visit, texts))
+    assert [result[0] for result in results] == [text.lower() for text in texts]
+    assert all(soundfile.info(result[2]).duration > 0.5 for result in results)
+
+
+def test_uploads_are_deleted(connect, page, tmp_path):
+    from gradio_client import handle_file
+
+    (tmp_path / "unwanted.wav").write_text("This is text.")
+    failure(connect(), handle_file(tmp_path / "unwanted.wav"), [GRIFFIN_LIM], api_name="/copy")
+    uploads = page[1] / "temporary"
+    assert list(uploads.rglob("unwanted.wav"))
+    deadline = time.monotonic() + 4 * DELETE_AFTER
+    while list(uploads.rglob("unwanted.wav")):
+        assert time.monotonic() < deadline
+        time.sleep(1.0)
+
+
+def test_reports_of_evaluate_are_shown(connect):
+    assert "&lt;h1&gt;First &amp; only&lt;/h1&gt;" in connect().predict("first", api_name="/report")
+    assert "no results" in connect().predict("../own", api_name="/report")
+
+
+def test_a_browser_shows_the_page_and_asks_no_other_server(page, tmp_path):
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("needs Chromium")
+    log = tmp_path / "log.json"
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    flags += ["--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}"]
+    flags += ["--virtual-time-budget=20000", f"--log-net-log={log}", "--dump-dom", page[0]]
+    done = subprocess.run([chromium, *flags], capture_output=True, text=True, timeout=240)
+    assert "Any sentence of yours" in done.stdout or "HiFi-GAN of the voice" in done.stdout
+    events = json.loads(log.read_text())["events"]
+    asked = [event["params"] for event in events if "initiator" in event.get("params", {})]
+    urls = [params["url"] for params in asked if params["initiator"].startswith(page[0]) and "url" in params]
+    hosts = {urlsplit(url).netloc for url in urls if not url.startswith(("data:", "blob:"))}
+    assert hosts == {urlsplit(page[0]).netloc}
+
+
+def test_the_page_names_no_font_script_or_style_of_another_server(page):
+    html = urllib.request.urlopen(page[0], timeout=60).read().decode()
+    theme = urllib.request.urlopen(f"{page[0]}/theme.css", timeout=60).read().decode()
+    assert re.findall(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=[\"'](?:https?:)?//[^>]+", html) == []
+    assert re.findall(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//", html + theme) == []
+
+
+def run_app(*arguments: object, **environment: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / "app.py"), *map(str, arguments)]
+    return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=240)
+
+
+def test_without_gradio_one_line_names_the_command_that_installs_it(tmp_path):
+    (tmp_path / "gradio.py").write_text("raise ImportError(\"No module named 'gradio'\")")
+    done = run_app(PYTHONPATH=str(tmp_path))
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "pip install -r requirements-app.txt" in done.stderr
+
+
+def test_a_port_in_use_is_a_user_error():
+    pytest.importorskip("gradio")
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        done = run_app("--port", port)
+    assert done.returncode == 2 and f"127.0.0.1:{port}" in done.stderr and "Traceback" not in done.stderr
