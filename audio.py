@@ -1,4 +1,4 @@
-"""Reading and writing of audio files as 1-D float32 arrays in [-1, 1], with soundfile."""
+"""Read and write audio files as 1-D float32 arrays in [-1, 1], with soundfile."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -46,10 +46,10 @@ def inspect_clip(path: Path | str) -> ClipInfo:
 
 
 def read_audio(path: Path | str, start: int = 0, samples: int = -1) -> tuple[np.ndarray, int, int]:
-    """Return (audio, sampling rate, channels) of `samples` samples from `start` on, or of all the rest.
+    """Read `samples` samples from `start` on, by default up to the end.
 
-    Reads only these samples. The audio is (samples,) float32, with several channels averaged to one. Raises
-    UserError for a file that is missing or can't be decoded.
+    Returns the audio (samples,) in float32, with several channels averaged to one, the sampling rate in Hz
+    and the number of channels of the file. Raises UserError for a file that is missing or can't be decoded.
     """
     try:
         audio, sampling_rate = soundfile.read(path, frames=samples, start=start, dtype="float32")
@@ -61,14 +61,14 @@ def read_audio(path: Path | str, start: int = 0, samples: int = -1) -> tuple[np.
 
 
 def resample(audio: np.ndarray, source_rate: int, target_rate: int) -> np.ndarray:
-    """Return audio (samples,) resampled from one rate in Hz to another, band-limited (soxr, high quality)."""
+    """Resample audio (samples,) from one rate in Hz to another with soxr's high-quality filter."""
     import librosa  # slow to import and rarely needed, since most corpora have the model's rate
 
     return librosa.resample(audio, orig_sr=source_rate, target_sr=target_rate, res_type="soxr_hq")
 
 
 def write_wav(path: Path | str, audio: np.ndarray | Iterable[np.ndarray], sampling_rate: int) -> None:
-    """Write audio (samples,), or an iterable of such chunks, as 16-bit PCM. The write is atomic.
+    """Write audio (samples,), or an iterable of such chunks, as a 16-bit PCM file, atomically.
 
     The audio is clipped at ±1 and not rescaled.
     """

@@ -1,6 +1,6 @@
-"""Manifests to training segments and whole utterances.
+"""Datasets of the clips in a manifest: random segments for training, whole utterances for validation.
 
-Workers only read the segment from disk. Its mel is computed on the training device, one batch at a time.
+Workers only read audio from disk. Mels are computed on the training device, one batch at a time.
 """
 
 import csv
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
@@ -51,15 +52,10 @@ def read_manifest(
     refuse_clips(path, paths, ["" if clip.is_file() else "file is missing" for clip in paths])
     infos = stored_infos(rows, sampling_rate) or scan_clips(paths, f"Scanning {path.name}")
     refuse_clips(path, paths, [clip_problem(info, sampling_rate) for info in infos])
+    texts = [(row.get("normalized_transcript") or "", row.get("speaker") or "") for row in rows]
     return [
-        Clip(
-            row["file_path"],
-            info.samples,
-            info.peak,
-            row.get("normalized_transcript") or "",
-            row.get("speaker") or "",
-        )
-        for row, info in zip(rows, infos, strict=True)
+        Clip(clip, info.samples, info.peak, *text)
+        for clip, info, text in zip(paths, infos, texts, strict=True)
     ]
 
 
@@ -141,7 +137,7 @@ class SavedMels:
     """A folder of mels for fine-tuning: `<stem>.npy`, float32 (num_mels, frames) or (1, num_mels, frames).
 
     A `config.json` in the folder, with the settings of the mels, is compared with `config`. Raises UserError
-    that lists the clips whose mel is missing, not finite, or of another length than the clip.
+    that names clips whose mel is missing, not finite, or does not match the clip's length.
     """
 
     def __init__(self, folder: Path | str, clips: list[Clip], config: MelConfig):
@@ -200,10 +196,13 @@ class SegmentDataset(Dataset):
     """Random segments. Item (epoch, index) is a dict of `audio` (segment_size,) and, in fine-tuning, `mel`.
 
     The start of a segment depends only on (seed, epoch, index), not on the number of workers or on earlier
-    draws. Pretraining scales each clip to a peak of 0.95. Fine-tuning (with `saved_mels`) does not scale,
-    since a saved mel belongs to the unscaled audio. Its segments start at frame boundaries, so that audio
-    sample i * hop_size corresponds to frame i of the mel (num_mels, frames). Clips shorter than a segment are
-    padded with silence. Raises UserError for a `segment_size` that is not a whole number of frames.
+    draws. Clips shorter than a segment are padded with silence.
+
+    Pretraining scales each clip to a peak of 0.95. Fine-tuning (with `saved_mels`) does not scale, since a
+    saved mel belongs to the unscaled audio. Its segments start at frame boundaries: audio sample i * hop_size
+    corresponds to frame i of the mel (num_mels, frames).
+
+    Raises UserError for a `segment_size` that is not a whole number of frames.
     """
 
     def __init__(
@@ -291,19 +290,18 @@ def scale_to_peak(audio: np.ndarray, clip: Clip) -> np.ndarray:
 
 def pad_to(values: np.ndarray, length: int, fill: float) -> Tensor:
     """Return (..., n) padded at the end with `fill` to (..., length)."""
-    missing = length - values.shape[-1]
-    if missing:
-        values = np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, missing)], constant_values=fill)
-    return torch.from_numpy(values)
+    return F.pad(torch.from_numpy(values), (0, length - values.shape[-1]), value=fill)
 
 
 class EpochSampler(Sampler):
     """Yields (epoch, index) over a shuffled corpus, in an order that depends only on (seed, epoch).
 
-    An epoch consists of whole batches of `global_batch_size` clips. The few remaining clips are left out,
-    others in each epoch. A corpus smaller than one batch is repeated, with other segments. With `lengths`,
-    one per clip, each batch has clips of similar lengths and therefore little padding. The order then also
-    depends on the batch size, so an epoch that is resumed with another batch size may repeat clips.
+    An epoch consists of whole batches of `global_batch_size` clips. The few remaining clips, different ones
+    in each epoch, are left out. A corpus smaller than one batch is repeated, with different segments.
+
+    With `lengths`, one per clip, each batch has clips of similar lengths and therefore little padding. The
+    order then also depends on the batch size, so an epoch that is resumed with another batch size may repeat
+    clips.
     """
 
     def __init__(

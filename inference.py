@@ -108,19 +108,15 @@ def check_arguments(args, speaks: bool) -> None:
     """Raise UserError for flags that contradict each other."""
     if not (speaks or args.checkpoint_file or args.voice) and args.vocoder == "hifigan":
         raise UserError("--checkpoint_file is missing: name a vocoder, or use --vocoder griffin_lim")
-    if args.taco_weights and not speaks:
-        raise UserError("--taco_weights requires text; add --text or --text_file")
-    if args.seed and not speaks:
-        raise UserError("--seed requires text; add --text or --text_file")
-    if args.lexicon and not speaks:
-        raise UserError("--lexicon requires text; add --text or --text_file")
+    for name in ("taco_weights", "seed", "lexicon"):
+        if getattr(args, name) and not speaks:
+            raise UserError(f"--{name} requires text; add --text or --text_file")
     if speaks and (args.mel_scale or args.transposed):
         raise UserError("--mel_scale and --transposed describe saved mels; omit them with text")
     check_seed(args.seed)
-    if args.vocoder == "griffin_lim" and args.denoising_strength:
-        raise UserError("--denoising_strength applies to neural vocoders; omit it with --vocoder griffin_lim")
-    if args.vocoder == "griffin_lim" and args.mixed_precision != "no":
-        raise UserError("--mixed_precision applies to neural vocoders; omit it with --vocoder griffin_lim")
+    for name in ("denoising_strength", "mixed_precision"):
+        if args.vocoder == "griffin_lim" and getattr(args, name) not in (0, "no"):
+            raise UserError(f"--{name} applies to neural vocoders; omit it with --vocoder griffin_lim")
     if args.stream and (args.denoising_strength or args.plot):
         raise UserError("--denoising_strength and --plot need the whole audio; omit them or --stream")
     if str(args.output_dir) == "-" and not args.stream:
@@ -136,7 +132,7 @@ def choose_voice(args) -> Voice:
 
 
 def make_vocoder(args, speaks: bool) -> Vocoder:
-    """Load the requested vocoder, or make a Griffin-Lim one for the mels of the request."""
+    """Load the requested vocoder, or return a Griffin-Lim one for the requested mels."""
     check_mixed_precision(args.mixed_precision, args.device)
     if args.vocoder == "griffin_lim" and args.checkpoint_file:
         return GriffinLim(read_mel_config(args.checkpoint_file))

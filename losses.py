@@ -51,8 +51,8 @@ def multi_resolution_stft_loss(real: Tensor, generated: Tensor) -> Tensor:
     """Return the difference of the spectra of two batches of audio (B, 1, N), summed over STFT_SIZES.
 
     The loss of Parallel WaveGAN (Yamamoto et al., 2020, section 2.2): at each resolution, the relative
-    difference of the magnitudes and the mean absolute difference of their logarithms. Here both are L1
-    distances, the paper's spectral convergence being an L2 distance.
+    difference of the magnitudes and the mean absolute difference of their logarithms. Both are L1 distances
+    here; the paper's spectral convergence is an L2 distance.
     """
     total = torch.zeros((), device=real.device)
     for n_fft in STFT_SIZES:
@@ -65,7 +65,7 @@ def multi_resolution_stft_loss(real: Tensor, generated: Tensor) -> Tensor:
 
 
 def stft_magnitude(audio: Tensor, n_fft: int) -> Tensor:
-    """(B, 1, N) -> (B, n_fft // 2 + 1, frames), with a Hann window and three quarters of overlap."""
+    """Return the magnitudes (B, n_fft // 2 + 1, frames) of audio (B, 1, N); windows overlap by 75 %."""
     window = torch.hann_window(n_fft, device=audio.device)
     spectrum = torch.stft(audio.squeeze(1), n_fft, n_fft // 4, window=window, return_complex=True)
     # the constant keeps the root's gradient finite where the spectrum is zero

@@ -1,12 +1,12 @@
 """HiFi-GAN (Kong, Kim and Bae, 2020): a generator from mel to audio and the discriminators that train it.
 
-In reading order: the generator as in the paper, variants of its parts, the discriminators. Layers have the
-official names wherever possible. `build_generator` and `Discriminators` build the networks that a
-configuration names; the generator "vocos" is in `vocos.py`.
+The file contains the generator of the paper, then variants of its parts, then the discriminators. Layers have
+the official names wherever possible. `build_generator` and `Discriminators` build the networks that a
+configuration names. The generator "vocos" is in `vocos.py`.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -24,8 +24,8 @@ LEAKY_SLOPE = 0.1
 def build_generator(config: HiFiGANConfig) -> "Generator | Vocos":
     """Return the generator that `config.generator` names, with random weights.
 
-    It maps a mel (B, num_mels, T) to audio (B, 1, T * hop_size), see `Vocos` for the exception, and has
-    `config`, `context_frames`, `stream` and `fold_weight_norm`.
+    It maps a mel (B, num_mels, T) to audio (B, 1, T * hop_size), or one hop less with `padding="center"`.
+    Every generator has `config`, `context_frames`, `stream` and `fold_weight_norm`.
     """
     return GENERATORS[config.generator](config)
 
@@ -122,8 +122,8 @@ class WaveformHead(nn.Module):
 class Generator(nn.Module, Streaming):
     """Mel (B, num_mels, T) in `config.mel_scale` to audio (B, 1, T * hop_size) in (-1, 1).
 
-    Each stage upsamples the signal and halves its channels. V1 consists of transposed convolutions, the
-    fusion and the head above. The variants of these parts are below.
+    Each stage upsamples the signal and halves its channels. V1 to V3 consist of transposed convolutions,
+    `MultiReceptiveFieldFusion` and `WaveformHead`. The variants of these parts are below.
     """
 
     def __init__(self, config: HiFiGANConfig):
@@ -251,13 +251,18 @@ class MultiDiscriminator(nn.Module):
         super().__init__()
         self.discriminators = nn.ModuleList(discriminators)
 
+    def inputs(self, audio: Tensor) -> Iterable[Tensor]:
+        """Return the input of each sub-discriminator."""
+        return [audio] * len(self.discriminators)
+
     def forward(self, audio: Tensor) -> Judgement:
-        scores, feature_maps = zip(*(each(audio) for each in self.discriminators), strict=True)
+        pairs = zip(self.discriminators, self.inputs(audio), strict=True)
+        scores, feature_maps = zip(*(judge(x) for judge, x in pairs), strict=True)
         return list(scores), list(feature_maps)
 
 
 class PeriodDiscriminator(SubDiscriminator):
-    """Audio as an image of `period` columns of every `period`-th sample; kernels span one column."""
+    """Audio folded into an image with rows of `period` samples. Each kernel covers a single column."""
 
     def __init__(self, period: int, width: int):
         channels = (1, width // 32, width // 8, width // 2, width, width)
@@ -278,7 +283,7 @@ class PeriodDiscriminator(SubDiscriminator):
 
 
 class MultiPeriodDiscriminator(MultiDiscriminator):
-    """One sub-discriminator per period: speech is a sum of periodic signals with different periods."""
+    """One sub-discriminator per period, since speech is a sum of signals with different periods."""
 
     def __init__(self, config: HiFiGANConfig):
         super().__init__(
@@ -287,7 +292,7 @@ class MultiPeriodDiscriminator(MultiDiscriminator):
 
 
 class ScaleDiscriminator(SubDiscriminator):
-    """Long strided convolutions in groups over consecutive samples (MelGAN's discriminator)."""
+    """Strided grouped convolutions with long kernels over consecutive samples (MelGAN's discriminator)."""
 
     def __init__(self, width: int, norm: Callable[[nn.Module], nn.Module]):
         eighth, quarter, half = width // 8, width // 4, width // 2
@@ -310,25 +315,20 @@ class ScaleDiscriminator(SubDiscriminator):
         )
 
 
-class MultiScaleDiscriminator(nn.Module):
+class MultiScaleDiscriminator(MultiDiscriminator):
     """One sub-discriminator for the audio, and one for each of `msd_num_downsamples` halvings of its rate."""
 
     def __init__(self, config: HiFiGANConfig):
-        super().__init__()
-        width = config.discriminator_channels
         # spectral norm on the raw audio stabilises training (section 2.3); the others have weight norm
         norms = [spectral_norm] + [weight_norm] * config.msd_num_downsamples
-        self.discriminators = nn.ModuleList(ScaleDiscriminator(width, norm) for norm in norms)
+        super().__init__(ScaleDiscriminator(config.discriminator_channels, norm) for norm in norms)
         self.pool = nn.AvgPool1d(kernel_size=4, stride=2, padding=2)
 
-    def forward(self, audio: Tensor) -> Judgement:
-        scores, feature_maps = [], []
-        for scale, discriminator in enumerate(self.discriminators):
-            audio = self.pool(audio) if scale > 0 else audio  # (B, 1, N / 2 ** scale)
-            score, maps = discriminator(audio)
-            scores.append(score)
-            feature_maps.append(maps)
-        return scores, feature_maps
+    def inputs(self, audio: Tensor) -> Iterator[Tensor]:
+        yield audio
+        for _ in range(len(self.discriminators) - 1):
+            audio = self.pool(audio)  # (B, 1, N / 2 ** scale)
+            yield audio
 
 
 class ResolutionDiscriminator(SubDiscriminator):
@@ -336,19 +336,11 @@ class ResolutionDiscriminator(SubDiscriminator):
 
     def __init__(self, resolution: tuple[int, int, int], width: int):
         channels = width // 32
-        shapes = (((3, 9), (1, 1)), ((3, 9), (1, 2)), ((3, 9), (1, 2)), ((3, 9), (1, 2)), ((3, 3), (1, 1)))
+        layers = ((1, 9, 1), (channels, 9, 2), (channels, 9, 2), (channels, 9, 2), (channels, 3, 1))
         super().__init__(
             [
-                weight_norm(
-                    nn.Conv2d(
-                        channels if i else 1,
-                        channels,
-                        kernel,
-                        stride,
-                        padding=(kernel[0] // 2, kernel[1] // 2),
-                    )
-                )
-                for i, (kernel, stride) in enumerate(shapes)
+                weight_norm(nn.Conv2d(c_in, channels, (3, kernel), (1, stride), padding=(1, kernel // 2)))
+                for c_in, kernel, stride in layers
             ],
             weight_norm(nn.Conv2d(channels, 1, (3, 3), padding=(1, 1))),
         )
@@ -358,9 +350,8 @@ class ResolutionDiscriminator(SubDiscriminator):
     def forward(self, audio: Tensor) -> tuple[Tensor, list[Tensor]]:
         edge = self.n_fft - self.hop_size
         audio = F.pad(audio.float(), (edge // 2, edge - edge // 2), mode="reflect").squeeze(1)
-        spectrum = torch.stft(
-            audio, self.n_fft, self.hop_size, len(self.window), self.window, center=False, return_complex=True
-        )
+        sizes = self.n_fft, self.hop_size, len(self.window)
+        spectrum = torch.stft(audio, *sizes, self.window, center=False, return_complex=True)
         return super().forward(spectrum.abs().unsqueeze(1).transpose(2, 3))  # (B, 1, frames, bins)
 
 

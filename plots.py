@@ -10,6 +10,8 @@ from torch import Tensor
 
 from tacotron2.mel import MelConfig
 
+IMAGE = {"origin": "lower", "aspect": "auto", "cmap": "magma"}
+
 
 def plot_mels(mels: Mapping[str, Tensor | np.ndarray], config: MelConfig, extra_panels: int = 0) -> Figure:
     """Plot mels (num_mels, frames) side by side with a shared colour scale; the keys are the titles.
@@ -25,16 +27,8 @@ def plot_mels(mels: Mapping[str, Tensor | np.ndarray], config: MelConfig, extra_
         axes.sharey(panels[0])
         axes.tick_params(labelleft=False)
     for axes, (title, mel) in zip(panels, arrays.items(), strict=True):
-        seconds = mel.shape[1] * config.hop_size / config.sampling_rate
-        image = axes.imshow(
-            mel,
-            origin="lower",
-            aspect="auto",
-            vmin=low,
-            vmax=high,
-            cmap="magma",
-            extent=(0.0, seconds, -0.5, config.num_mels - 0.5),
-        )
+        extent = (0.0, mel.shape[1] * config.hop_size / config.sampling_rate, -0.5, config.num_mels - 0.5)
+        image = axes.imshow(mel, vmin=low, vmax=high, extent=extent, **IMAGE)
         axes.set(title=title, xlabel="time (s)")
     bands = librosa.mel_frequencies(
         config.num_mels + 2, fmin=config.fmin, fmax=config.highest_frequency, htk=config.mel_filters == "htk"
@@ -56,9 +50,7 @@ def plot_attention(
     axes = figure.axes[len(mels)]
     frames = list(mels.values())[-1].shape[1]
     extent = (0.0, frames * config.hop_size / config.sampling_rate, -0.5, attention.shape[1] - 0.5)
-    axes.imshow(
-        attention.T, origin="lower", aspect="auto", cmap="magma", interpolation="nearest", extent=extent
-    )
+    axes.imshow(attention.T, interpolation="nearest", extent=extent, **IMAGE)
     axes.set(title="attention", xlabel="time (s)", ylabel="token")
     return figure
 

@@ -3,7 +3,7 @@
     python prep_splits.py --path_to_ljspeech LJSpeech-1.1 --path_to_save splits
     python prep_splits.py --download . --path_to_save splits
 
-write `train_metadata.csv`, `test_metadata.csv`, and `rejected.csv` with the reason for each excluded clip.
+Writes `train_metadata.csv`, `test_metadata.csv`, and `rejected.csv` with the reason for each excluded clip.
 """
 
 import argparse
@@ -57,23 +57,20 @@ class Rejection:
 
 
 def read_metadata(corpus: Path | str) -> tuple[list[CorpusClip], list[Rejection]]:
-    """Return the clips in `corpus`/metadata.csv in their order, and the lines that are rejected.
+    """Return the clips in `corpus`/metadata.csv in their order, and the rejected lines.
 
-    A line is `id|text|normalized text` without quoting: a quotation mark is an ordinary character. (Read as
-    quoted CSV, 16 of LJSpeech's 13,100 lines lose their text.) The transcript is the normalized text, or the
-    raw text if the normalized text is blank or missing. The audio is `corpus`/wavs/<id>.wav. If several lines
-    have the same id, the first one with a transcript is used.
+    A line is `id|text|normalized text`. Quotation marks are ordinary characters: read as quoted CSV, 16 of
+    LJSpeech's 13,100 lines would lose their text. The transcript is the normalized text, or the raw text if
+    the normalized text is blank or missing. The audio is `corpus`/wavs/<id>.wav. If several lines have the
+    same id, the first one with a transcript is used.
 
     Raises UserError if metadata.csv or wavs/ is missing, or if metadata.csv is blank.
     """
     corpus = Path(corpus)
     metadata = corpus / "metadata.csv"
-    if not corpus.is_dir():
-        raise UserError(f"there is no folder {corpus}; pass the folder that contains metadata.csv and wavs/")
-    if not metadata.is_file():
-        raise UserError(f"{corpus} has no metadata.csv; pass the folder that contains metadata.csv and wavs/")
-    if not (corpus / "wavs").is_dir():
-        raise UserError(f"{corpus} has no folder wavs/; pass the folder that contains metadata.csv and wavs/")
+    for name in ("metadata.csv", "wavs"):
+        if not (corpus / name).exists():
+            raise UserError(f"{corpus} has no {name}; pass the folder that contains metadata.csv and wavs/")
     # Only line feeds end a line; str.splitlines would also split a text at rare characters such as U+2028.
     lines = metadata.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
     numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
@@ -97,7 +94,7 @@ def read_metadata(corpus: Path | str) -> tuple[list[CorpusClip], list[Rejection]
 def inspect_clips(
     clips: Iterable[CorpusClip], sampling_rate: int
 ) -> tuple[list[CorpusClip], list[Rejection]]:
-    """Decode every clip, on all cores, and return the good ones with their `info`, and the rejected ones.
+    """Decode every clip, on all cores. Returns the good clips, with their `info`, and the rejected ones.
 
     A good clip has one channel, `sampling_rate` Hz, and at least one sample, and all samples are finite.
     """
@@ -154,32 +151,16 @@ def write_manifest(path: Path, clips: Iterable[CorpusClip]) -> None:
     folder inside the corpus, so that the tree can be moved or mounted elsewhere as a whole. Otherwise it is
     absolute. It does not depend on the working directory.
     """
-    rows = (
-        (
-            _path_for_manifest(clip.path, path.parent),
-            clip.transcript,
-            f"{clip.seconds:.6f}",
-            clip.info.samples,
-            str(np.float32(clip.info.peak)),  # the shortest digits that restore this float32
-        )
-        for clip in clips
-    )
-    _write_csv(path, MANIFEST_COLUMNS, rows)
+    _write_csv(path, MANIFEST_COLUMNS, (_manifest_row(clip, path.parent) for clip in clips))
 
 
-def write_rejected(path: Path, rejections: Iterable[Rejection]) -> None:
+def write_rejected(path: Path, rejections: list[Rejection]) -> None:
     """Write the excluded clips as CSV: id, file_path (as in manifests, or blank), reason.
 
-    Writes the header alone if there are none, so that no file of an earlier run remains.
+    Without excluded clips, writes only the header, which replaces the file of an earlier run.
     """
-    rows = (
-        (
-            rejection.clip_id,
-            _path_for_manifest(rejection.path, path.parent) if rejection.path else "",
-            rejection.reason,
-        )
-        for rejection in rejections
-    )
+    files = (_path_for_manifest(each.path, path.parent) if each.path else "" for each in rejections)
+    rows = ((each.clip_id, file, each.reason) for each, file in zip(rejections, files, strict=True))
     _write_csv(path, REJECTED_COLUMNS, rows)
 
 
@@ -243,15 +224,22 @@ def _path_for_manifest(audio: Path, folder: Path) -> str:
     return audio.as_posix()
 
 
+def _manifest_row(clip: CorpusClip, folder: Path) -> tuple:
+    peak = np.float32(clip.info.peak)  # written with the shortest digits that restore this float32
+    return (
+        _path_for_manifest(clip.path, folder),
+        clip.transcript,
+        f"{clip.seconds:.6f}",
+        clip.info.samples,
+        peak,
+    )
+
+
 def _write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable]) -> None:
     with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
-
-
-def _hours(clips: Iterable[CorpusClip]) -> float:
-    return sum(clip.seconds for clip in clips) / 3600
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -269,7 +257,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--sampling_rate", type=int, default=22050, help="required sampling rate in Hz")
     parser.add_argument(
         "--max_duration", type=float, default=math.inf,
-        help="maximum duration of a clip in seconds; it does not change the split of the other clips",
+        help="maximum duration of a clip in seconds; the split of the other clips does not depend on it",
     )  # fmt: skip
     args = parser.parse_args(argv)
     if not 0 <= args.test_split_pct < 1:
@@ -282,11 +270,11 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def remove_long(name: str, split: list[CorpusClip], max_duration: float) -> list[CorpusClip]:
-    """Return the clips of a split up to `max_duration` seconds. Raises UserError if none of them is left."""
+    """Return the clips of a split up to `max_duration` seconds. Raises UserError if all are longer."""
     kept = [clip for clip in split if clip.seconds <= max_duration]
     if split and not kept:
         raise UserError(
-            f"--max_duration {max_duration:g} leaves no clip for {name}; raise it, or --test_split_pct"
+            f"--max_duration {max_duration:g} leaves no clip for {name}; increase it, or --test_split_pct"
         )
     return kept
 
@@ -315,7 +303,8 @@ def main(argv: list[str] | None = None) -> None:
     for name, split in splits.items():
         path = args.path_to_save / f"{name}_metadata.csv"
         write_manifest(path, split)
-        print(f"{name}: {len(split)} clips, {_hours(split):.2f} h, in {path}")
+        hours = sum(clip.seconds for clip in split) / 3600
+        print(f"{name}: {len(split)} clips, {hours:.2f} h, in {path}")
     print(f"rejected: {len(rejections)} clips, in {rejected_path}")
 
 

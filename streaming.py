@@ -1,6 +1,7 @@
-"""Chunked generation with bounded memory, for every generator whose receptive field is finite."""
+"""Streaming: audio from mels of any length, chunk by chunk and with bounded memory."""
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -16,9 +17,8 @@ class Streaming:
     @property
     def context_frames(self) -> int:
         """Number of frames before and after a frame that its audio depends on."""
-        return (
-            vocos_context(self.config) if self.config.generator == "vocos" else hifigan_context(self.config)
-        )
+        context = vocos_context if self.config.generator == "vocos" else hifigan_context
+        return context(self.config)
 
     @torch.inference_mode()
     def stream(self, mels: Iterable[Tensor], max_frames: int = 512) -> Iterator[Tensor]:
@@ -31,12 +31,12 @@ class Streaming:
         context, hop_size = self.context_frames, self.config.hop_size
         buffer: Tensor | None = None  # mel frames from `start` on
         start = done = 0
-        for mel, is_last in with_end(mels):
+        for mel in chain(mels, [None]):  # None is the end
             if mel is not None:
                 buffer = mel if buffer is None else torch.cat([buffer, mel], dim=-1)
             if buffer is None:
                 return
-            ready = start + buffer.shape[-1] - (0 if is_last else context)
+            ready = start + buffer.shape[-1] - (0 if mel is None else context)
             while done < ready:
                 end = min(ready, done + max_frames)
                 audio = self(buffer[..., : end + context - start])
@@ -48,20 +48,14 @@ class Streaming:
                 buffer, start = buffer[..., keep_from - start :], keep_from
 
 
-def with_end(items: Iterable) -> Iterator[tuple]:
-    """Yield (item, False) for each item, then (None, True)."""
-    for item in items:
-        yield item, False
-    yield None, True
-
-
 def same_padding(kernel_size: int, dilation: int = 1) -> int:
     """Return the padding on either side that keeps the length of the input, for an odd kernel."""
     return dilation * (kernel_size - 1) // 2
 
 
 def hifigan_context(config: HiFiGANConfig) -> int:
-    """Return the receptive field of `Generator` in frames on either side, from the output layer backwards."""
+    """Return the receptive field of `Generator` in frames on either side."""
+    # added up from the output layer backwards, in samples of each layer's rate
     reach = same_padding(7)  # conv_post
     if config.gen_istft_n_fft:  # the reflected frame and the overlapping windows
         reach += 1 + (config.gen_istft_n_fft // 2 - 1) // config.gen_istft_hop_size

@@ -1,10 +1,11 @@
-"""One-line user errors, atomic file writes and other functions that every module may use."""
+"""One-line user errors, atomic writes, options in dataclasses and other functions for every module."""
 
 import argparse
 import dataclasses
 import functools
 import json
 import math
+import operator
 import os
 import shutil
 import sys
@@ -81,11 +82,11 @@ def check_seed(seed: int) -> None:
 
 @contextmanager
 def atomic_write(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path next to `path`, and rename it to `path` if the block succeeds, else delete it.
+    """Yield a temporary path for a file or folder, which is renamed to `path` if the block succeeds.
 
-    The block creates a file or a folder there. Readers see either the old or the new content, which is
-    flushed to disk before it is renamed. A replaced folder is called `<name>.replaced` between two renames;
-    `recover_replaced` restores it if the process is killed in between.
+    Readers see either the old or the new content, which is flushed to disk before it is renamed. If the block
+    fails, the temporary file or folder is deleted. A replaced folder is called `<name>.replaced` between two
+    renames; `recover_replaced` restores it if the process is killed in between.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -119,7 +120,7 @@ def read_json(path: Path) -> dict:
     except (OSError, ValueError) as error:
         raise UserError(f"can't read the configuration {path}: {error}") from error
     if not isinstance(values, dict):
-        raise UserError(f"{path} is not a configuration: it holds no JSON object")
+        raise UserError(f"{path} is not a configuration: it does not contain a JSON object")
     return values
 
 
@@ -161,11 +162,12 @@ def option(
     metavar: str | None = None,
     flag: bool = True,
 ) -> Any:
-    """Return a dataclass field that carries its help text and the constraints that `check_options` applies.
+    """Return a dataclass field with a help text and the constraints that `check_options` applies.
 
-    `minimum` and `maximum` are inclusive bounds, `above` and `below` exclusive ones. `check` returns what a
-    value must be if it is invalid, else None. On a tuple the constraints apply to each item. `group` starts a
-    section of `--help` that includes the following fields. `flag=False` keeps a field off the command line.
+    `minimum` and `maximum` are inclusive bounds, `above` and `below` exclusive ones. `check` returns None for
+    a valid value, or else a phrase such as "odd" for the message. The constraints of a tuple apply to each
+    item. `group` starts a section of `--help` that includes the following fields. A field with `flag=False`
+    is not on the command line.
     """
     rules = {name: value for name, value in locals().items() if name != "default"}
     return dataclasses.field(default=default, metadata=rules)
@@ -229,20 +231,23 @@ TYPES: dict[Any, tuple[str, Any]] = {
 }
 
 
+BOUNDS = {
+    "minimum": ("at least", operator.ge),
+    "above": ("greater than", operator.gt),
+    "maximum": ("at most", operator.le),
+    "below": ("less than", operator.lt),
+}
+
+
 def satisfies(value: Any, rules: typing.Mapping) -> bool:
-    return not (
-        (rules.get("minimum") is not None and value < rules["minimum"])
-        or (rules.get("maximum") is not None and value > rules["maximum"])
-        or (rules.get("above") is not None and value <= rules["above"])
-        or (rules.get("below") is not None and value >= rules["below"])
-        or (rules.get("choices") and value not in rules["choices"])
-    )
+    bounds = ((holds, rules.get(name)) for name, (_, holds) in BOUNDS.items())
+    within = all(holds(value, bound) for holds, bound in bounds if bound is not None)
+    return within and (not rules.get("choices") or value in rules["choices"])
 
 
 def constraint(rules: typing.Mapping) -> str:
     """Return the constraints of `option` in words, for example "at least 1 and at most 5"."""
-    words = {"minimum": "at least", "above": "greater than", "maximum": "at most", "below": "less than"}
-    parts = [f"{word} {rules[name]}" for name, word in words.items() if rules.get(name) is not None]
+    parts = [f"{word} {rules[name]}" for name, (word, _) in BOUNDS.items() if rules.get(name) is not None]
     signs = {"greater than 0": "positive", "less than 0": "negative"}
     parts = [signs.get(part, part) for part in parts]
     if rules.get("choices"):
@@ -251,7 +256,7 @@ def constraint(rules: typing.Mapping) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a value for a message: empty text and text with spaces in quotes."""
+    """Return a value as text for a message; strings are quoted."""
     if isinstance(value, tuple | list):
         return f"[{', '.join(map(repr, value))}]" if value else "empty"
     return repr(value) if isinstance(value, str) else str(value)

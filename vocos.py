@@ -1,7 +1,6 @@
 """Vocos (Siuzdak, 2023): a generator at frame rate, with an inverse STFT in place of upsampling layers.
 
-In reading order: the inverse STFT, which iSTFTNet in `model.py` shares; the block; the head; the generator.
-Layers have the names of the published implementation.
+`InverseSTFT` is also used by iSTFTNet in `model.py`. Layers have the names of the published implementation.
 """
 
 import torch
@@ -70,7 +69,7 @@ class ConvNeXtBlock(nn.Module):
 
 
 class FourierHead(nn.Module):
-    """Features (B, T, dim) to audio (B, 1, samples), in float32 under autocast: see `Vocos`."""
+    """Output layer: features (B, T, dim) to audio (B, 1, samples), in float32 under autocast."""
 
     def __init__(self, config: HiFiGANConfig):
         super().__init__()
@@ -82,9 +81,7 @@ class FourierHead(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             x = self.out(x.to(self.out.weight.dtype)).transpose(1, 2)  # (B, n_fft + 2, T)
             log_magnitude, phase = x.chunk(2, dim=1)  # (B, n_fft / 2 + 1, T) each
-            magnitude = torch.exp(log_magnitude).clamp(
-                max=100.0
-            )  # a limit against overflow early in training
+            magnitude = torch.exp(log_magnitude).clamp(max=100.0)  # avoids overflow early in training
             return self.istft(magnitude, phase)
 
 

@@ -2,11 +2,11 @@
 
 Measures two cases with a voice and a text of two sentences:
 
-- from the shell: from the start of `inference.py --stream` to its first byte on standard output;
-- in a running process: from the call of `Speaker.stream` to its first chunk.
+- shell: from the start of `inference.py --stream` to its first byte on standard output;
+- running process: from the call of `Speaker.stream` to its first chunk.
 
-Prints the median and the best of several runs, for the running process also of its CPU time, which
-other programs change less, and as a lower bound for the shell the time of `import torch`.
+Prints the median and the best of several runs. For the running process, it also prints the CPU time, which
+other programs affect less. For the shell, it prints the time of `import torch` as a lower bound.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--voice", help="name or folder of a voice; default: the default voice")
     parser.add_argument("--text", default=TEXT, help="text of several sentences")
     parser.add_argument(
-        "--runs", type=int, default=5, help="number of runs in the shell; five times as many here"
+        "--runs", type=int, default=5, help="number of runs in the shell; a fifth of those in a process"
     )
     parser.add_argument("--mixed_precision", choices=("no", "bf16"), default="no", help="vocoder precision")
     args = parser.parse_args()
@@ -71,23 +71,9 @@ def main() -> None:
     report("running process", [wall for wall, _ in seconds], target=0.3)
     report("  CPU time", [cpu for _, cpu in seconds])
 
-    command = [
-        sys.executable,
-        str(ROOT / "inference.py"),
-        "--text",
-        args.text,
-        "--stream",
-        "--output_dir",
-        "-",
-    ]
-    command += [
-        "--voice",
-        args.voice or voice.name,
-        "--mixed_precision",
-        args.mixed_precision,
-        "--device",
-        "cpu",
-    ]
+    flags = ["--text", args.text, "--voice", args.voice or voice.name, "--stream", "--output_dir", "-"]
+    flags += ["--mixed_precision", args.mixed_precision, "--device", "cpu"]
+    command = [sys.executable, str(ROOT / "inference.py"), *flags]
     report("shell", [until_first_byte(command) for _ in range(args.runs)], target=3.0)
     importing = [sys.executable, "-c", "import torch; print(1)"]
     report("  of it, import torch", [until_first_byte(importing) for _ in range(args.runs)])

@@ -1,14 +1,14 @@
 """Speed and quality of every vocoder variant on the CPU: `python benchmarks/inference.py`.
 
-Speed is in multiples of real time. The variants take turns for several rounds, and the fastest round of each
-counts, because other programs only slow a run down. Ratios are relative to V1 in float32 in the same run.
+Speed is in multiples of real time, the best of several rounds in which the variants take turns, because
+other programs can only slow a run down. Ratios are relative to V1 in float32 in the same run.
 
 Quality (PESQ and DistillMOS of copy synthesis) needs trained weights and recordings:
 
     python benchmarks/inference.py --checkpoint_file generator_v2 --input_wavs_dir wavs
 
-Each checkpoint adds a row per precision. Exported models (`.onnx`, also int8) add one row each. Variants with
-random weights show a dash.
+The table has one row per checkpoint and precision, and one row per exported model (`.onnx`, also int8). The
+quality of variants with random weights is shown as a dash.
 """
 
 import argparse
@@ -64,7 +64,7 @@ class Row:
 
 
 def random_rows() -> list[Row]:
-    """Return a row per variant and precision, with random weights."""
+    """Return one row per variant and precision, with random weights."""
     rows = []
     for name, file in VARIANTS.items():
         for precision, flag in PRECISIONS.items():
@@ -77,7 +77,7 @@ def random_rows() -> list[Row]:
 
 
 def trained_rows(paths: list[Path]) -> list[Row]:
-    """Return a row per checkpoint and precision; exported models have the precision of their export."""
+    """Return one row per checkpoint and precision; exported models have the precision of their export."""
     rows = []
     for path in paths:
         name = path.stem if path.is_file() else path.name

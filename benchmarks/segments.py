@@ -1,8 +1,8 @@
 """Clips per second of one loader worker: `python benchmarks/segments.py --manifest train_metadata.csv`.
 
-The baseline does what the official dataset does for each item: it reads the whole file, scales it to its
-peak, cuts a segment, and computes two mels (input and loss) of this segment. The project reads only the
-segment. The last row adds the time to compute the mels of whole batches, for a fair comparison.
+The baseline does what the official dataset does for each item: it reads the whole file, scales it by its
+peak, cuts a segment, and computes two mels (input and loss) of it. This project reads only the segment and
+computes mels in batches on the training device; the last row includes their time on the CPU.
 """
 
 import argparse

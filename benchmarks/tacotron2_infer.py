@@ -1,11 +1,11 @@
 """Speed of Tacotron 2's inference compared with torchaudio's: `python benchmarks/tacotron2_infer.py`.
 
-The baseline is `torchaudio.models.Tacotron2.infer` with the same weights, random ones at the full size, on
-the same texts, with the prenet's dropout. Runs of the two alternate. The table shows frames per second and
-their ratio, for the best runs and for the medians. Only the frames of unfinished sentences count; torchaudio
-continues finished sentences until the last one is finished.
+The baseline is `torchaudio.models.Tacotron2.infer` with the same random weights at full size, the same texts
+and the prenet's dropout. Runs of the two alternate. Prints frames per second and their ratio, for the best
+runs and the medians. Only frames of unfinished sentences count, since torchaudio continues finished sentences
+until the last one is finished.
 
-The last row is the duration of a decoder step at the 10th percentile, which other programs on the same cores
+The last line is the duration of a decoder step at the 10th percentile, which other programs on the same cores
 affect least.
 """
 

@@ -1,8 +1,8 @@
 """Compare one training step with the official loop's order: `python benchmarks/train_step.py`.
 
 The baseline uses the same modules, weights and segments in the order of the official code: separate calls of
-the discriminators for real and generated audio, twice, with all gradients, and AdamW with its defaults. The
-variants take turns. Prints the losses of each step and the ratio of the median times.
+the discriminators for real and generated audio, in both turns and with all gradients, and AdamW with its
+defaults. The variants take turns. Prints the losses of each step and the ratio of the median times.
 """
 
 import argparse
@@ -81,7 +81,7 @@ def timed(step: Callable, audio: torch.Tensor) -> tuple[float, dict[str, float]]
 
 
 def square_waves(batch_size: int, samples: int, sampling_rate: int) -> torch.Tensor:
-    """Square waves of random pitch with noise (batch_size, samples)."""
+    """Return square waves of random pitch with noise (batch_size, samples)."""
     seconds = torch.arange(samples) / sampling_rate
     random = torch.Generator().manual_seed(0)
     pitches = 80 + 200 * torch.rand(batch_size, 1, generator=random)

@@ -19,28 +19,6 @@ from checkpoint.pretrained import load_pretrained, load_pretrained_tacotron2
 from checkpoint.project import save_model, write_model
 from checkpoint.weights import load_weights, weights_fingerprint
 
-__all__ = [
-    "CONFIG_NAME",
-    "PROGRESS_NAME",
-    "TACOTRON2_FILE",
-    "HubGenerator",
-    "is_tacotron2",
-    "load_generator",
-    "load_on_device",
-    "load_pretrained",
-    "load_pretrained_tacotron2",
-    "load_tacotron2",
-    "load_weights",
-    "read_config",
-    "read_mel_config",
-    "read_pickle",
-    "read_tacotron2_config",
-    "read_weights",
-    "save_model",
-    "weights_fingerprint",
-    "write_model",
-]
-
 
 def __getattr__(name: str):
     if name == "HubGenerator":

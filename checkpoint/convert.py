@@ -34,19 +34,20 @@ def convert(
 ) -> list[str]:
     """Write the model at `source` into the folder `target`; return remarks for the user.
 
-    `to` is "project", "official" or "hub". `fold`, `half` and `speaker` apply to "project", see
-    `write_project`; `card` are arguments of `hub.model_card`. Raises UserError if `target` is not empty.
+    `to` is "project", "official" or "hub". `fold`, `half` and `speaker` apply to "project" (see
+    `write_project`), `card` contains arguments of `hub.model_card`. Raises UserError if `target` is not
+    empty.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"{target} is there already; name a new folder, or an empty one")
+        raise UserError(f"{target} is there already; name a new or empty folder")
     if is_tacotron2(source):
         if to != "project" or fold:
             raise UserError(
-                f"{source} is a Tacotron 2, which has no weight norm and is written only in our own format; "
-                "use --to project, alone or with --half_precision and --speaker"
+                f"{source} is a Tacotron 2, which has no weight norm and no other format; use --to project "
+                "without --fold_weight_norm"
             )
     elif speaker is not None:
-        raise UserError(f"{source} is a vocoder, which has no speakers; leave out --speaker")
+        raise UserError(f"{source} is a vocoder, which has no speakers; omit --speaker")
     with atomic_write(target) as temporary:
         temporary.mkdir()
         if to == "official":
@@ -59,10 +60,10 @@ def convert(
 
 
 def write_project(folder: Path, source: Path, fold: bool, half: bool, speaker: str | None) -> list[str]:
-    """Write the model at `source` in our own format; return remarks for the user.
+    """Write the model at `source` in this project's format; return remarks for the user.
 
-    A vocoder is written with its discriminators, or with `fold` alone with its weight norm folded. A
-    Tacotron 2 of several speakers is reduced to `speaker`. With `half` the weights are 16-bit numbers.
+    With `fold`, a vocoder is written without discriminators and with its weight norm folded. A Tacotron 2
+    with several speakers is reduced to `speaker` if it is not None. With `half`, weights are 16-bit floats.
     """
     if is_tacotron2(source):
         model = load_tacotron2(source)
@@ -85,7 +86,7 @@ def write_project(folder: Path, source: Path, fold: bool, half: bool, speaker: s
 def load_discriminators(
     config: HiFiGANConfig, generator_file: Path
 ) -> tuple[Discriminators, dict[str, Path]]:
-    """Return the discriminators of `config`, and the files of those that are next to the generator's."""
+    """Return the discriminators of `config`, and the files of those that are next to the generator."""
     discriminators, found = Discriminators(config), {}
     for name, discriminator in discriminators.named_children():
         if path := discriminator_path(generator_file, name):
@@ -137,26 +138,19 @@ def add_convert_command(commands) -> None:
         help="generator only, with weight norm folded, for inference",
     )
     group.add_argument("--half_precision", action="store_true", help="16-bit weights, for inference")
-    group.add_argument("--speaker", help="speaker to keep of a Tacotron 2 of several speakers")
+    group.add_argument("--speaker", help="speaker to keep of a Tacotron 2 with several speakers")
     group = command.add_argument_group("model card of --to hub")
     group.add_argument("--license", help="licence identifier of the Hub, such as mit or cc0-1.0")
     group.add_argument("--training_data", help="description of the training data, in one sentence")
-    group.add_argument("--metrics", help="quality of the model; by default the last validation of its run")
+    group.add_argument("--metrics", help="quality of the model; default: the last validation of its run")
     command.set_defaults(run=run_convert)
 
 
 def run_convert(args: argparse.Namespace) -> None:
     card = {"license": args.license, "training_data": args.training_data, "metrics": args.metrics}
     try:
-        lines = convert(
-            args.source,
-            args.target,
-            args.to,
-            args.fold_weight_norm,
-            args.half_precision,
-            args.speaker,
-            **card,
-        )
+        options = (args.fold_weight_norm, args.half_precision, args.speaker)
+        lines = convert(args.source, args.target, args.to, *options, **card)
     except OSError as error:
         raise UserError(f"can't write {args.target}: {error}; name another folder") from error
     names = ", ".join(sorted(path.name for path in args.target.iterdir()))

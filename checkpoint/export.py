@@ -3,19 +3,18 @@
 An exported file is loaded and compared with PyTorch before it replaces `--output`.
 """
 
-import importlib.util
 import json
 import logging
 import math
 import warnings
 from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.export import Dim
 
+from checkpoint.onnx_generator import METADATA, require_packages
 from config import HiFiGANConfig
 from model import Generator
 from utils import UserError
@@ -23,7 +22,6 @@ from vocos import Vocos
 
 TOLERANCE = 1e-4  # maximum difference from PyTorch's audio, relative to its peak
 CHECKED_SHAPES = ((1, 1), (3, 7), (2, 50), (1, 100))  # (B, T)
-METADATA = ("sampling_rate", "hop_size", "num_mels", "mel_scale")  # in addition to the whole configuration
 DYNAMIC_AXES = {"mel": {0: Dim("batch"), 2: Dim("frames")}}
 
 
@@ -38,72 +36,23 @@ def example_mel(config: HiFiGANConfig) -> Tensor:
     return torch.full((2, config.num_mels, 8), config.silence)
 
 
-def export_onnx(generator: Generator | Vocos, path: Path) -> None:
-    """Write ONNX with input `mel` (batch, num_mels, frames) and output `audio` (batch, 1, samples)."""
+def to_onnx(module: nn.Module, inputs: dict[str, Tensor], dynamic_shapes, outputs: list[str]):
+    """Return a module as an ONNX program with named inputs and outputs; see `torch.onnx.export`."""
     require_packages("onnxscript", "onnxruntime")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is missing
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations within torch
-        program = torch.onnx.export(
-            generator,
-            (example_mel(generator.config),),
-            dynamo=True,
-            dynamic_shapes=DYNAMIC_AXES,
-            input_names=["mel"],
-            output_names=["audio"],
-            verbose=False,
-        )
+        return torch.onnx.export(
+            module, tuple(inputs.values()), dynamo=True, dynamic_shapes=dynamic_shapes,
+            input_names=list(inputs), output_names=outputs, verbose=False,
+        )  # fmt: skip
+
+
+def export_onnx(generator: Generator | Vocos, path: Path) -> None:
+    """Write ONNX with input `mel` (batch, num_mels, frames) and output `audio` (batch, 1, samples)."""
+    program = to_onnx(generator, {"mel": example_mel(generator.config)}, DYNAMIC_AXES, ["audio"])
     program.model.metadata_props.update(metadata(generator.config))
     program.save(path, external_data=False)
-
-
-def onnx_session(path: Path | str):
-    """Return the ONNX Runtime session of a file, on the CPU with PyTorch's number of threads.
-
-    Raises UserError if the file is damaged or ONNX Runtime is not installed.
-    """
-    require_packages("onnxruntime")
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's exceptions have no common base class
-        raise UserError(f"{path} can't be read as ONNX: {error}; is the file complete?") from error
-
-
-def open_onnx(path: Path | str):
-    """Return the ONNX Runtime session of an exported vocoder.
-
-    Raises UserError if the file is missing, damaged, or not an export of this project, or if ONNX Runtime is
-    not installed.
-    """
-    require_packages("onnxruntime")
-    if not Path(path).is_file():
-        raise UserError(f"there is no {path}; make it with `python -m checkpoint export`")
-    session = onnx_session(path)
-    embedded = session.get_modelmeta().custom_metadata_map
-    if not embedded.keys() >= {"config", *METADATA}:
-        raise UserError(
-            f"{path} holds no configuration: `python -m checkpoint export` did not write it; export it again"
-        )
-    return session
-
-
-def run_onnx(session, mel: Tensor) -> Tensor:
-    """Convert a mel (B, num_mels, T) to audio (B, 1, samples) on the same device."""
-    (audio,) = session.run(["audio"], {"mel": mel.detach().float().cpu().numpy()})
-    return torch.from_numpy(audio).to(mel.device)
-
-
-def load_onnx(path: Path) -> Callable[[Tensor], Tensor]:
-    return partial(run_onnx, open_onnx(path))
-
-
-def onnx_config(session) -> HiFiGANConfig:
-    """Return the configuration in an exported `.onnx` file."""
-    return HiFiGANConfig.from_dict(json.loads(session.get_modelmeta().custom_metadata_map["config"]))
 
 
 def export_program(generator: Generator | Vocos, path: Path) -> None:
@@ -144,10 +93,9 @@ def load_litert(path: Path) -> Callable[[Tensor], Tensor]:
     return run
 
 
-def require_packages(*names: str) -> None:
-    missing = [name.replace("_", "-") for name in names if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UserError(f"{' and '.join(missing)} not installed; pip install {' '.join(missing)}")
+def relative_difference(expected: Tensor, actual: Tensor) -> float:
+    """Return the largest absolute difference, relative to the peak of `expected`."""
+    return ((actual - expected).abs().max() / expected.abs().max().clamp(min=1e-5)).item()
 
 
 @torch.inference_mode()
@@ -168,12 +116,12 @@ def largest_difference(
         expected, audio = generator(mel), exported(mel)
         if not expected.isfinite().all():
             raise UserError("the checkpoint produces audio that is not finite; export another one")
-        difference = (audio - expected).abs().max() / expected.abs().max().clamp(min=1e-5)
+        difference = relative_difference(expected, audio)
         if not difference <= TOLERANCE:  # also if it is not a number
             raise UserError(
                 f"for {batch} mels of {frames} frames the export's audio differs from PyTorch's by "
                 f"{difference:.1e} of the peak, more than {TOLERANCE:.0e}: nothing is written; try other "
                 "versions of torch and of the runtime"
             )
-        largest = max(largest, difference.item())
+        largest = max(largest, difference)
     return largest

@@ -5,11 +5,12 @@ from functools import partial
 from pathlib import Path
 
 from checkpoint.load import load_generator, load_tacotron2
+from checkpoint.onnx_generator import OnnxGenerator
 from checkpoint.voices import find_voice, load_voice_tacotron2
 from utils import UserError, atomic_write
 
-DESCRIPTION = """Write a vocoder, or a voice with --voice or --taco_weights, for another runtime. The exported
-files are compared with PyTorch before they replace --output."""
+DESCRIPTION = """Write a vocoder, or with --voice or --taco_weights a voice, for another runtime. Before the
+exported files replace --output, their results are compared with those of PyTorch."""
 
 
 def add_export_command(commands) -> None:
@@ -45,7 +46,9 @@ def add_export_command(commands) -> None:
 
 def run_export(args: argparse.Namespace) -> None:
     if args.voice is not None and args.taco_weights is not None:
-        raise UserError("--voice includes a Tacotron 2; give --taco_weights together with --checkpoint_file")
+        raise UserError(
+            "--voice includes a Tacotron 2; omit --taco_weights, or replace --voice by --checkpoint_file"
+        )
     run = run_vocoder_export if args.voice is None and args.taco_weights is None else run_voice_export
     try:
         print(run(args))
@@ -55,7 +58,7 @@ def run_export(args: argparse.Namespace) -> None:
 
 def run_voice_export(args: argparse.Namespace) -> str:
     if args.output.exists() and (not args.output.is_dir() or any(args.output.iterdir())):
-        raise UserError(f"--output {args.output} is there already; name a new folder, or an empty one")
+        raise UserError(f"--output {args.output} is there already; name a new or empty folder")
     if args.voice is None:
         tacotron2, vocoder = load_tacotron2(args.taco_weights), load_generator(args.checkpoint_file)
     else:
@@ -87,7 +90,7 @@ def run_vocoder_export(args: argparse.Namespace) -> str:
     from checkpoint import export  # torch.export is slow to import
 
     write, load = {
-        ".onnx": (export.export_onnx, export.load_onnx),
+        ".onnx": (export.export_onnx, OnnxGenerator),
         ".pt2": (export.export_program, export.load_program),
         ".tflite": (partial(export.export_litert, frames=args.frames), export.load_litert),
     }[suffix]

@@ -11,8 +11,6 @@
 """
 
 import json
-import logging
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,15 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from checkpoint.export import (
-    TOLERANCE,
-    export_onnx,
-    largest_difference,
-    load_onnx,
-    onnx_session,
-    require_packages,
-)
+from checkpoint.export import TOLERANCE, export_onnx, largest_difference, relative_difference, to_onnx
 from checkpoint.files import CONFIG_NAME
+from checkpoint.onnx_generator import OnnxGenerator, onnx_session
 from model import Generator
 from tacotron2.mel import check_same_mel
 from tacotron2.model import AttentionState, Memory, Tacotron2
@@ -58,13 +50,16 @@ class EncoderPart(nn.Module):
 
 
 class DecoderStep(nn.Module):
-    """One step of `Decoder.infer` for one sentence, with the recurrent state as inputs and outputs."""
+    """One step of `Decoder.steps` for one sentence, with the recurrent state as inputs and outputs."""
 
     def __init__(self, model: Tacotron2):
         super().__init__()
-        self.decoder = model.decoder
+        self.decoder, self.attention_rnn = model.decoder, model.decoder.attention_rnn
         kernel = model.decoder.attention_layer.location_layer.kernel()
         self.register_buffer("location_kernel", kernel.detach().clone(), persistent=False)
+
+    def decoder_rnn(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        return torch.lstm_cell(x, state, *self.decoder.decoder_rnn.parameters())
 
     def forward(
         self,
@@ -80,17 +75,12 @@ class DecoderStep(nn.Module):
         decoder_hidden: Tensor,
         decoder_cell: Tensor,
     ) -> tuple[Tensor, ...]:
-        decoder = self.decoder
         memory = Memory(values, keys, torch.zeros_like(weights, dtype=torch.bool), self.location_kernel)
         state = AttentionState(hidden, cell, context, weights, cumulative)
-        state = decoder.attend(decoder.prenet(frames, keep), state, memory)
-        x = torch.cat([state.hidden, state.context], dim=1)
-        decoder_state = torch.lstm_cell(
-            x, (decoder_hidden, decoder_cell), *tuple(decoder.decoder_rnn.parameters())
+        frames, gate, state, decoder_state = self.decoder.step(
+            frames, keep, state, (decoder_hidden, decoder_cell), memory, self.attention_rnn, self.decoder_rnn
         )
-        features = torch.cat([decoder_state[0], state.context], dim=1)
-        gate = torch.sigmoid(decoder.gate_layer(features).squeeze(1))
-        return decoder.linear_projection(features), gate, *state, *decoder_state
+        return frames, gate, *state, *decoder_state
 
 
 class PostnetPart(nn.Module):
@@ -121,8 +111,6 @@ def export_voice(tacotron2: Tacotron2, vocoder: Generator | Vocos, folder: Path)
     Raises UserError if the models disagree on the mel, or if the difference exceeds `export.TOLERANCE`.
     """
     check_same_mel(tacotron2.config, vocoder.config, "Tacotron 2", "the vocoder", scale_matters=False)
-    require_packages("onnxscript", "onnxruntime")
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is missing
     config = tacotron2.config
     prenet = (1, config.decoder_prenet_depth, config.decoder_prenet_dim)
     shapes = state_shapes(tacotron2)
@@ -152,7 +140,7 @@ def export_voice(tacotron2: Tacotron2, vocoder: Generator | Vocos, folder: Path)
     }
     differences = [write_part(folder / f"{name}.onnx", *part) for name, part in parts.items()]
     export_onnx(vocoder, folder / "vocoder.onnx")
-    differences.append(largest_difference(vocoder, load_onnx(folder / "vocoder.onnx"), [(1, 50)]))
+    differences.append(largest_difference(vocoder, OnnxGenerator(folder / "vocoder.onnx"), [(1, 50)]))
     values = voice_settings(tacotron2, vocoder)
     (folder / CONFIG_NAME).write_text(
         json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
@@ -161,7 +149,7 @@ def export_voice(tacotron2: Tacotron2, vocoder: Generator | Vocos, folder: Path)
 
 
 def voice_settings(tacotron2: Tacotron2, vocoder: Generator | Vocos) -> dict:
-    """Return `config.json` of an exported voice: all that is needed besides the ONNX files."""
+    """Return the `config.json` of an exported voice: everything except the networks."""
     config = tacotron2.config
     return {
         "text_input": config.text_input,
@@ -185,7 +173,7 @@ def voice_settings(tacotron2: Tacotron2, vocoder: Generator | Vocos) -> dict:
 def write_part(path: Path, module: nn.Module, example: Callable[[int], dict], outputs: list[str]) -> float:
     """Write a module to ONNX and return the largest relative difference of its outputs from PyTorch's.
 
-    `example(length)` are inputs for a text or mel of this length; axes that depend on it are dynamic.
+    `example(length)` returns inputs for a text or mel of this length. Axes that depend on it are dynamic.
     """
     module.eval()
     inputs, longer = example(8), example(9)
@@ -197,12 +185,7 @@ def write_part(path: Path, module: nn.Module, example: Callable[[int], dict], ou
         }
         for name in inputs
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecations within torch
-        program = torch.onnx.export(
-            module, tuple(inputs.values()), dynamo=True, dynamic_shapes=axes, input_names=list(inputs),
-            output_names=outputs, verbose=False,
-        )  # fmt: skip
+    program = to_onnx(module, inputs, axes, outputs)
     for node in program.model.graph:
         for output in node.outputs:
             output.shape = None  # the exporter takes the example's length for the only length of an LSTM
@@ -213,11 +196,9 @@ def write_part(path: Path, module: nn.Module, example: Callable[[int], dict], ou
         inputs = example(length)
         expected = module(*inputs.values())
         found = session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
-        for tensor, array in zip(
-            expected if isinstance(expected, tuple) else (expected,), found, strict=True
-        ):
-            difference = (tensor - torch.from_numpy(array)).abs().max() / tensor.abs().max().clamp(min=1e-5)
-            largest = max(largest, difference.item())
+        expected = expected if isinstance(expected, tuple) else (expected,)
+        for tensor, array in zip(expected, found, strict=True):
+            largest = max(largest, relative_difference(tensor, torch.from_numpy(array)))
     if not largest <= TOLERANCE:  # also if it is not a number
         raise UserError(
             f"{path.name} differs from PyTorch by {largest:.1e}, more than {TOLERANCE:.0e}: nothing is "

@@ -35,12 +35,20 @@ def folder_of(path: Path) -> Path:
 
 
 def newest_file(folder: Path, patterns: Iterable[str]) -> Path | None:
-    """Return the file with the highest number in its name; of several patterns, the last that matches counts.
+    """Return the file with the highest number in its name, or None if no file matches.
 
-    Returns None if no file in `folder` matches.
+    If several patterns match, the last of them is used.
     """
     found = [file for pattern in patterns for file in sorted(folder.glob(pattern), key=number_in)]
     return found[-1] if found else None
+
+
+def weights_file(path: Path, patterns: Iterable[str]) -> Path:
+    """Return `path`, or its newest file if it is a folder. Raises UserError if none matches."""
+    file = newest_file(path, patterns) if path.is_dir() else path
+    if file is None:
+        raise UserError(f"{path} holds no {' or '.join(patterns)}; name a folder with a complete model")
+    return file
 
 
 def number_in(path: Path) -> int:
@@ -50,9 +58,9 @@ def number_in(path: Path) -> int:
 
 
 def read_weights(path: Path, name: str | None = None) -> dict[str, Tensor]:
-    """Return the state dict of a `.safetensors` file or of a pickle, where it has the key `name`.
+    """Return the state dict in a `.safetensors` file, or in a pickle under the key `name`.
 
-    With `name` None, the pickle itself is the state dict. Raises UserError for a damaged file and for a
+    Without `name`, the pickle itself is the state dict. Raises UserError for a damaged file and for a
     pickle that contains anything but tensors.
     """
     if path.suffix == ".safetensors":
@@ -71,9 +79,9 @@ def read_weights(path: Path, name: str | None = None) -> dict[str, Tensor]:
 
 
 def read_pickle(path: Path):
-    """Return what `torch.save` wrote to `path`: tensors, numbers, strings and containers of them.
+    """Return the contents of a file of `torch.save`: tensors, numbers, strings and containers of them.
 
-    Raises UserError, without running any code in the file, if it contains anything else.
+    Raises UserError if the file is damaged or contains anything else. Never runs code in the file.
     """
     try:
         with warnings.catch_warnings():
@@ -84,7 +92,7 @@ def read_pickle(path: Path):
             f"{path} is refused: it is not a checkpoint, or contains more than tensors, which could run code "
             "on loading; use a .safetensors file, or a checkpoint that contains only tensors"
         ) from error
-    except Exception as error:  # a damaged pickle raises anything, from IndexError to struct.error
+    except Exception as error:  # damaged pickles raise many types, from IndexError to struct.error
         raise UserError(f"{path} can't be read as a checkpoint: {error}; is the file complete?") from error
 
 

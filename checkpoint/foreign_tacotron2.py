@@ -1,4 +1,4 @@
-"""Tacotron 2 checkpoints of other projects: NVIDIA's and torchaudio's, told apart by their vocabularies.
+"""Tacotron 2 checkpoints of NVIDIA and torchaudio, which are distinguished by their vocabularies.
 
 A checkpoint is a pickle of a state dict, or of `{"state_dict": state_dict, …}`. Its frames start half a hop
 earlier than ours.
@@ -23,26 +23,18 @@ NAMES = (
     (r"convolutions\.(\d+)\.1\.", r"convolutions.\1.norm."),
     (r"^decoder\.decoder_rnn\.((weight|bias)_[ih]h)$", r"decoder.decoder_rnn.\1_l0"),  # a cell, not a layer
 )
-# Their substitutes for our symbols. Their padding followed the texts in their batches. They skip unknown
-# characters; a space comes closest. A quotation mark becomes an apostrophe, which is silent too and occurs at
-# the ends of words in their training texts; two consecutive spaces never do.
+# Their substitutes for our symbols. The end symbol becomes the padding that followed their training texts.
+# For unknown characters, which they skip, a space is the closest symbol. A quotation mark becomes an
+# apostrophe, which is also silent and occurs at the ends of words in their texts; two consecutive spaces
+# never occur.
 SUBSTITUTES = {"<pad>": "_", "<end>": "_", "<unknown>": " ", '"': "'"}
-MEL_SETTINGS = {
-    "mel_scale": "db",
-    "sampling_rate": 22050,
-    "n_fft": 1024,
-    "window_size": 1024,
-    "hop_size": 256,
-    "fmin": 0.0,
-    "fmax": 8000.0,
-}
 
 
 class Vocabulary(NamedTuple):
     """The characters that a project's models read, in the order of the embedding's rows."""
 
     symbols: str
-    mel_settings: Callable[[Path], dict] = lambda path: {}  # deviations from MEL_SETTINGS
+    mel_settings: Callable[[Path], dict] = lambda path: {}  # deviations from the default settings
 
 
 def read_tacotron2(
@@ -72,8 +64,8 @@ def read_tacotron2(
     rows = [vocabulary.symbols.index(SUBSTITUTES.get(symbol, symbol)) for symbol in SYMBOLS]
     state["embedding.weight"] = state["embedding.weight"][rows]
     # trained on natural logarithms, and on texts without an end symbol
-    inner = {"inner_mel_scale": "ln", "end_symbol": False, "text_input": "characters"}
-    return {**MEL_SETTINGS, **vocabulary.mel_settings(path), **sizes, **inner}, state
+    settings = {"mel_scale": "db", "inner_mel_scale": "ln", "end_symbol": False, "text_input": "characters"}
+    return {**settings, **vocabulary.mel_settings(path), **sizes}, state
 
 
 def rename_weights(state: dict) -> dict[str, Tensor]:

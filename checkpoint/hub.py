@@ -30,7 +30,7 @@ class HubGenerator(nn.Module, ModelHubMixin):
     """A generator with huggingface_hub's `from_pretrained`, `save_pretrained` and `push_to_hub`.
 
     `from_pretrained` takes a repository or a folder in any format that `load_generator` reads. The other two
-    methods take `model_card_kwargs`, the arguments of `model_card`. `generator` is the generator itself.
+    methods take `model_card_kwargs`, the arguments of `model_card`. The attribute `generator` is the network.
     """
 
     validation: str | None = None  # validation result of the training run, for the model card
@@ -41,11 +41,11 @@ class HubGenerator(nn.Module, ModelHubMixin):
         self.config, self.generator = config, build_generator(config)
 
     def forward(self, mel: Tensor) -> Tensor:
-        """Mel (B, num_mels, T) to audio (B, 1, T * hop_size)."""
+        """Convert a mel (B, num_mels, T) to audio (B, 1, T * hop_size)."""
         return self.generator(mel)
 
     def stream(self, mels: Iterable[Tensor], max_frames: int = 512) -> Iterator[Tensor]:
-        """Chunks of a mel (B, num_mels, t) to chunks of its audio (B, 1, n)."""
+        """Yield audio chunks (B, 1, n) for mel chunks (B, num_mels, t)."""
         return self.generator.stream(mels, max_frames)
 
     def _save_pretrained(self, save_directory: Path) -> None:
@@ -53,11 +53,10 @@ class HubGenerator(nn.Module, ModelHubMixin):
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, device: str = "cpu", config=None, **download):
-        if Path(model_id).is_dir():
-            return open_generator(Path(model_id), device)
-        return open_generator(
-            Path(snapshot_download(model_id, allow_patterns=WANTED_FILES, **download)), device
-        )
+        folder = Path(model_id)
+        if not folder.is_dir():
+            folder = Path(snapshot_download(model_id, allow_patterns=WANTED_FILES, **download))
+        return open_generator(folder, device)
 
     def generate_model_card(self, **card) -> ModelCard:
         given = {name: value for name, value in card.items() if value}

@@ -3,10 +3,9 @@
 `FORMATS` are the modules that read vocoders, in the order in which they are tried. Each offers
 
 - `matches(path)`: whether a folder, or a file in it, has this format;
-- `weights_path(path)`: the file that contains the generator's weights;
+- `PATTERNS`: the possible names of the file with the generator's weights;
 - `read_settings(path)`: the values that `HiFiGANConfig.from_dict` reads;
-- `read_weights(file)`: a state dict with the names of this project's generators or the official ones;
-- `PATTERNS`: the possible names of its weights' files.
+- `read_weights(file)`: a state dict with the names of this project's generators or the official ones.
 """
 
 from pathlib import Path
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from checkpoint import nvidia, official, project, torchaudio, transformers, vocos
-from checkpoint.files import CONFIG_NAME, config_path, read_pickle, read_weights
+from checkpoint.files import CONFIG_NAME, config_path, read_pickle, read_weights, weights_file
 from checkpoint.foreign_tacotron2 import read_tacotron2 as read_foreign_tacotron2
 from checkpoint.transformers import add_input_norm
 from checkpoint.weights import load_weights
@@ -30,24 +29,21 @@ from vocos import Vocos
 
 FORMATS = (project, vocos, transformers, official, nvidia)
 TACOTRON2_FILE = "tacotron2.safetensors"
-VOCABULARIES = {  # by the number of rows of the embedding
+VOCABULARIES = {  # by the number of symbols, which is the number of rows of the embedding
     module.NUM_SYMBOLS: module.TACOTRON2 for module in (torchaudio, nvidia)
 }
 
 
-# Vocoders.
-
-
 def format_of(path: Path) -> tuple[ModuleType, Path]:
-    """Return the format's module and the path to pass to it; a `config.json` stands for its folder."""
-    path = path.parent if path.name == CONFIG_NAME else path
+    """Return the format's module and the path to pass to it: for a configuration file, its folder."""
+    path = path.parent if path.name in (CONFIG_NAME, vocos.CONFIG_NAME) else path
     return next((module for module in FORMATS if module.matches(path)), project), path
 
 
 def weights_path(path: Path) -> Path:
     """Return the file with a generator's weights: `path` itself, or the newest in that folder."""
     module, path = format_of(path)
-    return module.weights_path(path)
+    return weights_file(path, module.PATTERNS)
 
 
 def read_settings(path: Path) -> dict:
@@ -80,15 +76,11 @@ def load_generator(path: Path | str, device: torch.device | str = "cpu") -> Gene
 
 
 def load_generator_weights(generator: Generator | Vocos, path: Path) -> None:
-    """Load the weights at `path`; weights of transformers add an `InputNorm` before the first layer."""
-    module, path = format_of(path)
-    file = module.weights_path(path)
-    state = module.read_weights(file)
+    """Load the weights at `path`; those of transformers may add an `InputNorm` before the first layer."""
+    file = weights_path(path)
+    state = format_of(path)[0].read_weights(file)
     add_input_norm(generator, state)
     load_weights(generator, state, file)
-
-
-# Tacotron 2.
 
 
 def load_tacotron2(path: Path | str, device: torch.device | str = "cpu") -> Tacotron2:

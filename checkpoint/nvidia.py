@@ -5,16 +5,16 @@ NVIDIA's `inference.py` does not use them either.
 """
 
 import string
+from functools import partial
 from pathlib import Path
 
-from torch import Tensor
-
 from checkpoint import files
-from checkpoint.files import CONFIG_NAME, newest_file, read_pickle
+from checkpoint.files import CONFIG_NAME, newest_file, read_pickle, weights_file
 from checkpoint.foreign_tacotron2 import Vocabulary
 from utils import read_json
 
 PATTERNS = ("hifigan_gen_checkpoint_*.pt",)
+read_weights = partial(files.read_weights, name="generator")
 SETTING_NAMES = {
     "filter_length": "n_fft",
     "hop_length": "hop_size",
@@ -33,10 +33,6 @@ def matches(path: Path) -> bool:
     return newest_file(path, PATTERNS) is not None if path.is_dir() else path.suffix == ".pt"
 
 
-def weights_path(path: Path) -> Path:
-    return newest_file(path, PATTERNS) if path.is_dir() else path
-
-
 def read_settings(path: Path) -> dict:
     """Return the settings in the checkpoint, or those of a `config.json` next to it.
 
@@ -45,13 +41,9 @@ def read_settings(path: Path) -> dict:
     """
     if path.is_dir() and (path / CONFIG_NAME).is_file():
         return read_json(path / CONFIG_NAME)
-    file = weights_path(path)
+    file = weights_file(path, PATTERNS)
     contents = read_pickle(file)
     if not isinstance(contents, dict) or not contents.get("config"):
         return read_json(files.config_path(file))
     values = {"resblock_kernel_sizes": (11, 7, 3)} | (contents.get("train_setup") or {}) | contents["config"]
     return {SETTING_NAMES.get(name, name): value for name, value in values.items()}
-
-
-def read_weights(file: Path) -> dict[str, Tensor]:
-    return files.read_weights(file, "generator")

@@ -6,6 +6,7 @@ optimizers and counters.
 
 import json
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,8 +20,9 @@ from model import Discriminators, Generator
 from utils import UserError, read_json
 
 PATTERNS = ("g_*", "generator_v*")
+read_weights = partial(files.read_weights, name="generator")
 
-# The order in which the official generators create their layers, and so number their optimizer's parameters.
+# The order of the layers in the official generators, which is the order of the parameters in the optimizer.
 OFFICIAL_ORDER = ("conv_pre", "ups", "expand_convs", "reduce_convs", "resblocks", "conv_post")
 OFFICIAL_BANDS = 80  # a constant in the official generator
 OFFICIAL_DISCRIMINATORS = {
@@ -43,9 +45,6 @@ OFFICIAL_TRAINING = {
 }
 
 
-# Reading.
-
-
 def matches(path: Path) -> bool:
     """Return whether `path` is an official generator file or a folder with one."""
     if path.is_dir():
@@ -53,19 +52,8 @@ def matches(path: Path) -> bool:
     return path.suffix not in (".json", ".pt", ".safetensors")
 
 
-def weights_path(path: Path) -> Path:
-    return newest_file(path, PATTERNS) if path.is_dir() else path
-
-
 def read_settings(path: Path) -> dict:
     return read_json(files.config_path(path))
-
-
-def read_weights(file: Path) -> dict[str, Tensor]:
-    return files.read_weights(file, "generator")
-
-
-# Writing.
 
 
 def write(
@@ -106,8 +94,8 @@ def check_generator(config: HiFiGANConfig) -> None:
         f"resblock {config.resblock} has {num_dilations} dilations there, and here "
         f"{' and '.join(str(len(one)) for one in lists)}": any(len(one) != num_dilations for one in lists),
     }
-    for obstacle, is_there in obstacles.items():
-        if is_there:
+    for obstacle, is_present in obstacles.items():
+        if is_present:
             raise UserError(f"the official code can't represent this generator: {obstacle}; use --to hub")
 
 
@@ -122,7 +110,7 @@ def discriminators_obstacle(config: HiFiGANConfig, present: Collection[str]) -> 
 
 
 def official_settings(config: HiFiGANConfig, training: dict) -> dict:
-    """Return the official config.json; training options are taken from `training` where it contains them."""
+    """Return the official config.json, with training options from `training` or else the published ones."""
     misr, mrf = ("resblock_num", "resblock_kernel_size"), ("resblock_kernel_sizes",)
     names = (
         "upsample_rates", "upsample_kernel_sizes", "upsample_initial_channel",
@@ -201,7 +189,7 @@ def training_progress(generator_file: Path) -> tuple[int, int]:
 
 
 def training_arguments(generator_file: Path) -> dict:
-    """Return the flags of a training checkpoint's run under their official names; {} for other models."""
+    """Return the flags of a checkpoint's training run under their official names, or {} for other models."""
     progress = generator_file.with_name(PROGRESS_NAME)
     arguments = read_json(progress).get("arguments", {}) if progress.is_file() else {}
     official = {"beta1": "adam_b1", "beta2": "adam_b2"}

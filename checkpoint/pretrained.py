@@ -26,7 +26,7 @@ def load_pretrained(path: Path | str, generator: Generator | Vocos, discriminato
     for name, discriminator in discriminators.named_children():
         source = discriminator_path(weights_path(path), name)
         if source is None:
-            message += f"; {name} from scratch, since none is next to the generator"
+            message += f"; {name} from scratch, since its weights are not next to the generator"
         else:
             load_weights(discriminator, read_weights(source, name), source)
             message += f"; {name} from {source}"
@@ -42,7 +42,7 @@ def load_pretrained_tacotron2(path: Path | str, model: Tacotron2) -> str:
 
 
 def load_plain_generator(path: Path, generator: Generator | Vocos) -> str:
-    """Load a generator so that it reads the mel scale of `generator.config` and has no `InputNorm`.
+    """Load a generator and convert it to the mel scale of `generator.config`, without `InputNorm`.
 
     Returns a phrase that names its file and what was converted.
     """
@@ -77,7 +77,7 @@ def input_layer(generator: Generator | Vocos) -> nn.Module:
 
 @torch.no_grad()
 def change_mel_scale(generator: Generator | Vocos, trained_with: MelConfig) -> None:
-    """Make a generator that was trained with one mel scale read the scale of its own `config`."""
+    """Convert the input of a generator from the mel scale of its training to that of its `config`."""
     config = generator.config
     offset = trained_with.from_ln(config.to_ln(0.0))
     slope = trained_with.from_ln(config.to_ln(1.0)) - offset
@@ -86,12 +86,13 @@ def change_mel_scale(generator: Generator | Vocos, trained_with: MelConfig) -> N
 
 @torch.no_grad()
 def fold_input_map(conv: nn.Conv1d, slope: Tensor | float, offset: Tensor | float) -> None:
-    """Turn a convolution of slope * x + offset, numbers or (in_channels, 1) tensors, into one of x.
+    """Make a convolution compute for x its previous output for slope * x + offset.
 
-    The slope is multiplied into the weights, and the offset times their sum is added to the bias. Only frames
-    whose receptive field includes the padding change, three at either end for a kernel of 7: zeros of x are
-    other mels than zeros of slope * x + offset. Later layers spread the difference over
-    the generator's `context_frames`.
+    `slope` and `offset` are numbers or (in_channels, 1) tensors. The slope is multiplied into the weights,
+    and the offset times their sum is added to the bias. The result is exact except where the kernel overlaps
+    the zero padding, since a zero in x corresponds to `offset` in the previous input. For a kernel of 7,
+    these are three frames at either end. Later layers spread the difference over the generator's
+    `context_frames`.
     """
     weight = conv.weight  # (out_channels, in_channels, kernel_size)
     conv.bias += (weight * offset).sum(dim=(1, 2))

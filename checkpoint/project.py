@@ -5,6 +5,7 @@ for resuming.
 """
 
 import json
+from functools import partial
 from pathlib import Path
 
 from safetensors.torch import save_file
@@ -13,10 +14,11 @@ from torch import Tensor, nn
 from checkpoint import files
 from checkpoint.files import CONFIG_NAME, config_path
 from tacotron2.mel import MelConfig
-from utils import UserError, atomic_write, read_json
+from utils import atomic_write, read_json
 
 GENERATOR_FILE = "generator.safetensors"
 PATTERNS = (GENERATOR_FILE,)
+read_weights = partial(files.read_weights, name="generator")
 
 
 def matches(path: Path) -> bool:
@@ -26,18 +28,8 @@ def matches(path: Path) -> bool:
     return path.suffix in (".json", ".safetensors") and path.name != "model.safetensors"
 
 
-def weights_path(path: Path) -> Path:
-    if path.is_dir() and not (path / GENERATOR_FILE).is_file():
-        raise UserError(f"{path} holds no {GENERATOR_FILE} and no official g_… file; name a model's folder")
-    return path / GENERATOR_FILE if path.is_dir() else path
-
-
 def read_settings(path: Path) -> dict:
     return read_json(config_path(path))
-
-
-def read_weights(file: Path) -> dict[str, Tensor]:
-    return files.read_weights(file, "generator")
 
 
 def save_model(folder: Path | str, config: MelConfig, **models: nn.Module) -> None:

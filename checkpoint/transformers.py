@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from checkpoint import files
-from checkpoint.files import CONFIG_NAME, folder_of, newest_file
+from checkpoint.files import CONFIG_NAME, folder_of
 from model import LEAKY_SLOPE, Generator
 from utils import UserError, read_json
 
@@ -32,18 +32,11 @@ MEL_SETTINGS = {
 
 
 def matches(path: Path) -> bool:
-    """Return whether a folder, or a file named as in such a folder, has a configuration of transformers."""
-    if not path.is_dir() and path.name not in (*PATTERNS, CONFIG_NAME):
+    """Return whether `path` is a folder with a configuration of transformers, or a file of weights in one."""
+    if not path.is_dir() and path.name not in PATTERNS:
         return False
     config = folder_of(path) / CONFIG_NAME
     return config.is_file() and "model_in_dim" in read_json(config)
-
-
-def weights_path(path: Path) -> Path:
-    found = newest_file(path, PATTERNS) if path.is_dir() else path
-    if found is None:
-        raise UserError(f"{path} holds no {' or '.join(PATTERNS)}; download the whole model")
-    return found
 
 
 def read_settings(path: Path) -> dict:

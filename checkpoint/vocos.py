@@ -5,27 +5,19 @@ from pathlib import Path
 from torch import Tensor
 
 from checkpoint import files
-from checkpoint.files import folder_of, newest_file
+from checkpoint.files import folder_of
 from utils import UserError
 
 CONFIG_NAME = "config.yaml"
 PATTERNS = ("pytorch_model.bin", "model.safetensors")
 MIN_DB = -140.0  # their mels are clamped at an amplitude of 1e-7
-# Read are those whose parts have these classes; others encode with EnCodec or end in another transform.
+# The supported classes. Other models read EnCodec tokens or end in another transform.
 CLASSES = {"feature_extractor": "MelSpectrogramFeatures", "backbone": "VocosBackbone", "head": "ISTFTHead"}
 
 
 def matches(path: Path) -> bool:
-    """Return whether `path` is a folder with a `config.yaml`, or a file with one of the names above in it."""
-    known = path.is_dir() or path.name in (*PATTERNS, CONFIG_NAME)
-    return known and (folder_of(path) / CONFIG_NAME).is_file()
-
-
-def weights_path(path: Path) -> Path:
-    found = newest_file(folder_of(path), PATTERNS) if path.is_dir() or path.name == CONFIG_NAME else path
-    if found is None:
-        raise UserError(f"{path} holds no {' or '.join(PATTERNS)}; download the whole model")
-    return found
+    """Return whether `path` is a folder with a `config.yaml`, or a file of weights in such a folder."""
+    return (path.is_dir() or path.name in PATTERNS) and (folder_of(path) / CONFIG_NAME).is_file()
 
 
 def read_settings(path: Path) -> dict:
@@ -53,7 +45,7 @@ def read_settings(path: Path) -> dict:
     except (OSError, yaml.YAMLError, TypeError, KeyError, AttributeError, ValueError) as error:
         raise UserError(f"can't read the configuration {path}: {' '.join(str(error).split())}") from error
     if classes != CLASSES or backbone.get("adanorm_num_embeddings"):
-        raise UserError(f"{path} is not a Vocos that reads mels: it has {', '.join(classes.values())}")
+        raise UserError(f"{path} is not a supported Vocos: it has {', '.join(classes.values())}")
     if head_settings != (settings["n_fft"], settings["hop_size"], settings["padding"]):
         raise UserError(f"{path} has other Fourier transforms in its head than in its mel: {head_settings}")
     fixed = {"fmin": 0.0, "fmax": None, "mel_scale": "ln", "min_db": MIN_DB, "mel_filters": "htk"}

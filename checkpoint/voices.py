@@ -1,4 +1,4 @@
-"""Voices: folders with a `voice.json` that names a Tacotron 2, a vocoder, and where both come from."""
+"""Voices: folders with a `voice.json` that names a Tacotron 2, a vocoder, their licence and provenance."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ TEXT_FIELDS = ("title", "language", "licence", "provenance", "taco", "vocoder")
 
 @dataclass(frozen=True)
 class Voice:
-    """A Tacotron 2 and the vocoder that goes with it.
+    """A Tacotron 2 and a matching vocoder.
 
     `speaker` selects one speaker of a multi-speaker Tacotron 2, which several voices can share.
     """
@@ -63,7 +63,7 @@ def list_voices(folder: Path = VOICES) -> list[Voice]:
 
 
 def find_voice(name: str | None = None, folder: Path = VOICES) -> Voice:
-    """Return a voice by its name in `folder` or by its own folder; by default the default voice.
+    """Return the voice with a name in `folder`, or in the folder `name`; without `name`, the default voice.
 
     Raises UserError if there is no such voice.
     """

@@ -35,10 +35,10 @@ def official_name(key: str, model: nn.Module) -> str:
 def load_weights(model: nn.Module, state: dict[str, Tensor], source: Path) -> None:
     """Load a state dict into `model`; `source` appears in error messages.
 
-    Normalized weights are read in three forms: as the parametrizations of `model`; under the names of
-    PyTorch's older hooks (`weight_g` and `weight_v` for weight norm, `weight_orig`, `weight_u` and `weight_v`
-    for spectral norm); as a plain weight with the norm folded in. Raises UserError for missing or unexpected
-    tensors and for wrong shapes.
+    Weights under weight norm or spectral norm are read in three forms: as parametrizations, like those of
+    `model`; under the names of PyTorch's older hooks (`weight_g` and `weight_v` for weight norm,
+    `weight_orig`, `weight_u` and `weight_v` for spectral norm); and as plain weights with the norm folded in.
+    Raises UserError for missing or unexpected tensors and for wrong shapes.
     """
     wanted = model.state_dict()
     renamed = rename_weights(model, state)

@@ -202,9 +202,7 @@ def _draw_period_images(figure: SubFigure, times: np.ndarray, samples: np.ndarra
 
 def draw_scales(audio: np.ndarray, config: HiFiGANConfig, seconds: float = 0.015) -> Figure:
     """Plot the inputs of the multi-scale discriminator: audio (samples,) and its averaged-down versions."""
-    pool = MultiScaleDiscriminator(
-        HiFiGANConfig(discriminator_channels=32)
-    ).pool  # does not depend on the width
+    pool = MultiScaleDiscriminator(HiFiGANConfig(discriminator_channels=32)).pool  # small, with the same pool
     (kernel,), (stride,), (padding,) = pool.kernel_size, pool.stride, pool.padding
     figure = Figure(figsize=(WIDTH, 5.6), layout="constrained")
     panels = figure.subplots(1 + config.msd_num_downsamples, 1, sharex=True, sharey=True)

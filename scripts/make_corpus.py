@@ -70,11 +70,8 @@ def sentences(count: int) -> list[str]:
     """Return the first `count` sentences of a fixed sequence without repetition, 4 to 30 words each.
 
     The sequence starts with the lines of sentences.txt; the others join the beginning of one line to the end
-    of another. Raises UserError for a count below 1 or above the number of combinations, several hundred
-    thousand.
+    of another. Raises UserError for a count above the number of combinations, several hundred thousand.
     """
-    if count < 1:
-        raise UserError(f"can't make {count} clips; ask for 1 or more")
     lines = SENTENCES.read_text(encoding="ascii").splitlines()
     written = [line for line in lines if line and not line.startswith("#")]
     texts = list(itertools.islice(itertools.chain(written, _recombine(written)), count))

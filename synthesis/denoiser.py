@@ -1,6 +1,6 @@
-"""Bias denoiser: subtracts the constant hum that a vocoder adds to all of its output.
+"""Bias denoiser: subtracts the constant noise that a vocoder adds to its output.
 
-After NVIDIA's denoiser for WaveGlow (tacotron2 and DeepLearningExamples, `denoiser.py`).
+Follows NVIDIA's denoiser for WaveGlow (tacotron2 and DeepLearningExamples, `denoiser.py`).
 """
 
 from collections.abc import Callable
@@ -16,14 +16,10 @@ BIAS_FRAMES = 88
 
 
 class Denoiser(nn.Module):
-    """Spectral subtraction of a generator's bias.
+    """Spectral subtraction of the bias of a generator, for audio on the CPU.
 
-    The bias is the magnitude spectrum of the generator's output for a mel of zeros (in the "ln" scale). The
-    output is on the CPU.
-
-    Args:
-        generator: the vocoder whose output is denoised.
-        device: the generator's device.
+    The bias is the magnitude spectrum of the generator's output for a mel of zeros (in the "ln" scale).
+    `device` is the generator's device.
     """
 
     def __init__(self, generator: Generator, device: torch.device | str = "cpu"):

@@ -1,4 +1,4 @@
-"""Readers of the inputs of inference: audio files, saved mels, and text files."""
+"""Read the inputs of inference: audio files, saved mels and text files."""
 
 import sys
 from collections.abc import Iterator
@@ -33,9 +33,7 @@ def files_in(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
         )
     for first, second in pairwise(found):
         if first.stem == second.stem:
-            raise UserError(
-                f"{first} and {second} have the same name, and so would their outputs; rename one"
-            )
+            raise UserError(f"{first} and {second} would have the same output file; rename one")
     return found
 
 
@@ -48,7 +46,7 @@ def read_text(path: Path) -> str:
 
 
 def load_audio(path: Path, sampling_rate: int) -> np.ndarray:
-    """Load audio (samples,) at a rate in Hz. Reports on stderr if channels are averaged or it is resampled.
+    """Load mono audio (samples,) at a sampling rate in Hz. Prints to stderr what it averages or resamples.
 
     Raises UserError for files that can't be decoded and for values that are not finite.
     """
@@ -105,23 +103,21 @@ def read_array(path: Path) -> Tensor:
         else:
             contents = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files make these libraries raise many types of exception
-        raise UserError(
-            f"can't read the mel {path}: {' '.join(str(error).split())}; save it again"
-        ) from error
+        raise UserError(f"can't read the mel {path}: {error}; save it again") from error
     if isinstance(contents, Tensor):
         return contents.float()
     tensors = {name: value for name, value in dict(contents).items() if isinstance(value, Tensor)}
     if "mel" not in tensors and len(tensors) != 1:
         raise UserError(f"{path} contains {sorted(tensors) or 'no arrays'}; name the array of the mel `mel`")
-    return (tensors.get("mel") if "mel" in tensors else next(iter(tensors.values()))).float()
+    return tensors.get("mel", next(iter(tensors.values()))).float()
 
 
 def load_mel(path: Path, config: MelConfig, mel_scale: str | None = None, transposed: bool = False) -> Tensor:
     """Load a mel (num_mels, frames) and convert it to the scale of `config`.
 
     The file contains (num_mels, frames) or (1, num_mels, frames), with the last two axes swapped if
-    `transposed`, in the scale `mel_scale` (default: the scale of `config`). Raises UserError, with the
-    numbers, for an array that can't be such a mel.
+    `transposed`, in the scale `mel_scale` (default: the scale of `config`). Raises UserError for an
+    array that can't be such a mel.
     """
     mel = as_mel(read_array(path), path, config.num_mels, transposed)
     source = replace(config, mel_scale=mel_scale or config.mel_scale)

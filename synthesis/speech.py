@@ -1,4 +1,4 @@
-"""Text to audio: a Tacotron 2 and a vocoder that speak whole texts, sentence by sentence, or as a stream."""
+"""Text to audio with a Tacotron 2 and a vocoder: whole texts, sentence by sentence, or as a stream."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from checkpoint.voices import Voice, load_voice_tacotron2
 from synthesis.denoiser import make_denoiser
-from synthesis.vocoder import MIXED_PRECISIONS, Vocoder, load_vocoder, vocode, vocode_chunks
+from synthesis.vocoder import CHUNK_FRAMES, MIXED_PRECISIONS, Vocoder, load_vocoder, vocode_chunks
 from tacotron2.mel import check_same_mel, convert_mel_scale
 from tacotron2.model import Tacotron2
 from tacotron2.speak import Utterance, speak_sentences, split_text, stream_sentence
@@ -29,18 +29,18 @@ class Sentence:
 
 
 class Speaker:
-    """A Tacotron 2 and a vocoder that speak text together.
+    """Text to speech with a Tacotron 2 and a vocoder.
 
-    Raises UserError if the two disagree on the mel.
+    Raises UserError if the two models have different mel settings, the scale excepted.
 
     Args:
-        tacotron2: the model from text to mel, in eval mode.
-        vocoder: a vocoder as `synthesis.vocoder.load_vocoder` returns it, or `GriffinLim`.
-        device: the device of both.
+        tacotron2: the text-to-mel model, in eval mode.
+        vocoder: a result of `synthesis.vocoder.load_vocoder`, or a `GriffinLim`.
+        device: the device of both models.
         denoising_strength: see `synthesis.denoiser.Denoiser`; streams are not denoised.
-        names: what error messages call the two models.
+        names: the names of the two models in error messages.
         mixed_precision: the precision of Tacotron 2 on a GPU; on a CPU it runs in float32.
-        lexicon: the pronunciation of words, as `tacotron2.text.read_lexicon` returns it.
+        lexicon: the IPA of words, from `tacotron2.text.read_lexicon`.
     """
 
     def __init__(
@@ -61,8 +61,7 @@ class Speaker:
 
     def audio_of(self, mel: Tensor) -> np.ndarray:
         """Convert a mel (num_mels, T) in Tacotron 2's scale to audio (samples,)."""
-        mel = convert_mel_scale(mel, self.tacotron2.config, self.vocoder.config)
-        return self.denoise(np.concatenate(list(vocode(self.vocoder, mel, self.device))))
+        return self.denoise(np.concatenate(list(self.vocode(mel.split(CHUNK_FRAMES, dim=1)))))
 
     def autocast(self) -> torch.autocast:
         device_type, dtype = torch.device(self.device).type, MIXED_PRECISIONS[self.precision]
@@ -71,11 +70,8 @@ class Speaker:
     def silence(self, seconds: float) -> np.ndarray:
         return np.zeros(round(seconds * self.sampling_rate), dtype=np.float32)
 
-    def utterances(self, text: str, seed: int = 0, first_batch: int = 1) -> Iterator[Utterance]:
-        """Yield the spoken sentences of a text in order, in batches that double from `first_batch`."""
-        yield from self.speak_batches(split_text(text), seed, first_batch)
-
     def speak_batches(self, sentences: list[str], seed: int, first_batch: int = 1) -> Iterator[Utterance]:
+        """Yield the mels of sentences in order, in batches whose size doubles from `first_batch`."""
         size = first_batch
         while sentences:
             batch, sentences = sentences[:size], sentences[size:]
@@ -86,7 +82,7 @@ class Speaker:
 
     def sentences(self, text: str, seed: int = 0, first_batch: int = 1) -> Iterator[Sentence]:
         """Yield each sentence of a text as soon as its audio is complete, the first before the others."""
-        for utterance in self.utterances(text, seed, first_batch):
+        for utterance in self.speak_batches(split_text(text), seed, first_batch):
             yield Sentence(utterance, self.audio_of(utterance.mel))
 
     def speak(self, text: str, seed: int = 0) -> np.ndarray:
@@ -98,17 +94,16 @@ class Speaker:
     ) -> Iterator[np.ndarray]:
         """Yield the audio of a text in chunks (n,) as soon as possible.
 
-        The first sentence is vocoded while Tacotron 2 decodes it, so it is spoken only once. The others are
+        The first sentence is vocoded while Tacotron 2 decodes it, so it gets a single attempt. The others are
         spoken again if their attention fails. Calls `on_utterance` with each sentence when its mel is
         complete.
         """
         first, *others = split_text(text)
-        parts = stream_sentence(self.tacotron2, first, seed, self.lexicon)
         pause = 0.0
 
         def first_mels() -> Iterator[Tensor]:
             nonlocal pause
-            utterance = yield from parts
+            utterance = yield from stream_sentence(self.tacotron2, first, seed, self.lexicon)
             on_utterance(utterance)
             pause = utterance.pause
 
@@ -120,7 +115,7 @@ class Speaker:
             pause = utterance.pause
 
     def vocode(self, mels: Iterable[Tensor]) -> Iterator[np.ndarray]:
-        """Yield the audio of a mel that is given in parts (num_mels, n) in Tacotron 2's scale."""
+        """Convert consecutive parts (num_mels, n) of a mel in Tacotron 2's scale to audio in chunks (n,)."""
         source, target = self.tacotron2.config, self.vocoder.config
         converted = (convert_mel_scale(mel, source, target) for mel in mels)
         yield from vocode_chunks(self.vocoder, converted, self.device)
@@ -148,10 +143,9 @@ def load_speaker(
 
 
 def report_problem(utterance: Utterance) -> None:
-    """Report on stderr a sentence whose attention failed in every attempt."""
+    """Print to stderr that the attention failed in every attempt at a sentence, if it did."""
     if utterance.problem:
         tqdm.write(
-            f"{utterance.text!r} did not come out well, even in {utterance.attempts} attempts: "
-            f"{utterance.problem}",
+            f"{utterance.text!r} did not come out well in {utterance.attempts} attempts: {utterance.problem}",
             file=sys.stderr,
         )

@@ -1,7 +1,7 @@
-"""Measures of how well the attention reads, because losses and a diagonal alignment do not show that.
+"""Measures of attention quality, which neither the losses nor a diagonal alignment reveal.
 
-A guide that pulls the attention to the diagonal for too long makes it follow the time instead of the text. It
-then moves on during pauses, and free-running speech, without true frames to copy, is not understood.
+Guided attention that is active for too long teaches the attention to follow the time instead of the text. It
+then moves during pauses, and speech without teacher forcing is unintelligible.
 """
 
 import librosa
@@ -13,7 +13,7 @@ from tacotron2.mel import MelConfig
 
 MEASURES = ("attention_rest", "attention_sharpness", "attention_skipped", "attention_repeated")
 SHORTEST_PAUSE = 0.12  # seconds; the closures of plosives are shorter
-SKIPPED_STEPS = 0.1  # a token with less attention than that, summed over decoder steps, is skipped
+SKIPPED_STEPS = 0.1  # a token counts as skipped below this sum of its attention weights
 REPEAT_DISTANCE = 2.0  # tokens; noise moves the attention back by less
 
 
@@ -26,7 +26,7 @@ def attention_measures(
       attention's mean position per step. About 0 on a straight line, near 1 if the attention waits; None if
       the sentence has no pause of at least SHORTEST_PAUSE.
     - `attention_sharpness`: mean over steps of the largest weight; 1 if each step reads one token.
-    - `attention_skipped`: share of tokens that receive next to no attention.
+    - `attention_skipped`: share of tokens whose weights sum to less than SKIPPED_STEPS.
     - `attention_repeated`: share of steps that read more than REPEAT_DISTANCE behind the furthest position.
     """
     attention = attention.float().cpu()
@@ -48,12 +48,12 @@ def rest_in_pauses(position: Tensor, is_pause: Tensor) -> float | None:
     from_pause = is_pause[:-1] & is_pause[1:]
     in_speech = speed[~(is_pause[:-1] | is_pause[1:])].mean()
     ratio = speed[from_pause].mean() / in_speech.clamp(min=1e-3)
-    # an attention that hardly moves in speech does not read, so it does not rest either
+    # an attention that hardly moves in speech does not read, and its rest in pauses means nothing
     return float((1 - ratio).clamp(0, 1)) if in_speech > 1e-2 else 0.0
 
 
 def pauses(mel: Tensor, config: MelConfig, frames_per_step: int) -> Tensor:
-    """Return (steps,) bool: the decoder steps within pauses of a clip, without the silence at its ends."""
+    """Return a mask (steps,) of the decoder steps within pauses, except the silence at the clip's ends."""
     level = config.to_ln(mel.float().cpu()).mean(0)  # (T,)
     low, high = level.quantile(0.05), level.quantile(0.95)
     is_quiet = level < low + 0.3 * (high - low)
@@ -65,8 +65,7 @@ def pauses(mel: Tensor, config: MelConfig, frames_per_step: int) -> Tensor:
     is_pause = torch.zeros(steps, dtype=torch.bool)
     edges = torch.nn.functional.pad(is_quiet.int(), (1, 1)).diff()
     for first, end in zip(edges.eq(1).nonzero(), edges.eq(-1).nonzero(), strict=True):
-        is_inside = first > 0 and end < steps
-        if is_inside and end - first >= shortest:
+        if first > 0 and end < steps and end - first >= shortest:
             is_pause[first:end] = True
     return is_pause
 

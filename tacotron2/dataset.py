@@ -1,4 +1,4 @@
-"""Clips and their transcripts as batches of tokens and mels."""
+"""Dataset of transcripts as tokens and clips as mels, and its batches."""
 
 from itertools import accumulate
 
@@ -15,12 +15,13 @@ from utils import UserError
 
 
 class TextMelDataset(Dataset):
-    """Whole clips. Item (epoch, index), or index, is a dict of `tokens` (L,), `mel` (num_mels, T), `speaker`
-    and `name`.
+    """Whole clips with their transcripts, indexed by index or (epoch, index).
 
-    The audio is not scaled. `speaker` is the index of the clip's speaker in `config.speakers`, or 0 for a
-    model with a single voice. Raises UserError, with the first clip's name, for clips that have no words,
-    that are too short for a mel, or whose speaker the model lacks.
+    An item is a dict of `tokens` (L,), `mel` (num_mels, T), `speaker` and `name`. `speaker` is the index of
+    the clip's speaker in `config.speakers`, or 0 for a model with a single voice. The audio is not scaled.
+
+    Raises UserError, with the first clip's name, for clips that have no words, that are too short for a mel,
+    or whose speaker the model lacks.
     """
 
     def __init__(self, clips: list[Clip], config: Tacotron2Config):

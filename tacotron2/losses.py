@@ -58,11 +58,11 @@ def tacotron2_losses(
 
 
 def guided_attention(attention: Tensor, token_lengths: Tensor, step_lengths: Tensor, width: float) -> Tensor:
-    """Return the loss that pulls attention (B, steps, L) to the diagonal, its mean cost in [0, 1].
+    """Return the guided attention loss of attention (B, steps, L): its mean distance from the diagonal.
 
     Text and speech advance together at a nearly constant rate. A weight costs 1 - exp(-d² / 2 width²), where
     d is the difference between its position in the text and its step, both as fractions of the whole
-    (Tachibana et al., 2018, section 4). Padding does not count.
+    (Tachibana et al., 2018, section 4). The loss is in [0, 1]. Padding does not count.
     """
     steps, length = attention.shape[1:]
     device = attention.device

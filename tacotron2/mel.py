@@ -1,4 +1,4 @@
-"""The only mel frontend: for Tacotron 2's targets, the vocoder's input, the mel loss and the plots.
+"""The mel frontend of Tacotron 2's targets, the vocoder's input, the mel loss and the plots.
 
 With the default settings it computes the official HiFi-GAN's mel, up to the scale of the values.
 """
@@ -167,9 +167,9 @@ def as_tuples(value):
 class MelSpectrogram(nn.Module):
     """Audio (..., samples) in [-1, 1] to its mel (..., num_mels, frames) in `config.mel_scale`.
 
-    Differentiable, on any device, in float32 under autocast. The edges are reflected by
-    `config.stft_padding`, then follow an STFT with a periodic Hann window and no padding of its own, the
-    magnitude, and the mel filters. With `padding="same"`, frames = samples // hop_size. Raises ValueError for
+    Differentiable, on any device, in float32 under autocast. The audio is reflect-padded by
+    `config.stft_padding`. The mel filters are applied to the magnitude of an STFT with a periodic Hann window
+    and without further padding. With `padding="same"`, frames = samples // hop_size. Raises ValueError for
     audio shorter than `config.min_samples`.
     """
 
@@ -202,16 +202,9 @@ class MelSpectrogram(nn.Module):
         with torch.autocast(audio.device.type, enabled=False):
             waves = audio.float().reshape(-1, audio.shape[-1])  # (B, samples)
             waves = F.pad(waves, config.stft_padding, mode="reflect")
-            spectrum = torch.stft(
-                waves,
-                config.n_fft,
-                config.hop_size,
-                config.window_size,
-                self.window,
-                center=False,
-                return_complex=True,
-            )  # (B, n_fft // 2 + 1, frames)
-            magnitude = self.magnitude(spectrum)
+            sizes = config.n_fft, config.hop_size, config.window_size
+            spectrum = torch.stft(waves, *sizes, self.window, center=False, return_complex=True)
+            magnitude = self.magnitude(spectrum)  # (B, n_fft // 2 + 1, frames)
             amplitude = torch.matmul(self.filters, magnitude)  # (B, num_mels, frames)
             mel = config.from_ln(torch.log(amplitude.clamp(min=config.min_amplitude)))
         return mel.reshape(*audio.shape[:-1], *mel.shape[-2:])
@@ -224,9 +217,9 @@ class MelSpectrogram(nn.Module):
 
 
 def convert_mel_scale(mel, source: MelConfig, target: MelConfig):
-    """Return mel values, a tensor or array of any shape, in `target`'s scale: exact, without clipping.
+    """Convert mel values, a tensor or array of any shape, to the scale of `target`, exactly and unclipped.
 
-    Raises UserError if the configurations differ in more than the scale, that is, in frequencies or frames.
+    Raises UserError if the configurations differ in more than the scale.
     """
     check_same_mel(source, target, "the source", "the target", scale_matters=False)
     return target.from_ln(source.to_ln(mel))
@@ -256,7 +249,7 @@ def check_same_mel(
 
 
 def unlikely_mel_values(mel: Tensor | np.ndarray, config: MelConfig) -> str:
-    """Return a description of values that no speech has in `config`'s scale, or "" if there are none."""
+    """Return a description of mel values that are unlikely for speech in `config`'s scale, or ""."""
     if config.mel_scale == "log10":
         return ""  # used by transformers models only, whose mels may also be normalised to any range
     # 22 dB below the clamp and 26 dB above full scale: mels in another scale exceed them, speech does not.
@@ -278,10 +271,9 @@ def mel_to_magnitude(mel: np.ndarray, config: MelConfig) -> np.ndarray:
     Non-negative least squares: the pseudo-inverse of the filters yields negative magnitudes, heard as chirps.
     """
     filters = MelSpectrogram(config).filters.numpy()
-    # Multiplicative updates (Lee and Seung, 2001) from a smooth start. librosa's mel_to_stft returns its
-    # starting point, the clipped pseudo-inverse, because speech is below its solver's absolute tolerance. An
-    # active-set solver fits exactly, but concentrates each band in one of its bins, which is heard as
-    # whistling.
+    # Multiplicative updates (Lee and Seung, 2001) from a smooth start. The solver of librosa's mel_to_stft
+    # does not leave its starting point, the clipped pseudo-inverse, because speech is below its absolute
+    # tolerance. An active-set solver fits exactly but concentrates each band in one bin, which whistles.
     amplitude = np.exp(config.to_ln(np.asarray(mel, dtype=np.float32)))
     tiny = np.finfo(np.float32).tiny  # for bins that no filter covers and, with a short n_fft, empty bands
     magnitude = filters.T @ (amplitude / (filters @ filters.sum(0) + tiny)[:, None])
@@ -294,9 +286,9 @@ def mel_to_magnitude(mel: np.ndarray, config: MelConfig) -> np.ndarray:
 def griffin_lim(
     mel: Tensor | np.ndarray, config: MelConfig, iterations: int = 60, seed: int = 0
 ) -> np.ndarray:
-    """Return audio (samples,) float32 of a mel (num_mels, frames), with phases by Griffin and Lim.
+    """Return audio (samples,) float32 for a mel (num_mels, frames), with phases estimated by Griffin-Lim.
 
-    The baseline for every vocoder: it needs no weights and no training. Uses librosa's fast Griffin-Lim
+    This is the baseline without weights and training. Uses librosa's fast Griffin-Lim
     (Perraudin et al., 2013), from random phases drawn with `seed`. There are `config.num_samples(frames)`
     samples, and frame i starts or is centred at sample i * hop_size as in `MelSpectrogram`.
     """

@@ -1,11 +1,11 @@
 """Tacotron 2 (Shen et al., 2018): an autoregressive text-to-mel model with attention.
 
-In reading order: the encoder, the decoder, the postnet, the model. The attention is in `attention.py`. Layers
-have the names of NVIDIA's and torchaudio's implementations. Sections refer to the paper.
+The attention is in `attention.py`. Layers have the names of NVIDIA's and torchaudio's implementations.
+Sections refer to the paper.
 """
 
 import copy
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
@@ -147,12 +147,11 @@ class Decoder(nn.Module):
         return AttentionState(hidden, hidden, values.new_zeros(batch, width), weights, weights)
 
     def attend(
-        self, prenet: Tensor, state: AttentionState, memory: Memory, attention_rnn: Callable | None = None
+        self, prenet: Tensor, state: AttentionState, memory: Memory, attention_rnn: Callable
     ) -> AttentionState:
         """Return the attention's next state, given the prenet's output (B, decoder_prenet_dim)."""
-        hidden, cell = (attention_rnn or self.attention_rnn)(
-            torch.cat([prenet, state.context], dim=1), (state.hidden, state.cell)
-        )
+        x = torch.cat([prenet, state.context], dim=1)
+        hidden, cell = attention_rnn(x, (state.hidden, state.cell))
         hidden = F.dropout(hidden, self.config.attention_dropout_p, self.training)
         context, weights = self.attention_layer(hidden, state, memory)
         return AttentionState(hidden, cell, context, weights, state.cumulative + weights)
@@ -169,7 +168,7 @@ class Decoder(nn.Module):
         state = self.initial_state(memory)
         states = []
         for prenet in self.prenet(previous).unbind(1):
-            state = self.attend(prenet, state, memory)
+            state = self.attend(prenet, state, memory, self.attention_rnn)
             states.append(state)
         context = torch.stack([state.context for state in states], dim=1)  # (B, steps, encoder_embed_dim)
         hidden = torch.stack([state.hidden for state in states], dim=1)  # (B, steps, attention_rnn_dim)
@@ -180,12 +179,31 @@ class Decoder(nn.Module):
         mel = self.linear_projection(features).reshape(batch, frames, num_mels).transpose(1, 2)
         return mel, self.gate_layer(features).squeeze(2), torch.stack([state.weights for state in states], 1)
 
+    def step(
+        self,
+        frames: Tensor,
+        keep: Tensor | None,
+        state: AttentionState,
+        decoder_state: tuple[Tensor, Tensor],
+        memory: Memory,
+        attention_rnn: Callable,
+        decoder_rnn: Callable,
+    ) -> tuple[Tensor, Tensor, AttentionState, tuple[Tensor, Tensor]]:
+        """Return the next frames (B, num_mels * frames_per_step), the gate's probability (B,) that they are
+        the last, and the next states, given the previous frames and the prenet's dropout mask.
+        """
+        state = self.attend(self.prenet(frames, keep), state, memory, attention_rnn)
+        decoder_state = decoder_rnn(torch.cat([state.hidden, state.context], dim=1), decoder_state)
+        features = torch.cat([decoder_state[0], state.context], dim=1)
+        gate = torch.sigmoid(self.gate_layer(features).squeeze(1))
+        return self.linear_projection(features), gate, state, decoder_state
+
     def steps(
         self, memory: Memory, limits: Tensor, dropout: PrenetDropout | None, gate_threshold: float
     ) -> Iterator[Step]:
-        """Each step receives the previous one's output, until the gate opens or after `limits` (B,) steps.
+        """Yield the decoder's steps, each with the output of the previous step as its input.
 
-        Finished sentences leave the batch.
+        A sentence ends, and leaves the batch, when its gate opens or after `limits` (B,) steps.
         """
         config = self.config
         batch = len(limits)
@@ -197,12 +215,11 @@ class Decoder(nn.Module):
         frames = memory.values.new_zeros(batch, config.num_mels * config.frames_per_step)
         step = 0
         while len(active):
-            prenet = self.prenet(frames, dropout and dropout.keep(step))
-            state = self.attend(prenet, state, memory, attention_rnn)
-            decoder_state = decoder_rnn(torch.cat([state.hidden, state.context], dim=1), decoder_state)
-            features = torch.cat([decoder_state[0], state.context], dim=1)
-            frames = self.linear_projection(features)
-            opened = torch.sigmoid(self.gate_layer(features).squeeze(1)).cpu() > gate_threshold
+            keep = dropout and dropout.keep(step)
+            frames, gate, state, decoder_state = self.step(
+                frames, keep, state, decoder_state, memory, attention_rnn, decoder_rnn
+            )
+            opened = gate.cpu() > gate_threshold
             step += 1
             finished = opened | (step >= limits[active])
             yield Step(active, frames, state.weights, opened)
@@ -215,22 +232,6 @@ class Decoder(nn.Module):
                 decoder_state = tuple(part[rows] for part in decoder_state)
                 if dropout:
                     dropout.select(rows)
-
-    def infer(self, batch: int, steps: Iterable[Step]) -> tuple[list[Tensor], list[Tensor], Tensor]:
-        """Collect the steps of a batch of sentences.
-
-        Returns the mel (num_mels, frames) and attention (steps, L) of each sentence, and (B,) whether its
-        gate opened.
-        """
-        mels, attention = [[] for _ in range(batch)], [[] for _ in range(batch)]
-        stopped = torch.zeros(batch, dtype=torch.bool)
-        for step in steps:
-            for place, row in enumerate(step.active.tolist()):
-                mels[row].append(step.frames[place])
-                attention[row].append(step.weights[place])
-            stopped[step.active] = step.opened
-        mels = [torch.stack(frames).reshape(-1, self.config.num_mels).T for frames in mels]
-        return mels, [torch.stack(weights) for weights in attention], stopped
 
 
 class Postnet(nn.Module):
@@ -266,7 +267,7 @@ class Tacotron2(nn.Module):
     """Tokens of `tacotron2.text` to a mel in `config.mel_scale`.
 
     Padding is masked at every stage, so the output for a sentence does not depend on its batch. A model with
-    `config.speakers` adds the speaker's embedding to each symbol's, and needs the speakers' indices (B,).
+    `config.speakers` adds an embedding of the speaker to each symbol and needs the speakers' indices (B,).
     """
 
     def __init__(self, config: Tacotron2Config):
@@ -300,9 +301,9 @@ class Tacotron2(nn.Module):
         mel_lengths: Tensor,
         speakers: Tensor | None = None,
     ) -> TeacherForced:
-        """Teacher forcing, for training and for mels that are aligned with their audio.
+        """Predict each step from the true previous frames (teacher forcing).
 
-        Takes padded tokens (B, L) with their lengths (B,), and true mels (B, num_mels, T) with theirs (B,).
+        Takes padded tokens (B, L) and true mels (B, num_mels, T), with their lengths (B,).
         """
         steps = -(-mel.shape[2] // self.config.frames_per_step)
         mel = F.pad(mel, (0, steps * self.config.frames_per_step - mel.shape[2]), value=self.config.silence)
@@ -321,20 +322,26 @@ class Tacotron2(nn.Module):
         gate_threshold: float = 0.5,
         speakers: Tensor | None = None,
     ) -> Speech:
-        """Speak a batch of sentences, padded tokens (B, L) with their lengths (B,). Call it in eval mode.
+        """Speak a batch of sentences, padded tokens (B, L) with their lengths (B,). Requires eval mode.
 
-        `max_frames` is a limit for all sentences or for each (B,). `seeds`, one per sentence or one for all,
-        determine the prenet's dropout: a sentence with the same seed is reproduced exactly in any batch.
+        `max_frames` limits the mels: one number, or one per sentence (B,). `seeds`, one number or one per
+        sentence, determine the prenet's dropout: the same sentence and seed yield the same mel in any batch.
         """
         config, batch = self.config, len(tokens)
-        steps = self.decoder_steps(tokens, token_lengths, max_frames, seeds, gate_threshold, speakers)
-        mels, attention, stopped = self.decoder.infer(batch, steps)
-        frames = torch.tensor([mel.shape[1] for mel in mels], device=tokens.device)
-        mel = nn.utils.rnn.pad_sequence([mel.T for mel in mels], batch_first=True).transpose(1, 2)
+        mels, attention = [[] for _ in range(batch)], [[] for _ in range(batch)]
+        stopped = torch.zeros(batch, dtype=torch.bool)
+        for step in self.decoder_steps(tokens, token_lengths, max_frames, seeds, gate_threshold, speakers):
+            for place, row in enumerate(step.active.tolist()):
+                mels[row].append(step.frames[place])
+                attention[row].append(step.weights[place])
+            stopped[step.active] = step.opened
+        mels = [torch.stack(frames).reshape(-1, config.num_mels) for frames in mels]  # (frames, num_mels)
+        frames = torch.tensor([len(mel) for mel in mels], device=tokens.device)
+        mel = nn.utils.rnn.pad_sequence(mels, batch_first=True).transpose(1, 2)
         mask = length_mask(frames, mel.shape[2])
         mel = self.from_inner(mel + self.postnet(mel, mask))
         mel = mel.masked_fill(~mask.unsqueeze(1), config.silence)
-        attention = nn.utils.rnn.pad_sequence(attention, batch_first=True)
+        attention = nn.utils.rnn.pad_sequence([torch.stack(weights) for weights in attention], True)
         return Speech(mel, frames, attention, stopped.to(tokens.device))
 
     def decoder_steps(
@@ -369,8 +376,8 @@ class Tacotron2(nn.Module):
     ) -> Generator[Tensor, None, Speech]:
         """Speak one sentence, tokens (1, L), and yield its mel in parts (num_mels, n) while it is decoded.
 
-        Together they equal the mel of `infer`, which is also in the generator's return value. Frames are
-        delayed by the postnet's receptive field. `chunk_frames` is the smallest n, except at the end.
+        The concatenated parts equal the mel of `infer`; the generator returns the `Speech`. Frames are
+        delayed by the postnet's receptive field. Every part but the last has at least `chunk_frames` frames.
         """
         reach, made, parts = self.postnet.context_frames, [], []
         done = 0
@@ -399,9 +406,9 @@ class Tacotron2(nn.Module):
         return mel[0, :, start - first : end - first]
 
     def for_speaker(self, name: str) -> "Tacotron2":
-        """Return a copy for one speaker, with the speaker's embedding added to those of the symbols.
+        """Return a single-speaker copy, with the speaker's embedding added to those of the symbols.
 
-        The copy is an ordinary single-speaker model. Raises UserError for a speaker that the model lacks.
+        Raises UserError for a speaker that the model lacks.
         """
         if name not in self.config.speakers:
             known = ", ".join(self.config.speakers) or "none, it has a single voice"

@@ -1,4 +1,4 @@
-"""Text of any length to mels, sentence by sentence, with another attempt where the attention fails."""
+"""Speak text of any length sentence by sentence, repeating sentences on which the attention fails."""
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
@@ -13,16 +13,16 @@ from tacotron2.model import Speech, Tacotron2
 from tacotron2.text import PAD_ID, encode_texts, split_sentences
 from utils import UserError
 
-LIMIT_SECONDS = 2.0  # maximum duration of a sentence, in addition to the limit per token
+LIMIT_SECONDS = 2.0  # maximum duration of a sentence without the limit per token
 # Silence after a sentence or clause in seconds, by its last character. The ends of the mels add 0.15 s.
 PAUSES = {".": 0.3, "!": 0.3, "?": 0.3, ";": 0.2, ":": 0.2, ",": 0.1}
 
 
 @dataclass(frozen=True)
 class ReadingLimits:
-    """Bounds on the attention beyond which a word is lost, repeated or drawn out."""
+    """Bounds on the attention; outside of them, a word is skipped, repeated or drawn out."""
 
-    token: str  # what a token is, for messages
+    token: str  # the name of a token in messages
     seconds_per_token: float  # about three times the mean of speech
     max_skipped: int  # tokens in a step forward
     max_repeated: int  # tokens in a step back
@@ -82,9 +82,10 @@ def speak_sentences(
     batch_size: int = 16,
     lexicon: Mapping[str, str] | None = None,
 ) -> list[Utterance]:
-    """Speak sentences in batches. One that fails is spoken again with other dropout, up to `max_attempts`.
+    """Speak sentences in batches, with up to `max_attempts` attempts for those on which the attention fails.
 
-    Returns the best attempt, with its `problem`, for a sentence that never succeeds. The result depends only
+    Each attempt draws a different dropout. A sentence that never succeeds is returned with its best attempt
+    and its `problem`. The result depends only
     on the sentences, the seed and the lexicon (see `tacotron2.text.read_lexicon`), not on the batches.
     """
     spoken: list[Utterance | None] = [None] * len(sentences)
@@ -94,9 +95,8 @@ def speak_sentences(
         for first in tqdm(batches, unit="batch", leave=False, disable=None if len(batches) > 1 else True):
             batch = waiting[first : first + batch_size]
             texts = [sentences[number] for number in batch]
-            for number, utterance in zip(
-                batch, speak_batch(model, texts, seed + attempt, lexicon), strict=True
-            ):
+            utterances = speak_batch(model, texts, seed + attempt, lexicon)
+            for number, utterance in zip(batch, utterances, strict=True):
                 before = spoken[number]
                 if before is None or severity(utterance) < severity(before):
                     spoken[number] = utterance
@@ -106,7 +106,7 @@ def speak_sentences(
 
 
 def severity(utterance: Utterance) -> int:
-    """Return 0 for no problem, 1 for a misread sentence, 3 for one without an end, which is worse."""
+    """Return 0 for no problem, 1 for a misread sentence, and 3 for one that does not end."""
     return 2 * utterance.problem.startswith("it did not end") + bool(utterance.problem)
 
 
@@ -148,14 +148,14 @@ def stream_sentence(
     lexicon: Mapping[str, str] | None = None,
     chunk_frames: int = 32,
 ) -> Generator[Tensor, None, Utterance]:
-    """Speak a sentence once, yield its mel in parts (num_mels, n) while it is decoded, and return it."""
+    """Yield the mel of a sentence in parts (num_mels, n) while it is decoded; return the `Utterance`."""
     tokens, lengths, limits = prepare(model, [sentence], lexicon)
     speech = yield from model.stream(tokens, int(limits[0]), seed, chunk_frames=chunk_frames)
     return to_utterance(model.config, sentence, speech, 0, int(lengths[0]))
 
 
 def to_utterance(config: Tacotron2Config, sentence: str, speech: Speech, row: int, length: int) -> Utterance:
-    """Return the sentence of `length` tokens in a row of a batch, with its attention checked."""
+    """Return the sentence in a row of a batch, which has `length` tokens, and check its attention."""
     frames = int(speech.frames[row])
     attention = speech.attention[row, : frames // config.frames_per_step, :length].cpu()
     seconds_per_step = config.frames_per_step * config.hop_size / config.sampling_rate
@@ -170,10 +170,10 @@ def attention_problem(
     seconds_per_step: float,
     limits: ReadingLimits = READING_LIMITS["characters"],
 ) -> str:
-    """Return what is wrong with the attention (steps, L) of a sentence, or "" if nothing is.
+    """Return a description of the attention's failure on a sentence, or "" if there is none.
 
-    The attention of correct speech proceeds from the first token to the last, without skipping or repeating
-    words or staying on one token. `stopped` is whether the gate ended the sentence.
+    In correct speech, the attention (steps, L) proceeds from the first token to the last, without skipping or
+    repeating words or staying on one token. `stopped` is whether the gate ended the sentence.
     """
     length, token = attention.shape[1], limits.token
     position = attention.argmax(dim=1)  # (steps,)

@@ -6,21 +6,3 @@ from tacotron2.text.normalization import clean
 from tacotron2.text.phonemes import encode_phonemes, phonemize, read_lexicon
 from tacotron2.text.sentences import split_sentences
 from tacotron2.text.tokens import END_ID, PAD_ID, SYMBOLS, UNKNOWN_ID, decode, encode
-
-__all__ = [
-    "END_ID",
-    "INVENTORIES",
-    "PAD_ID",
-    "SYMBOLS",
-    "UNKNOWN_ID",
-    "clean",
-    "decode",
-    "encode",
-    "encode_phonemes",
-    "encode_texts",
-    "languages",
-    "phonemize",
-    "read_lexicon",
-    "split_sentences",
-    "spoken_ids",
-]

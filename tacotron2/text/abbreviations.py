@@ -1,4 +1,4 @@
-"""Abbreviations in full, and e-mail and web addresses as they are dictated."""
+"""Expand abbreviations, and spell out e-mail and web addresses."""
 
 import re
 
@@ -83,7 +83,7 @@ def spell_address(match: re.Match) -> str:
 
 
 def abbreviations(text: str) -> str:
-    """Expand dotted abbreviations; a dot that also ends the sentence stays."""
+    """Expand abbreviations; a dot that also ends the sentence is kept."""
     text = re.sub(r"(?<![\w.])(?:LL\.|[A-Za-z]\.){2,}(?!\w)", dotted, text)
     text = re.sub(r"\bw/(?=\s?\w)", "with ", re.sub(r"\bw/o\b", "without", text))
     text = re.sub(r"\b([Pp])h\.?D\b\.?", r"\1 h d", text)

@@ -29,7 +29,7 @@ KEPT = frozenset("°¢μ") | CURRENCIES.keys()  # later rules read these
 
 
 def to_ascii(text: str) -> str:
-    """Return `text` in ASCII and the symbols in `KEPT`, with single spaces; unspeakable characters stay."""
+    """Return `text` in ASCII and the symbols in `KEPT`. Characters without a reading stay unchanged."""
     text = re.sub(r"&(?:#\d{1,7}|#x[0-9a-fA-F]{1,6}|[A-Za-z]{2,8});", lambda m: html.unescape(m[0]), text)
     if not text.isascii():
         text = re.sub(r"[⁰¹²³⁴⁵⁶⁷⁸⁹]+", r"^\g<0>", text)
@@ -78,8 +78,6 @@ def character_to_ascii(character: str) -> str:
         return f" {ascii.strip(':').replace('_', ' ')} "
     if category[0] == "S" and not ascii.isalpha():
         return f" {unicodedata.name(character, character).lower()} "
-    if (
-        category == "Lo" and ascii[:1].isupper()
-    ):  # Chinese, Japanese, Korean: one or more syllables per character
+    if category == "Lo" and ascii[:1].isupper():  # Chinese, Japanese, Korean: whole syllables
         return f" {ascii.lower()} "
     return ascii or character

@@ -1,4 +1,4 @@
-"""Dates, times of day, decades and telephone numbers in words."""
+"""Spell out dates, times of day, decades and telephone numbers."""
 
 import re
 

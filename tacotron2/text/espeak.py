@@ -1,4 +1,4 @@
-"""espeak-ng from the library in the `espeakng-loader` wheel: its voice and its languages."""
+"""Speech, phonemes and languages of espeak-ng, from the library in the `espeakng-loader` wheel."""
 
 import ctypes
 import threading
@@ -38,8 +38,9 @@ class Voice(ctypes.Structure):
 def espeak(language: str = VOICE) -> Iterator[ctypes.CDLL]:
     """Load espeak-ng, set its language, and unload it at the end (6 ms in total). Threads take turns.
 
-    Unloading matters for speech: the library keeps state between utterances, such as the phase of the pitch
-    flutter, even across `espeak_Terminate`. Raises UserError for an unusable library or unknown language.
+    Unloading makes speech reproducible: even across `espeak_Terminate`, the library keeps state between
+    utterances, such as the phase of the pitch flutter. Raises UserError for an unusable library or unknown
+    language.
     """
     with _lock, _loaded() as library:
         voice = _voices(library).get(language)

@@ -1,7 +1,7 @@
-"""English text as it is read aloud.
+"""Normalization of English text: numbers, abbreviations and symbols as they are read aloud.
 
-The readings follow LJSpeech's narrator where her recordings show one ("January five", "one hundred twenty",
-"thirteen dollars, eighty-seven cents"), so that training texts and spoken texts agree.
+The readings are those of LJSpeech's narrator where her recordings contain an example ("January five", "one
+hundred twenty", "thirteen dollars, eighty-seven cents"), so that training texts and spoken texts agree.
 """
 
 import re
@@ -55,7 +55,7 @@ def clean(text: str) -> str:
 
 
 PER = "second|minute|hour|day|night|week|month|year|person"
-# Before these a number that looks like a year is one, whatever follows.
+# After these words, any number that looks like a year is read as a year.
 BEFORE_YEARS = re.compile(
     rf"\b(?:in|since|until|till|by|during|circa|year|of|from|before|after|{MONTH})[ ,]+(?:\d{{1,2}},? )?$",
     re.I,
@@ -151,15 +151,13 @@ def capitals(text: str, shouted: bool) -> str:
 def capital_word(match: re.Match, shouted: bool) -> str:
     word = match[0].removesuffix("s")
     plural = "'s" if match[0].endswith("s") else ""
-    before, after = (
-        match.string[max(0, match.start() - 12) : match.start()],
-        match.string[match.end() : match.end() + 12],
-    )
+    before = match.string[max(0, match.start() - 12) : match.start()]
+    after = match.string[match.end() : match.end() + 12]
     neighbours = before.split()[-1:] + after.split()[:1]
-    emphasised = shouted or any(one.strip(".,!?;:\"'()") in COMMON_WORDS - {"A", "I"} for one in neighbours)
+    is_shouted = shouted or any(one.strip(".,!?;:\"'()") in COMMON_WORDS - {"A", "I"} for one in neighbours)
     if word in ACRONYMS or word in COMMON_WORDS:
         return match[0]
-    is_spelled = word in INITIALISMS or not re.search("[AEIOUY]", word) or (len(word) <= 3 and not emphasised)
+    is_spelled = word in INITIALISMS or not re.search("[AEIOUY]", word) or (len(word) <= 3 and not is_shouted)
     return " ".join(word) + plural if is_spelled else match[0]
 
 
@@ -184,7 +182,7 @@ def symbols(text: str) -> str:
 
 
 def tidy(text: str) -> str:
-    """Unify pauses: " - ", "..." and single marks, followed but not preceded by a space."""
+    """Normalize punctuation: " - ", "..." and single marks with a space after them and none before."""
     text = re.sub(r"-{2,}", " - ", text)
     text = re.sub(r"(?<=[a-z]):(?=[a-z])", " ", text)  # "twelve:thirty" in LJSpeech
     text = re.sub(r"\s+(?=[,;:!?.])|(?<=\()\s+|\s+(?=\))", "", " ".join(text.split()))

@@ -1,4 +1,4 @@
-"""Numbers in words: cardinals, ordinals, decimals, fractions, years and Roman numerals."""
+"""Spell out numbers: cardinals, ordinals, decimals, fractions, years and Roman numerals."""
 
 import re
 from functools import cache, lru_cache

@@ -1,4 +1,4 @@
-"""Text to phonemes: espeak-ng's IPA transcription as tokens of a fixed inventory.
+"""Phoneme tokens: espeak-ng's IPA transcription of text, in a fixed inventory of symbols.
 
 `SYMBOLS` has one token per Unicode character, in these groups:
 
@@ -10,7 +10,7 @@
 - `DIACRITICS`: combining marks such as nasal, syllabic, voiceless, tie bar
 - `TONES`: global rise and fall, tone letters, and tone numbers as espeak-ng writes them
 
-The order is part of every checkpoint on phonemes: append symbols, never insert, move or remove one.
+Checkpoints of models that read phonemes depend on the order: only append symbols.
 """
 
 import re

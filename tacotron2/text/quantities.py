@@ -1,4 +1,4 @@
-"""Amounts of money and numbers with units in words."""
+"""Spell out amounts of money and numbers with units."""
 
 import re
 

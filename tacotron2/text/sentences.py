@@ -1,4 +1,4 @@
-"""Text to sentences and clauses that are short enough to be spoken at once."""
+"""Split text into sentences, and long sentences into clauses, that Tacotron 2 can speak."""
 
 import re
 from collections.abc import Iterable
@@ -32,10 +32,10 @@ ENDS = ".!?…。！？"
 def split_sentences(text: str, max_characters: int = MAX_CHARACTERS) -> list[str]:
     """Split raw text into sentences, and sentences that are too long into clauses.
 
-    A line break ends a sentence unless the lines are wrapped to a common width. Lengths are estimates of the
-    cleaned text's length; only a word, number or bracketed IPA longer than `max_characters` exceeds the
-    limit. The pieces joined by spaces are the words of the text in order, without pieces that have no letter
-    after `clean`.
+    A line break ends a sentence unless the lines are wrapped to a common width. Lengths are estimated as
+    those of the cleaned text; only a single word, number or bracketed IPA can exceed `max_characters`. The
+    pieces contain the words of the text in order. Pieces without a letter after `clean` are omitted. Raises
+    ValueError for a limit below 1.
     """
     if max_characters < 1:
         raise ValueError(f"max_characters is {max_characters}; it must be positive")
@@ -54,7 +54,7 @@ def split_sentences(text: str, max_characters: int = MAX_CHARACTERS) -> list[str
 
 
 def paragraphs(text: str) -> Iterable[str]:
-    """Yield the lines of each block between blank lines, joined where a full line ends within a sentence."""
+    """Yield the lines of a text, with lines joined that are wrapped within a sentence."""
     for block in re.split(r"\n\s*\n|\f|\u2029", re.sub(r"\r\n?|[\u2028\x85]", "\n", text)):
         lines = [line.strip() for line in block.split("\n") if line.strip()]
         width = max(map(len, lines), default=0)

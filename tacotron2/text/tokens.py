@@ -1,4 +1,4 @@
-"""Character tokens: the inventory, and text to token IDs and back."""
+"""Character tokens: the inventory, encoding and decoding."""
 
 import sys
 import unicodedata
@@ -23,7 +23,7 @@ def decode(ids: Iterable[int], symbols: tuple[str, ...] = SYMBOLS) -> str:
 
 
 def to_ids(text: str, id_of_symbol: Mapping[str, int]) -> list[int]:
-    """Return the ID of each symbol, `UNKNOWN_ID` for unknown ones, which are reported once, and `END_ID`."""
+    """Return the ID of each symbol and `END_ID`. Unknown symbols are `UNKNOWN_ID` and reported once."""
     for symbol in sorted(set(text) - id_of_symbol.keys()):
         report_unknown(symbol)
     return [*(id_of_symbol.get(symbol, UNKNOWN_ID) for symbol in text), END_ID]

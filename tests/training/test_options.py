@@ -44,7 +44,7 @@ def test_a_count_below_one_is_refused(tmp_path, capsys, name, value):
     assert f"{name} is {value}; it must be at least 1" in refused(capsys, train.main, arguments)
 
 
-@pytest.mark.parametrize("name", ["", " ", ".", "..", "/tmp/x", "../x", "a/../../x"])
+@pytest.mark.parametrize("name", ["", " ", ".", "..", "/x", "../x", "a/../../x"])
 def test_a_run_stays_inside_its_working_directory(tmp_path, capsys, name):
     arguments = command_line(tmp_path, tmp_path / "run", experiment_name=name)
     assert "--experiment_name is" in refused(capsys, train.main, arguments)
