@@ -54,16 +54,9 @@ class Utterance:
         return PAUSES.get(self.text.rstrip("\"')]”’»").strip()[-1:], 0.05)
 
 
-def speak(
-    model: Tacotron2,
-    text: str,
-    seed: int = 0,
-    max_attempts: int = 6,
-    batch_size: int = 16,
-    lexicon: Mapping[str, str] | None = None,
-) -> list[Utterance]:
-    """Speak the sentences of a text; see `speak_sentences`. Raises UserError for a text without words."""
-    return speak_sentences(model, split_text(text), seed, max_attempts, batch_size, lexicon)
+def speak(model: Tacotron2, text: str, seed: int = 0, **options) -> list[Utterance]:
+    """Speak a text with the options of `speak_sentences`. Raises UserError for a text without words."""
+    return speak_sentences(model, split_text(text), seed, **options)
 
 
 def split_text(text: str) -> list[str]:
