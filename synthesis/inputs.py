@@ -33,7 +33,7 @@ def files_in(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
         )
     for first, second in pairwise(found):
         if first.stem == second.stem:
-            raise UserError(f"{first} and {second} would have the same output file; rename one")
+            raise UserError(f"{first} and {second} have the same name and would share an output; rename one")
     return found
 
 

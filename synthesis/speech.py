@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from checkpoint.voices import Voice, load_voice_tacotron2
 from synthesis.denoiser import make_denoiser
-from synthesis.vocoder import CHUNK_FRAMES, MIXED_PRECISIONS, Vocoder, load_vocoder, vocode_chunks
+from synthesis.vocoder import MIXED_PRECISIONS, Vocoder, load_vocoder, vocode, vocode_chunks
 from tacotron2.mel import check_same_mel, convert_mel_scale
 from tacotron2.model import Tacotron2
 from tacotron2.speak import Utterance, speak_sentences, split_text, stream_sentence
@@ -61,7 +61,8 @@ class Speaker:
 
     def audio_of(self, mel: Tensor) -> np.ndarray:
         """Convert a mel (num_mels, T) in Tacotron 2's scale to audio (samples,)."""
-        return self.denoise(np.concatenate(list(self.vocode(mel.split(CHUNK_FRAMES, dim=1)))))
+        mel = convert_mel_scale(mel, self.tacotron2.config, self.vocoder.config)
+        return self.denoise(np.concatenate(list(vocode(self.vocoder, mel, self.device))))
 
     def autocast(self) -> torch.autocast:
         device_type, dtype = torch.device(self.device).type, MIXED_PRECISIONS[self.precision]
