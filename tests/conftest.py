@@ -9,14 +9,14 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-# OpenMP's threads wait for each other by spinning: on cores that other programs use too, that is slower by
-# orders of magnitude. Read when PyTorch is imported, here and in the processes that tests start.
+# OpenMP's threads wait for each other by spinning, which is slower by orders of magnitude on cores that
+# other programs use. Read when PyTorch is imported, here and in the processes that tests start.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Real speech and its transcripts, which developers have beside the repository and users don't."""
+    """Return the folder with real speech and transcripts. Only developers have it, next to the repository."""
     folder = ROOT.parent / "shared"
     if not folder.is_dir():
         pytest.skip("needs ../shared")
@@ -25,7 +25,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def espeak_corpus(tmp_path_factory) -> Path:
-    """Twelve spoken sentences in LJSpeech's layout, about a minute."""
+    """Twelve sentences spoken by espeak-ng, about a minute, in the layout of LJSpeech."""
     pytest.importorskip("espeakng_loader")
     from helpers import load_script
 
@@ -35,7 +35,7 @@ def espeak_corpus(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def formula(shared):
-    """The module that makes the weights and inputs to which the numbers in ../shared/reference belong."""
+    """The module that computes the weights and inputs of the reference outputs in ../shared/reference."""
     spec = importlib.util.spec_from_file_location("formula", shared / "reference" / "formula.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -44,13 +44,13 @@ def formula(shared):
 
 @pytest.fixture(scope="session")
 def reference(shared):
-    """`reference(name)` gives the arrays that the official implementations put out."""
+    """Return a function from a name to the outputs of the official implementation."""
     return lambda name: dict(np.load(shared / "reference" / f"{name}.npz"))
 
 
 @pytest.fixture(scope="session")
 def small_corpus(tmp_path_factory) -> Path:
-    """`train.csv` of 8 clips and `test.csv` of 2, of half a second or less."""
+    """Eight training clips and two validation clips of at most 0.6 s."""
     from runs import make_corpus
 
     return make_corpus(tmp_path_factory.mktemp("small_corpus"))

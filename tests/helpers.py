@@ -1,4 +1,4 @@
-"""What several test files need: a small model, official files made of any model, and whispers of speech."""
+"""Helpers for several test files: small models, files in the official format, and synthetic audio."""
 
 import importlib.util
 import json
@@ -26,7 +26,7 @@ OFFICIAL_LEAVES = {
 
 
 def load_script(path: str) -> ModuleType:
-    """A script of the repository as a module, by its path from the root: nothing else imports one."""
+    """Load a script as a module by its path from the repository's root."""
     spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -34,7 +34,7 @@ def load_script(path: str) -> ModuleType:
 
 
 def small_config(**settings) -> HiFiGANConfig:
-    """All the parts of HiFi-GAN and the default mel, with 1 % of V1's weights."""
+    """Return all parts of HiFi-GAN with the default mel and 1 % of V1's parameters."""
     small = {
         "upsample_initial_channel": 16,
         "resblock_kernel_sizes": (3, 5),
@@ -52,10 +52,10 @@ def small_generator(seed: int = 0, **settings) -> Generator:
 
 
 def official_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict of ours under the names that the official code, with its older hooks, gives the tensors.
+    """Rename our state dict as the official code does with PyTorch's old weight norm.
 
-    Written independently of `checkpoint/official.py`, which it is compared with. The official one numbers its
-    residual blocks straight through the stages; MISRNet has one a stage, between two convolutions.
+    Independent of `checkpoint/official.py`, which is tested against it. The official code numbers residual
+    blocks consecutively over all stages; MISRNet has one per stage, between two convolutions.
     """
     places = [re.match(r"fusions\.\d+\.blocks\.(\d+)\.", key) for key in state]
     blocks_per_stage = 1 + max((int(place[1]) for place in places if place), default=0)
@@ -79,7 +79,10 @@ def official_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def save_official(folder: Path, config: HiFiGANConfig, steps: int = 2_500_000, **models: nn.Module) -> Path:
-    """Write `g_02500000`, with mpd and msd `do_02500000`, and a `config.json`; give the first's path."""
+    """Write `config.json`, `g_02500000` and, given mpd and msd, `do_02500000`.
+
+    Returns the path of `g_02500000`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     settings = config.to_dict()
     for ours, official in (("window_size", "win_size"), ("fmax_loss", "fmax_for_loss")):
@@ -96,13 +99,13 @@ def save_official(folder: Path, config: HiFiGANConfig, steps: int = 2_500_000, *
 
 
 def speech_mel(frames: int, num_mels: int = 80, batch: int = 1, seed: int = 0) -> Tensor:
-    """(batch, num_mels, frames) of noise in the range that natural logarithms of speech have, -11 to 1."""
+    """Return random natural-log mels (batch, num_mels, frames) in the range of speech, -11 to 1."""
     noise = torch.randn(batch, num_mels, frames, generator=torch.Generator().manual_seed(seed))
     return (2 * noise - 5).clamp(-11, 1)
 
 
 def voice(seconds: float, rate: int = RATE, seed: int = 0) -> np.ndarray:
-    """(samples,) float32 like a vowel: harmonics of a gliding pitch, a swelling level, and a little noise."""
+    """Return (samples,) float32 like a vowel: harmonics of a gliding pitch with a varying level."""
     time = np.arange(round(seconds * rate)) / rate
     phase = 2 * np.pi * np.cumsum(130 + 30 * np.sin(2 * np.pi * 1.5 * time + seed)) / rate
     tone = sum(np.sin(k * phase) / k for k in range(1, 25))

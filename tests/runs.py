@@ -1,4 +1,4 @@
-"""Training runs for tests: a corpus and a model that are small, ways to start it, and what a run left."""
+"""Training runs for tests: a small corpus and model, functions that start runs and read their output."""
 
 import csv
 import json
@@ -43,7 +43,7 @@ QUICK |= {"console_out_iters": 1, "checkpoint_epochs": 1}
 
 
 def make_corpus(folder: Path, train_clips: int = 8, val_clips: int = 2) -> Path:
-    """Wavs of 0.05 to 0.6 s, some shorter than a segment, and `train.csv` and `test.csv` over them."""
+    """Write clips of 0.05 to 0.6 s, some shorter than a segment, with `train.csv` and `test.csv`."""
     rows = []
     for number in range(train_clips + val_clips):
         write_wav(folder / "wavs" / f"clip{number}.wav", voice(0.05 + 0.06 * number, seed=number), RATE)
@@ -70,7 +70,10 @@ def write_manifest(path: Path, rows: list[dict]) -> Path:
 
 
 def command_line(corpus: Path, folder: Path, **settings) -> list[str]:
-    """The flags of a small, quick run in `folder`; settings of None are left out, True is a flag alone."""
+    """Return the flags of a small, quick run in `folder`.
+
+    None omits a flag; True is a flag without a value.
+    """
     required = {
         "experiment_name": folder.name,
         "working_directory": folder.parent,
@@ -89,10 +92,10 @@ def command_line(corpus: Path, folder: Path, **settings) -> list[str]:
 
 @contextmanager
 def as_own_process() -> Iterator[None]:
-    """Take back what a run changes in its process: signal handlers, threads, Accelerate's singletons."""
+    """Restore what a run changes in its process: signal handlers, threads, Accelerate's singletons."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     threads, used_cpu = torch.get_num_threads(), os.environ.get("ACCELERATE_USE_CPU")
-    os.environ["ACCELERATE_USE_CPU"] = "true"  # on a machine with a GPU as well
+    os.environ["ACCELERATE_USE_CPU"] = "true"  # also on a machine with a GPU
     try:
         yield
     finally:
@@ -107,14 +110,14 @@ def as_own_process() -> Iterator[None]:
 
 
 def train_here(corpus: Path, folder: Path, **settings) -> Path:
-    """`python train.py …` without the seconds that a process spends on imports; gives the run's folder."""
+    """Run `train.py` in this process, which saves the imports; return the run's folder."""
     with as_own_process():
         train.main(command_line(corpus, folder, **settings))
     return folder
 
 
 def start(launcher: list[str], arguments: list[str], **environment: str | None) -> subprocess.Popen:
-    """`train.py` in processes of its own, leaders of a process group; None takes a variable away."""
+    """Start `train.py` in a new process group. None removes an environment variable."""
     variables = {**os.environ, "CUDA_VISIBLE_DEVICES": "", **environment}
     return subprocess.Popen(
         [*launcher, "train.py", *arguments],
@@ -128,7 +131,7 @@ def start(launcher: list[str], arguments: list[str], **environment: str | None) 
 
 
 def finish(process: subprocess.Popen, timeout: float = 120) -> tuple[int, str, str]:
-    """Wait for the end; (exit status, stdout, stderr)."""
+    """Wait for the process; return (exit status, stdout, stderr)."""
     try:
         out, err = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
@@ -138,14 +141,14 @@ def finish(process: subprocess.Popen, timeout: float = 120) -> tuple[int, str, s
 
 
 def complete(launcher: list[str], arguments: list[str], **environment: str | None) -> str:
-    """Run to the end, which must be a good one; gives what was printed."""
+    """Run to the end, assert success, and return the output."""
     status, out, err = finish(start(launcher, arguments, **environment))
     assert status == 0, out + err
     return out + err
 
 
 def kill_group(process: subprocess.Popen) -> None:
-    """As when the machine goes down: nothing of the run gets to do anything more."""
+    """Kill all processes of a run at once, as a power failure does."""
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
 
@@ -159,12 +162,12 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen, seconds
 
 
 def has_done(folder: Path, step: int) -> Callable[[], bool]:
-    """A condition: the run has logged this step."""
+    """Return a condition: the run has logged this step."""
     return lambda: any(record["step"] >= step for record in metrics(folder))
 
 
 def metrics(folder: Path, split: str | None = None) -> list[dict]:
-    """The lines of `metrics.jsonl`; one that is being written is not there yet."""
+    """Return the records of `metrics.jsonl`, without an incomplete last line."""
     path = folder / "metrics.jsonl"
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     records = [json.loads(line) for line in lines if line.endswith("\n")]
@@ -172,12 +175,12 @@ def metrics(folder: Path, split: str | None = None) -> list[dict]:
 
 
 def repeatable(records: list[dict]) -> list[dict]:
-    """All of the records but their speed."""
+    """Return the records without the speed."""
     return [{name: record[name] for name in record if name != "frames_per_second"} for record in records]
 
 
 def weights(checkpoint: Path) -> dict[str, Tensor]:
-    """Every tensor of the three models."""
+    """Return all tensors of the three models."""
     return {
         f"{model}.{name}": tensor
         for model in ("generator", "mpd", "msd")
@@ -186,14 +189,14 @@ def weights(checkpoint: Path) -> dict[str, Tensor]:
 
 
 def different_weights(first: Path, second: Path) -> list[str]:
-    """Names of the tensors that are not the same to the last bit."""
+    """Return the names of the tensors that are not bitwise equal."""
     one, other = weights(first), weights(second)
     assert one.keys() == other.keys()
     return [name for name in one if not torch.equal(one[name], other[name])]
 
 
 def error_line(stderr: str) -> str:
-    """The one line with which a user's mistake ends a program, beside what libraries say."""
+    """Return the line with the user error, and assert that there is exactly one."""
     assert "Traceback" not in stderr
     lines = [line for line in stderr.splitlines() if ": error: " in line]
     assert len(lines) == 1, stderr

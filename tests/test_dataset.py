@@ -31,7 +31,7 @@ def write_manifest(path: Path, rows: list[dict], columns=COLUMNS, encoding="utf-
 
 
 def make_clips(folder: Path, seconds: list[float], rate: int = RATE) -> list[dict]:
-    """Wavs `clip0.wav`, … of these lengths in the folder, and their manifest rows."""
+    """Write `clip0.wav`, … with these lengths, and return their manifest rows."""
     rows = []
     for number, length in enumerate(seconds):
         samples = voice(length, rate, seed=number) * (0.2 + 0.1 * number)
@@ -58,7 +58,7 @@ def corpus(tmp_path_factory) -> list[Clip]:
 
 @pytest.fixture
 def ruler(tmp_path) -> tuple[list[Clip], Path]:
-    """Clips whose sample i is i / 2**20, and mels whose frame i is i: a slice tells where it was cut."""
+    """Clips whose sample i is i / 2**20 and mels whose frame i is i, so a slice reveals where it was cut."""
     clips = []
     for name, samples in (("long", 60 * HOP + 100), ("exact", 32 * HOP), ("short", 5 * HOP + 17)):
         path = tmp_path / "wavs" / f"{name}.wav"
@@ -72,7 +72,7 @@ def ruler(tmp_path) -> tuple[list[Clip], Path]:
 
 
 def start_in(clip: Clip, segment: torch.Tensor) -> int:
-    """Where in the clip, scaled to a peak of 0.95, a segment was cut, if it is one of its slices."""
+    """Return where a segment was cut from its clip scaled to a peak of 0.95; assert that it is a slice."""
     whole, _ = soundfile.read(clip.path, dtype="float32")
     whole = whole * np.float32(0.95 / clip.peak)
     for start in np.flatnonzero(np.isclose(whole, float(segment[0]), atol=1e-6)):
@@ -81,10 +81,7 @@ def start_in(clip: Clip, segment: torch.Tensor) -> int:
     raise AssertionError("the segment is no slice of its clip")
 
 
-# Manifests.
-
-
-def test_a_manifest_of_prep_splits_is_read_whole(tmp_path):
+def test_all_rows_of_a_prep_splits_manifest_are_read(tmp_path):
     make_clips(tmp_path / "corpus" / "wavs", [0.3, 0.4, 0.5])
     texts = ["a, b and \u2028c", '“d” "e"', "f"]
     lines = "".join(f"clip{number}|raw|{text}\n" for number, text in enumerate(texts))
@@ -98,7 +95,7 @@ def test_a_manifest_of_prep_splits_is_read_whole(tmp_path):
         assert (clip.samples, np.float32(clip.peak)) == (len(stored), np.abs(stored).max())
 
 
-def test_paths_are_relative_to_the_manifest_and_absolute_ones_stay(tmp_path, monkeypatch):
+def test_relative_paths_are_resolved_from_the_manifest_and_absolute_paths_are_kept(tmp_path, monkeypatch):
     rows = make_clips(tmp_path / "corpus" / "wavs", [0.1, 0.1])
     rows[0]["file_path"] = "../corpus/wavs/clip0.wav"
     rows[1]["file_path"] = str(tmp_path / "corpus" / "wavs" / "clip1.wav")
@@ -110,7 +107,7 @@ def test_paths_are_relative_to_the_manifest_and_absolute_ones_stay(tmp_path, mon
     assert all(clip.path.is_file() for clip in clips)
 
 
-def test_a_byte_order_mark_further_columns_quotes_and_commas_do_no_harm(tmp_path):
+def test_byte_order_mark_extra_columns_quotes_and_commas_are_accepted(tmp_path):
     rows = make_clips(tmp_path, [0.1, 0.1])
     rows[0]["normalized_transcript"] = 'He said, "No, never"'
     rows[1]["normalized_transcript"] = "two\nlines | and a bar"
@@ -124,7 +121,7 @@ def test_a_byte_order_mark_further_columns_quotes_and_commas_do_no_harm(tmp_path
 
 
 @pytest.mark.parametrize("lacking", ["samples", "peak", "duration"])
-def test_what_a_manifest_lacks_is_read_from_the_clips(tmp_path, lacking):
+def test_values_missing_from_a_manifest_are_read_from_the_clips(tmp_path, lacking):
     rows = make_clips(tmp_path, [0.1, 0.2])
     columns = [column for column in COLUMNS if column != lacking]
     clips = read_manifest(write_manifest(tmp_path / "a.csv", rows, columns), RATE)
@@ -134,7 +131,7 @@ def test_what_a_manifest_lacks_is_read_from_the_clips(tmp_path, lacking):
     assert read_manifest(write_manifest(tmp_path / "b.csv", rows), RATE) == clips
 
 
-def test_an_official_filelist_is_read_with_the_folder_of_its_wavs(tmp_path):
+def test_an_official_filelist_is_read_with_input_wavs_dir(tmp_path):
     rows = make_clips(tmp_path / "wavs", [0.1, 0.2])
     filelist = tmp_path / "training.txt"
     filelist.write_text('clip0|Dr. "X|Doctor X\n\nclip1.wav|one text\n', encoding="utf-8")
@@ -146,7 +143,7 @@ def test_an_official_filelist_is_read_with_the_folder_of_its_wavs(tmp_path):
 
 
 @pytest.mark.parametrize("scanned", [False, True], ids=["manifest", "scan"])
-def test_clips_of_another_sampling_rate_are_refused_by_name(tmp_path, scanned):
+def test_a_clip_with_another_sampling_rate_is_named_in_the_error(tmp_path, scanned):
     rows = make_clips(tmp_path, [0.1, 0.1], rate=16000)
     columns = COLUMNS[:3] if scanned else COLUMNS
     manifest = write_manifest(tmp_path / "a.csv", rows, columns)
@@ -154,7 +151,7 @@ def test_clips_of_another_sampling_rate_are_refused_by_name(tmp_path, scanned):
         read_manifest(manifest, RATE)
 
 
-def test_clips_that_can_not_be_used_are_refused_by_name_and_reason(tmp_path):
+def test_unusable_clips_are_reported_with_name_and_reason(tmp_path):
     rows = make_clips(tmp_path, [0.1, 0.1])
     for name, reason, make in (
         ("gone.wav", "missing", lambda path: None),
@@ -170,7 +167,7 @@ def test_clips_that_can_not_be_used_are_refused_by_name_and_reason(tmp_path):
         assert "1 of 3 clips" in str(error.value)
 
 
-def test_a_manifest_that_is_none_is_refused(tmp_path):
+def test_a_file_that_is_not_a_manifest_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"can't read the manifest .*nowhere\.csv"):
         read_manifest(tmp_path / "nowhere.csv", RATE)
     with pytest.raises(UserError, match="lists no clips"):
@@ -180,10 +177,7 @@ def test_a_manifest_that_is_none_is_refused(tmp_path):
         read_manifest(tmp_path / "clip0.wav", RATE)
 
 
-# Segments to pretrain on.
-
-
-def test_a_segment_is_a_slice_of_its_clip_at_a_peak_of_0_95(corpus):
+def test_a_segment_is_a_slice_of_its_clip_scaled_to_a_peak_of_0_95(corpus):
     dataset = SegmentDataset(corpus, CONFIG, SEGMENT, seed=0)
     assert len(dataset) == len(corpus)
     starts = {}
@@ -192,11 +186,11 @@ def test_a_segment_is_a_slice_of_its_clip_at_a_peak_of_0_95(corpus):
             segment = dataset[epoch, index]["audio"]
             assert segment.shape == (SEGMENT,) and segment.dtype == torch.float32
             starts.setdefault(index, []).append(start_in(corpus[index], segment))
-    assert all(len(set(drawn)) > 3 for drawn in starts.values())  # other epochs, other segments
+    assert all(len(set(drawn)) > 3 for drawn in starts.values())  # segments differ between epochs
     assert any(start % HOP for drawn in starts.values() for start in drawn)
 
 
-def test_every_start_that_fits_is_drawn(tmp_path):
+def test_every_possible_start_is_drawn(tmp_path):
     rows = make_clips(tmp_path, [0.1])
     clip = read_manifest(write_manifest(tmp_path / "a.csv", rows), RATE)[0]
     size = (clip.samples - 5) // HOP * HOP
@@ -205,7 +199,7 @@ def test_every_start_that_fits_is_drawn(tmp_path):
     assert {min(drawn), max(drawn)} == {0, clip.samples - size}
 
 
-def test_a_whole_clip_in_a_segment_peaks_at_0_95_and_is_padded_with_zeros(corpus):
+def test_a_short_clip_is_scaled_to_a_peak_of_0_95_and_padded_with_zeros(corpus):
     clip = corpus[3]
     assert clip.samples < SEGMENT
     segment = SegmentDataset(corpus, CONFIG, SEGMENT, seed=0)[0, 3]["audio"]
@@ -236,7 +230,7 @@ def test_segments_do_not_depend_on_the_number_of_workers(corpus):
     assert not torch.equal(alone, batches(corpus, workers=0, seed=4))
 
 
-def test_segments_do_not_depend_on_what_was_drawn_before(corpus):
+def test_segments_do_not_depend_on_earlier_draws(corpus):
     dataset = SegmentDataset(corpus, CONFIG, SEGMENT, seed=0)
     keys = [(epoch, index) for epoch in range(2) for index in range(len(corpus))]
     forwards = {key: dataset[key]["audio"] for key in keys}
@@ -263,7 +257,7 @@ def test_only_the_segment_is_read(corpus, monkeypatch):
     assert asked[0]["start"] == start_in(clip, segment)
 
 
-def test_a_clip_cut_after_its_manifest_was_made_is_named_where_the_cut_is_met(tmp_path):
+def test_a_clip_shorter_than_in_the_manifest_is_named_when_it_is_read(tmp_path):
     rows = make_clips(tmp_path, [2.0])
     clip = read_manifest(write_manifest(tmp_path / "a.csv", rows), RATE)[0]
     dataset = SegmentDataset([clip], CONFIG, 2048, seed=0)
@@ -281,16 +275,13 @@ def test_a_clip_cut_after_its_manifest_was_made_is_named_where_the_cut_is_met(tm
     assert 0 < refused < 30
 
 
-def test_a_segment_that_no_mel_fits_is_refused():
+def test_a_segment_size_that_is_not_whole_frames_is_refused():
     for size in (8000, 256, 0):
         with pytest.raises(UserError, match=f"segment_size is {size}.* 256"):
             SegmentDataset([], CONFIG, size, seed=0)
 
 
-# Segments to fine-tune on.
-
-
-def test_in_fine_tuning_audio_and_mel_are_the_same_frames_to_the_sample(ruler):
+def test_fine_tuning_segments_have_sample_aligned_audio_and_mel(ruler):
     clips, mels = ruler
     dataset = SegmentDataset(clips, CONFIG, SEGMENT, seed=0, saved_mels=SavedMels(mels, clips, CONFIG))
     firsts = set()
@@ -302,12 +293,12 @@ def test_in_fine_tuning_audio_and_mel_are_the_same_frames_to_the_sample(ruler):
         assert torch.equal(item["mel"], torch.arange(first, first + FRAMES).float().expand(80, -1))
         assert torch.equal(item["audio"] * 2**20, torch.arange(first * HOP, first * HOP + SEGMENT).float())
         firsts.add(first)
-    assert firsts == set(range(60 - FRAMES + 1))  # every place that fits, the first and the last included
+    assert firsts == set(range(60 - FRAMES + 1))  # all positions, including the first and the last
     item = dataset[0, 1]
     assert torch.equal(item["audio"] * 2**20, torch.arange(SEGMENT).float())
 
 
-def test_in_fine_tuning_a_short_clip_is_padded_with_silence_in_both(ruler):
+def test_fine_tuning_pads_audio_and_mel_of_a_short_clip_with_silence(ruler):
     clips, mels = ruler
     dataset = SegmentDataset(clips, CONFIG, SEGMENT, seed=0, saved_mels=SavedMels(mels, clips, CONFIG))
     item = dataset[0, 2]
@@ -317,7 +308,7 @@ def test_in_fine_tuning_a_short_clip_is_padded_with_silence_in_both(ruler):
     assert torch.equal(item["mel"][:, 5:], torch.full((80, FRAMES - 5), CONFIG.silence))
 
 
-def test_a_real_mel_slice_is_the_mel_of_the_audio_slice(corpus, tmp_path):
+def test_a_slice_of_a_true_mel_equals_the_mel_of_the_audio_slice(corpus, tmp_path):
     clips, frontend = corpus[:3], MelSpectrogram(CONFIG)
     for clip in clips:
         whole, _ = soundfile.read(clip.path, dtype="float32")
@@ -325,13 +316,13 @@ def test_a_real_mel_slice_is_the_mel_of_the_audio_slice(corpus, tmp_path):
     dataset = SegmentDataset(clips, CONFIG, SEGMENT, seed=0, saved_mels=SavedMels(tmp_path, clips, CONFIG))
     for index in range(3):
         item = dataset[0, index]
-        inside = slice(2, -2)  # at the ends, one was computed from the reflected edge and the other was not
+        inside = slice(2, -2)  # at the ends, one mel is computed from reflected audio and the other is not
         torch.testing.assert_close(
             frontend(item["audio"])[:, inside], item["mel"][:, inside], rtol=0, atol=1e-3
         )
 
 
-def test_mels_of_three_dimensions_are_read_too(ruler):
+def test_mels_with_a_batch_dimension_are_read(ruler):
     clips, mels = ruler
     plain = SegmentDataset(clips, CONFIG, SEGMENT, seed=0, saved_mels=SavedMels(mels, clips, CONFIG))[0, 0]
     for path in mels.iterdir():
@@ -340,16 +331,16 @@ def test_mels_of_three_dimensions_are_read_too(ruler):
     assert torch.equal(plain["mel"], again["mel"]) and torch.equal(plain["audio"], again["audio"])
 
 
-def test_clips_without_a_fitting_mel_are_refused_by_name_with_both_sizes(ruler):
+def test_a_mel_of_the_wrong_size_is_reported_with_its_clip_and_both_sizes(ruler):
     clips, mels = ruler
     np.save(mels / "exact.npy", np.zeros((80, 33), np.float32))
     (mels / "short.npy").unlink()
     with pytest.raises(UserError) as error:
         SavedMels(mels, clips, CONFIG)
-    told = str(error.value)
-    assert "2 of 3 clips" in told and "long" not in told
-    assert "exact (its mel is (80, 33), its audio needs (80, 32))" in told
-    assert "short (no file" in told
+    message = str(error.value)
+    assert "2 of 3 clips" in message and "long" not in message
+    assert "exact (its mel is (80, 33), its audio needs (80, 32))" in message
+    assert "short (no file" in message
 
 
 @pytest.mark.parametrize(
@@ -357,14 +348,14 @@ def test_clips_without_a_fitting_mel_are_refused_by_name_with_both_sizes(ruler):
     [b"", b"not numpy", np.lib.format.magic(1, 0) + b"\x10"],
     ids=["empty", "text", "cut header"],
 )
-def test_a_damaged_mel_is_told_by_name(ruler, contents):
+def test_a_damaged_mel_is_named_in_the_error(ruler, contents):
     clips, mels = ruler
     (mels / "exact.npy").write_bytes(contents)
     with pytest.raises(UserError, match=r"can't read the mel .*exact\.npy"):
         SavedMels(mels, clips, CONFIG)
 
 
-def test_a_cut_mel_and_a_mel_of_objects_are_told_by_name(ruler):
+def test_truncated_and_pickled_mels_are_named_in_the_error(ruler):
     clips, mels = ruler
     whole = (mels / "exact.npy").read_bytes()
     (mels / "exact.npy").write_bytes(whole[:-100])
@@ -375,7 +366,7 @@ def test_a_cut_mel_and_a_mel_of_objects_are_told_by_name(ruler):
         SavedMels(mels, clips, CONFIG)
 
 
-def test_a_folder_of_mels_made_with_other_settings_is_refused(ruler):
+def test_a_folder_of_mels_with_other_settings_is_refused(ruler):
     clips, mels = ruler
     (mels / "config.json").write_text(json.dumps(MelConfig(mel_scale="ln", fmin=50.0).to_dict()))
     with pytest.raises(UserError) as error:
@@ -388,10 +379,7 @@ def test_a_folder_of_mels_made_with_other_settings_is_refused(ruler):
         SavedMels(mels / "nowhere", clips, CONFIG)
 
 
-# Whole utterances.
-
-
-def test_an_utterance_is_the_whole_frames_of_its_clip(corpus):
+def test_an_utterance_contains_all_whole_frames_of_its_clip(corpus):
     dataset = UtteranceDataset(corpus, CONFIG)
     assert len(dataset) == len(corpus)
     for index, clip in enumerate(corpus):
@@ -401,7 +389,7 @@ def test_an_utterance_is_the_whole_frames_of_its_clip(corpus):
         assert start_in(clip, item["audio"]) == 0
 
 
-def test_in_fine_tuning_an_utterance_has_its_level_and_its_mel(ruler):
+def test_fine_tuning_utterances_keep_their_level_and_have_the_saved_mel(ruler):
     clips, mels = ruler
     dataset = UtteranceDataset(clips, CONFIG, SavedMels(mels, clips, CONFIG))
     for index, clip in enumerate(clips):
@@ -410,14 +398,11 @@ def test_in_fine_tuning_an_utterance_has_its_level_and_its_mel(ruler):
         assert torch.equal(item["mel"], torch.arange(frames).float().expand(80, -1))
 
 
-def test_an_utterance_too_short_for_a_mel_is_refused_by_name(tmp_path):
+def test_an_utterance_too_short_for_a_mel_is_named_in_the_error(tmp_path):
     rows = make_clips(tmp_path, [0.5, 300 / RATE])
     clips = read_manifest(write_manifest(tmp_path / "a.csv", rows), RATE)
     with pytest.raises(UserError, match="clip1 is shorter than 385 samples"):
         UtteranceDataset(clips, CONFIG)
-
-
-# The order of an epoch.
 
 
 def epoch_of(num_clips: int, batch: int, epoch: int = 0, seed: int = 0) -> list[tuple[int, int]]:
@@ -429,7 +414,7 @@ def epoch_of(num_clips: int, batch: int, epoch: int = 0, seed: int = 0) -> list[
 
 
 @pytest.mark.parametrize(("num_clips", "batch"), [(16, 4), (19, 4), (7, 7), (1000, 16)])
-def test_an_epoch_is_whole_batches_of_clips_that_come_once(num_clips, batch):
+def test_an_epoch_consists_of_full_batches_without_repeated_clips(num_clips, batch):
     keys = epoch_of(num_clips, batch, epoch=5)
     assert len(keys) == num_clips // batch * batch
     assert {epoch for epoch, _ in keys} == {5}
@@ -440,7 +425,7 @@ def test_an_epoch_is_whole_batches_of_clips_that_come_once(num_clips, batch):
 
 
 @pytest.mark.parametrize(("num_clips", "batch"), [(1, 1), (1, 4), (3, 8), (5, 16)])
-def test_a_corpus_smaller_than_a_batch_fills_one_with_other_segments(num_clips, batch, corpus):
+def test_a_corpus_smaller_than_a_batch_fills_it_with_different_segments(num_clips, batch, corpus):
     indices = [index for _, index in epoch_of(num_clips, batch)]
     assert len(indices) == batch and len(set(indices)) == batch
     times = np.bincount([index % num_clips for index in indices])
@@ -449,7 +434,7 @@ def test_a_corpus_smaller_than_a_batch_fills_one_with_other_segments(num_clips, 
     assert not torch.equal(dataset[0, 0]["audio"], dataset[0, 1]["audio"])
 
 
-def test_the_order_depends_on_seed_and_epoch_alone():
+def test_the_order_depends_only_on_seed_and_epoch():
     order = epoch_of(50, 4, epoch=2, seed=7)
     sampler = EpochSampler(50, 4, seed=7)
     for epoch in (0, 1, 2):
@@ -460,5 +445,5 @@ def test_the_order_depends_on_seed_and_epoch_alone():
     assert order != epoch_of(50, 4, epoch=2, seed=8)
 
 
-def test_every_clip_has_its_turn_over_the_epochs():
+def test_every_clip_is_used_within_a_few_epochs():
     assert {index for epoch in range(20) for _, index in epoch_of(19, 4, epoch)} == set(range(19))

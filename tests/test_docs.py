@@ -19,39 +19,6 @@ from helpers import ROOT
 README_WORDS = 2200
 # Options of other programs that the documentation mentions.
 FOREIGN_FLAGS = {"cpu", "multi_gpu", "num_processes", "signal"}
-# Commands of ../shared/commands.md that do not exist yet.
-PLANNED = {"checkpoint export --voice"}
-# Written by the refactoring that is under way; this set and UNREVISED are to be empty when it is complete.
-COMING = {"docs/configuration.md", "--recognizer"}
-UNREVISED = {
-    "evaluate.py",
-    "evaluation/cache.py",
-    "evaluation/metrics.py",
-    "evaluation/recognition.py",
-    "evaluation/report.py",
-    "evaluation/systems.py",
-    "evaluation/utmos.py",
-    "evaluation/workers.py",
-    "inference.ipynb",
-    "save_taco_mels.py",
-    "tacotron2/train.py",
-    "tests/checkpoint/test_formats.py",
-    "tests/checkpoint/test_tacotron2_checkpoint.py",
-    "tests/conftest.py",
-    "tests/helpers.py",
-    "tests/runs.py",
-    "tests/tacotron2/test_tacotron2.py",
-    "tests/tacotron2/test_tacotron2_training.py",
-    "tests/test_evaluate.py",
-    "tests/test_inference.py",
-    "tests/test_save_taco_mels.py",
-    "tests/test_train.py",
-    "tests/test_utils.py",
-    "tests/test_variants.py",
-    "tests/training/test_training_resume.py",
-    "train.py",
-    "training/__init__.py",
-}
 
 # Mannered phrases, and ordinary uses of the same words that are allowed.
 UNITS = (
@@ -115,8 +82,6 @@ def test_relative_links_and_anchors_resolve():
                 continue
             name, _, anchor = target.partition("#")
             path = document.parent / name if name else document
-            if target in COMING:
-                continue
             if not path.exists() or (anchor and anchor not in anchors(path)):
                 broken.append(f"{document.relative_to(ROOT)}: {target}")
     assert broken == []
@@ -178,8 +143,7 @@ def missing_flags(text: str) -> list[str]:
     for words in commands(text):
         name = program(words)
         if name and is_ours(name):
-            used = [flag for flag in flags_after(name, words) if f"{name} {flag}" not in PLANNED]
-            missing += [f"{name} {flag}" for flag in used if flag not in flags_of(name)]
+            missing += [f"{name} {flag}" for flag in flags_after(name, words) if flag not in flags_of(name)]
     return missing
 
 
@@ -211,9 +175,7 @@ def test_every_flag_named_in_prose_exists():
     missing = []
     for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         prose = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-        missing += [
-            f"{path.name}: {flag}" for flag in re.findall(r"`(--\w+)", prose) if flag not in known | COMING
-        ]
+        missing += [f"{path.name}: {flag}" for flag in re.findall(r"`(--\w+)", prose) if flag not in known]
     assert missing == []
 
 
@@ -285,7 +247,7 @@ def test_prose_is_plain_english():
     found = [
         f"{path.relative_to(ROOT)}: {phrase}"
         for path in tracked("*.md", "*.py", "*.ipynb")
-        if path != here and str(path.relative_to(ROOT)) not in UNREVISED
+        if path != here
         for text in prose_of(path)
         for phrase in mannered_phrases(text)
     ]

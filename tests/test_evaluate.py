@@ -1,4 +1,4 @@
-"""evaluate.py: a table whose numbers can be traced, made once, and a page that stands alone."""
+"""evaluate.py: the table, the cache and the page."""
 
 import base64
 import csv
@@ -32,7 +32,7 @@ from evaluation.systems import System, recordings, true_mels
 from evaluation.table import COLUMNS, Table
 from evaluation.workers import Workers
 
-# Fast ones that need no package which may be missing.
+# Fast metrics that need no optional package.
 QUICK = ["mel_l1", "mcd"]
 TEXTS = ["One.", "Two & three, it <says>.", "Four | five."]
 
@@ -40,7 +40,7 @@ TEXTS = ["One.", "Two & three, it <says>.", "Four | five."]
 @pytest.fixture(autouse=True)
 def settings(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["evaluate.py"])
-    monkeypatch.setenv("UTMOS_CHECKPOINT", "/no/such/file")  # else it would be fetched
+    monkeypatch.setenv("UTMOS_CHECKPOINT", "/no/such/file")  # prevents the download
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def copy(clips: Path, folder: Path, models: dict, *flags, metrics=QUICK) -> None
 
 @pytest.fixture(scope="module")
 def copied(clips, models, tmp_path_factory) -> Path:
-    """The output of a copy synthesis; not to be changed."""
+    """The output folder of a copy synthesis, shared by tests that only read it."""
     folder = tmp_path_factory.mktemp("copied")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UTMOS_CHECKPOINT", "/no/such/file")
@@ -93,7 +93,7 @@ def copied(clips, models, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def counted(monkeypatch) -> list[str]:
-    """What is done from now on: "<metric>" for each measurement, "audio" and "speech" for each clip made."""
+    """A list of what is computed from now on: "<metric>" per measurement, "audio" and "speech" per clip."""
     done = []
 
     def counting(module, name, label):
@@ -111,10 +111,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-# The table.
-
-
-def test_rows_are_the_tutorials_then_others_and_ground_truth_last(clips, models, tmp_path):
+def test_rows_are_ordered_griffin_lim_vocoders_other_systems_ground_truth(clips, models, tmp_path):
     made = ["--system", f"Mine|2={clips / 'wavs'}", "--system", f"B={clips / 'wavs'}"]
     copy(clips, tmp_path, models, *made, "--max_clips", 1, metrics=["mel_l1"])
     expected = ["Griffin-Lim", "HiFi-GAN", "HiFi-GAN fine-tuned", "Mine|2", "B", "Ground truth"]
@@ -125,7 +122,7 @@ def test_rows_are_the_tutorials_then_others_and_ground_truth_last(clips, models,
     ]
 
 
-def test_means_intervals_and_tests_are_those_of_the_clips(copied):
+def test_means_intervals_and_tests_are_computed_from_the_clips(copied):
     clips, table = rows_of(copied / "clips.csv"), rows_of(copied / "table.csv")
     assert len(clips) == 3 * 4 and len(table) == 4
 
@@ -140,15 +137,15 @@ def test_means_intervals_and_tests_are_those_of_the_clips(copied):
             if not interval.count:
                 assert row["system"] == "Ground truth" and row[name] == ""
                 continue
-            told = [float(row[name]), float(row[f"{name}_low"]), float(row[f"{name}_high"])]
-            assert told == pytest.approx(interval[:3])
+            written = [float(row[name]), float(row[f"{name}_low"]), float(row[f"{name}_high"])]
+            assert written == pytest.approx(interval[:3])
             if above:
                 test = paired_difference(values(above["system"], name), numbers)
                 assert float(row[f"{name}_difference"]) == pytest.approx(test.mean)
                 assert float(row[f"{name}_p_value"]) == pytest.approx(test.p_value)
 
 
-def test_a_clips_values_are_the_metrics_of_its_files(copied, clips):
+def test_the_values_of_a_clip_equal_the_metrics_of_its_files(copied, clips):
     for row in rows_of(copied / "clips.csv"):
         if row["system"] != "Griffin-Lim":
             continue
@@ -160,7 +157,7 @@ def test_a_clips_values_are_the_metrics_of_its_files(copied, clips):
         assert float(row["rtf"]) > 0
 
 
-def test_dashes_have_reasons_and_are_no_zeros(copied):
+def test_missing_values_show_a_dash_and_a_footnote_and_not_zero(copied):
     text = (copied / "table.md").read_text(encoding="utf-8")
     line = next(line for line in text.splitlines() if line.startswith("| Ground truth |"))
     cells = [cell.strip() for cell in line.strip("| ").split("|")][1:]
@@ -175,14 +172,14 @@ def test_dashes_have_reasons_and_are_no_zeros(copied):
 
 
 def table_of(values: dict[str, list], column: str = "pesq") -> Table:
-    """A table of one column, and the values of each system, one a clip."""
+    """Return a table with one column, from the values of each system's clips."""
     clips = [Clip(Path(f"c{number}.wav"), 1, 1.0, "") for number in range(len(next(iter(values.values()))))]
     systems = [System(name, {}) for name in values]
     flat = {(name, f"c{n}", column): value for name, given in values.items() for n, value in enumerate(given)}
     return Table(systems, clips, [COLUMNS[column]], flat)
 
 
-def test_a_metric_that_some_clips_lack_is_the_mean_of_the_others_and_says_so():
+def test_clips_without_a_value_are_left_out_of_the_mean_and_reported():
     table = table_of({"A": [1.0, "the clip is silent", 3.0, "too long: 21 s"]})
     assert table.cells[0][0].interval.mean == 2.0 and table.cells[0][0].interval.count == 2
     assert table.footnotes == [
@@ -191,7 +188,7 @@ def test_a_metric_that_some_clips_lack_is_the_mean_of_the_others_and_says_so():
     assert "⁽¹⁾ Mean over 2 of 4" in table.to_markdown()
 
 
-def test_marks_say_better_worse_or_perhaps_chance():
+def test_marks_show_significantly_better_worse_or_neither():
     better = [2.0 + n / 100 for n in range(8)]
     table = table_of({"A": [1.0] * 8, "B": better, "C": [2.5, *better[1:]], "D": [0.5] * 8})
     marks = [table.mark(row[0], COLUMNS["pesq"]) for row in table.cells]
@@ -201,16 +198,16 @@ def test_marks_say_better_worse_or_perhaps_chance():
     assert "p = 0.008" in lower.to_markdown() and "B − A" in lower.to_markdown()
 
 
-def test_few_clips_can_show_no_difference_and_the_table_says_so():
+def test_too_few_clips_for_significance_are_reported():
     assert "test needs 6" in table_of({"A": [1.0] * 3, "B": [2.0] * 3}).to_markdown()
     assert "test needs 6" not in table_of({"A": [1.0] * 6, "B": [2.0] * 6}).to_markdown()
 
 
-def test_one_clip_has_a_mean_and_no_interval():
+def test_a_single_clip_has_a_mean_but_no_interval():
     assert "| A | 1.50 |" in table_of({"A": [1.5]}).to_markdown()
 
 
-def test_speed_is_of_one_device_alone():
+def test_speeds_on_different_devices_are_not_averaged():
     clips = [Clip(Path(f"c{number}.wav"), 1, 1.0, "") for number in range(3)]
     timings = {"c0": (1.0, "abacus"), "c1": (1.0, "abacus"), "c2": (0.1, "slide rule")}
     system = System("A", {clip.path.stem: clip.path for clip in clips}, timings)
@@ -222,14 +219,11 @@ def test_speed_is_of_one_device_alone():
     assert "slide rule" in table.footnotes[0] and "A on abacus" in table.to_markdown()
 
 
-# From text.
-
-
-def test_from_text_all_vocoders_get_the_same_speech(clips, models, tmp_path, counted):
+def test_all_vocoders_receive_the_same_mels_of_tacotron_2(clips, models, tmp_path, counted):
     flags = ["--taco_weights", models["taco"], "--checkpoint_file", models["plain"]]
     flags += ["--finetuned_checkpoint_file", models["official"], "--metrics", "mcd_dtw", "rtf"]
     run(clips, tmp_path, *flags)
-    assert counted.count("speech") == 3 and counted.count("audio") == 9  # spoken once, vocoded by three
+    assert counted.count("speech") == 3 and counted.count("audio") == 9  # synthesised once, vocoded by three
     systems = ("griffin_lim", "hifigan", "hifigan_finetuned")
     lengths = [soundfile.info(tmp_path / "wavs" / name / "clip0.wav").frames for name in systems]
     assert len(set(lengths)) == 1 and lengths[0] != soundfile.info(clips / "wavs" / "clip0.wav").frames
@@ -240,20 +234,19 @@ def test_from_text_all_vocoders_get_the_same_speech(clips, models, tmp_path, cou
     counted.clear()
     run(clips, tmp_path, *flags)
     assert counted == []
-    run(clips, tmp_path, *flags, "--seed", 1, "--max_clips", 1)  # another reading: all of that clip anew
+    run(
+        clips, tmp_path, *flags, "--seed", 1, "--max_clips", 1
+    )  # another transcript: everything for that clip
     assert sorted(counted) == ["audio"] * 3 + ["mcd_dtw"] * 3 + ["speech"]
 
 
-def test_default_metrics_are_those_that_apply():
+def test_default_metrics_are_the_applicable_ones():
     copies, readings = set(default_metrics(True)), set(default_metrics(False))
     assert {"utmos", "distillmos", "wer"} <= copies & readings
     assert {"pesq", "mel_l1"} <= copies - readings and "mcd_dtw" in readings - copies
 
 
-# Again, and on.
-
-
-def test_a_second_run_does_nothing_and_says_the_same(copied, clips, models, tmp_path, counted):
+def test_a_repeated_run_computes_nothing_and_prints_the_same_table(copied, clips, models, tmp_path, counted):
     folder = shutil.copytree(copied, tmp_path / "again")
     files = ("table.md", "table.csv", "clips.csv", "report.html")
     before = {name: (folder / name).read_bytes() for name in files}
@@ -262,17 +255,17 @@ def test_a_second_run_does_nothing_and_says_the_same(copied, clips, models, tmp_
     assert {name: (folder / name).read_bytes() for name in files} == before
 
 
-def test_only_what_is_missing_is_done(copied, clips, models, tmp_path, counted):
+def test_only_missing_audio_and_values_are_computed(copied, clips, models, tmp_path, counted):
     folder = shutil.copytree(copied, tmp_path / "again")
     (folder / "wavs" / "hifigan" / "clip1.wav").unlink()
     copy(clips, folder, models)
-    assert counted == ["audio"]  # it came out the same, and so was measured
+    assert counted == ["audio"]  # the audio is the same, so its values are cached
     counted.clear()
     copy(clips, folder, models, metrics=[*QUICK, "mr_stft"])
     assert counted == ["mr_stft"] * 9
 
 
-def test_a_changed_checkpoint_redoes_its_own_row_alone(copied, clips, models, tmp_path, counted):
+def test_a_changed_checkpoint_recomputes_only_its_own_row(copied, clips, models, tmp_path, counted):
     folder = shutil.copytree(copied, tmp_path / "again")
     before = rows_of(folder / "clips.csv")
     copy(clips, folder, models | {"tuned": models["official"]})
@@ -281,7 +274,7 @@ def test_a_changed_checkpoint_redoes_its_own_row_alone(copied, clips, models, tm
         assert (old["mcd"] == new["mcd"]) == (new["system"] != "HiFi-GAN fine-tuned")
 
 
-def test_a_changed_clip_is_redone_and_no_other(copied, clips, models, tmp_path, counted):
+def test_only_a_changed_clip_is_recomputed(copied, clips, models, tmp_path, counted):
     corpus = shutil.copytree(clips, tmp_path / "clips")
     wav = corpus / "wavs" / "clip2.wav"
     write_wav(wav, voice(0.7, seed=9), RATE)
@@ -292,7 +285,7 @@ def test_a_changed_clip_is_redone_and_no_other(copied, clips, models, tmp_path, 
     assert sorted(counted) == ["audio"] * 3 + ["mcd"] * 3 + ["mel_l1"] * 3
 
 
-def test_a_file_that_is_not_what_was_made_is_made_again(copied, clips, models, tmp_path, counted):
+def test_a_modified_output_file_is_created_again(copied, clips, models, tmp_path, counted):
     folder = shutil.copytree(copied, tmp_path / "again")
     wav = folder / "wavs" / "griffin_lim" / "clip0.wav"
     whole = wav.read_bytes()
@@ -303,7 +296,7 @@ def test_a_file_that_is_not_what_was_made_is_made_again(copied, clips, models, t
     assert sorted(counted) == ["audio"] + ["mcd"] * 3 + ["mel_l1"] * 3
 
 
-def test_a_reason_is_not_kept_but_asked_for_again(clips, tmp_path, monkeypatch, counted):
+def test_reasons_for_missing_values_are_not_cached(clips, tmp_path, monkeypatch, counted):
     flags = ["--copy_synthesis", "--system", f"Own={clips / 'wavs'}", "--metrics", "mcd"]
 
     def refuse(*_):
@@ -318,7 +311,9 @@ def test_a_reason_is_not_kept_but_asked_for_again(clips, tmp_path, monkeypatch, 
     assert counted == ["mcd"] * 3 and rows_of(tmp_path / "table.csv")[0]["mcd"] == "0.0"
 
 
-def test_an_interrupt_leaves_what_was_done_and_processes_give_the_same(clips, models, tmp_path, copied):
+def test_an_interrupted_run_keeps_its_results_and_continues_in_worker_processes(
+    clips, models, tmp_path, copied
+):
     command = [sys.executable, str(ROOT / "evaluate.py"), "--path_to_manifest", str(clips / "test.csv")]
     command += ["--copy_synthesis", "--checkpoint_file", str(models["plain"]), "--device", "cpu"]
     command += ["--finetuned_checkpoint_file", str(models["tuned"]), "--output_dir", str(tmp_path)]
@@ -328,13 +323,13 @@ def test_an_interrupt_leaves_what_was_done_and_processes_give_the_same(clips, mo
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # a shell's background jobs ignore it, and so would their children
+        # background jobs of a shell ignore SIGINT, and so would their children
         preexec_fn=lambda: posix_signal.signal(posix_signal.SIGINT, posix_signal.SIG_DFL),
     )
     deadline = time.monotonic() + 120
     while not list((tmp_path / "wavs").glob("*/*.json")) and time.monotonic() < deadline:
         time.sleep(0.01)
-    os.killpg(process.pid, posix_signal.SIGINT)  # what a terminal does
+    os.killpg(process.pid, posix_signal.SIGINT)  # like Ctrl+C in a terminal
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130 and error.splitlines()[-1].startswith("interrupted"), error
     assert "Traceback" not in error
@@ -351,11 +346,8 @@ def test_an_interrupt_leaves_what_was_done_and_processes_give_the_same(clips, mo
             assert float(one[name] or 0) == pytest.approx(float(other[name] or 0), rel=1e-3)
 
 
-# The page.
-
-
 class Page(HTMLParser):
-    """Every tag with its attributes, and that they are closed in order."""
+    """Parses all tags with their attributes, and checks that they are closed in order."""
 
     VOID = ("meta", "img", "br", "link", "hr", "input")
 
@@ -385,7 +377,7 @@ def page(copied) -> Page:
     return Page((copied / "report.html").read_text(encoding="utf-8"))
 
 
-def test_the_page_asks_for_nothing_outside_itself(page, copied):
+def test_the_page_loads_nothing_from_elsewhere(page, copied):
     for tag, attributes in page.tags:
         for name in ("src", "href", "srcset", "poster", "data", "action"):
             assert (attributes.get(name) or "#").startswith(("data:", "#")), (tag, attributes)
@@ -396,7 +388,7 @@ def test_the_page_asks_for_nothing_outside_itself(page, copied):
     assert policy.startswith("default-src 'none'")
 
 
-def test_each_clip_has_a_player_and_a_picture_of_each_system(page, copied):
+def test_each_clip_has_a_player_and_a_spectrogram_for_each_system(page, copied):
     labels = [f"{s}, clip {c}" for c in ("clip0", "clip2") for s in systems.READY_MADE]
     assert [audio["aria-label"] for audio in page.all("audio")] == labels
     assert all("controls" in audio for audio in page.all("audio"))
@@ -410,7 +402,7 @@ def test_each_clip_has_a_player_and_a_picture_of_each_system(page, copied):
     assert "2 of the 3 clips" in headings
 
 
-def test_a_player_plays_the_very_samples_of_the_wav(page, copied):
+def test_a_player_plays_exactly_the_samples_of_the_wav(page, copied):
     sources = [audio["src"] for audio in page.all("audio")]
     heard, rate = soundfile.read(io.BytesIO(base64.b64decode(sources[0].partition(",")[2])), dtype="int16")
     written, _ = soundfile.read(copied / "wavs" / "griffin_lim" / "clip0.wav", dtype="int16")
@@ -418,7 +410,7 @@ def test_a_player_plays_the_very_samples_of_the_wav(page, copied):
     np.testing.assert_array_equal(heard, written)
 
 
-def test_texts_are_shown_as_they_are_and_never_run(clips, tmp_path):
+def test_texts_on_the_page_are_escaped(clips, tmp_path):
     name = "<script>alert(1)</script>"
     run(clips, tmp_path, "--system", f"{name}={clips / 'wavs'}", "--metrics", "mcd_dtw")
     page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
@@ -426,17 +418,14 @@ def test_texts_are_shown_as_they_are_and_never_run(clips, tmp_path):
     assert TEXTS[1] in page.words and name in page.words
 
 
-def test_a_page_without_clips_is_the_table(clips, tmp_path):
+def test_a_page_without_clips_contains_only_the_table(clips, tmp_path):
     flags = ["--system", f"Own={clips / 'wavs'}", "--metrics", "mcd_dtw"]
     run(clips, tmp_path, *flags, "--report_clips", 0)
     page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert page.all("audio") == [] and len(page.all("table")) == 2
 
 
-# Mistakes.
-
-
-def test_systems_of_other_rates_and_names_are_compared_too(clips, tmp_path):
+def test_systems_with_other_sampling_rates_and_file_names_are_compared(clips, tmp_path):
     other = tmp_path / "other"
     for number in range(3):
         audio, rate, _ = read_audio(clips / "wavs" / f"clip{number}.wav")
@@ -447,7 +436,7 @@ def test_systems_of_other_rates_and_names_are_compared_too(clips, tmp_path):
     assert row["system"] == "Own" and float(row["mel_l1"]) < 0.1
 
 
-def assert_told(capsys, clips: Path, folder: Path, flags: list, *words: str) -> None:
+def assert_reported(capsys, clips: Path, folder: Path, flags: list, *words: str) -> None:
     with pytest.raises(SystemExit) as leaving:
         run(clips, folder, *flags)
     error = capsys.readouterr().err
@@ -456,19 +445,19 @@ def assert_told(capsys, clips: Path, folder: Path, flags: list, *words: str) -> 
 
 
 @pytest.mark.parametrize("system", ["Own", "=folder", "Own=", "=", "Ground truth=wavs", "HiFi-GAN=wavs"])
-def test_a_system_that_is_not_name_and_folder_is_a_mistake(clips, tmp_path, capsys, system):
-    assert_told(capsys, clips, tmp_path, ["--system", system], "--system", repr(system))
+def test_a_system_that_is_not_name_and_folder_is_refused(clips, tmp_path, capsys, system):
+    assert_reported(capsys, clips, tmp_path, ["--system", system], "--system", repr(system))
 
 
 def test_missing_wavs_of_a_system_are_named(clips, tmp_path, capsys):
     shutil.copytree(clips / "wavs", tmp_path / "wavs")
     (tmp_path / "wavs" / "clip1.wav").unlink()
     flags = ["--system", f"Own={tmp_path / 'wavs'}"]
-    assert_told(capsys, clips, tmp_path / "out", flags, "clip1.wav", "1 of the 3", "Own")
-    assert_told(capsys, clips, tmp_path / "out", ["--system", "Own=nowhere"], "no folder nowhere", "Own")
+    assert_reported(capsys, clips, tmp_path / "out", flags, "clip1.wav", "1 of the 3", "Own")
+    assert_reported(capsys, clips, tmp_path / "out", ["--system", "Own=nowhere"], "no folder nowhere", "Own")
 
 
-def test_flags_that_do_not_go_together_are_told(clips, models, tmp_path, capsys):
+def test_conflicting_flags_are_user_errors(clips, models, tmp_path, capsys):
     own = ["--system", f"Own={clips / 'wavs'}"]
     for flags, words in (
         ([], ["nothing to compare"]),
@@ -482,23 +471,25 @@ def test_flags_that_do_not_go_together_are_told(clips, models, tmp_path, capsys)
         (["--copy_synthesis", "--checkpoint_file", tmp_path / "nowhere"], ["nowhere"]),
         (["--taco_weights", models["taco"], "--checkpoint_file", models["other"]], ["fmax", "7600.0"]),
     ):
-        assert_told(capsys, clips, tmp_path / "out", flags, *words)
+        assert_reported(capsys, clips, tmp_path / "out", flags, *words)
 
 
-def test_clips_without_words_can_not_be_spoken(clips, models, tmp_path, capsys):
+def test_clips_without_words_are_user_errors(clips, models, tmp_path, capsys):
     rows = [manifest_row(clips / "wavs" / "clip0.wav") | {"normalized_transcript": " ..."}]
     write_manifest(tmp_path / "test.csv", rows)
-    assert_told(capsys, tmp_path, tmp_path / "out", ["--taco_weights", models["taco"]], "clip0", "no words")
+    assert_reported(
+        capsys, tmp_path, tmp_path / "out", ["--taco_weights", models["taco"]], "clip0", "no words"
+    )
 
 
-def test_a_mistake_on_the_real_command_line_is_one_line_and_status_2(clips):
+def test_a_user_error_on_the_command_line_is_one_line_and_exit_status_2(clips):
     command = [sys.executable, str(ROOT / "evaluate.py"), "--path_to_manifest", str(clips / "test.csv")]
     done = subprocess.run([*command, "--system", "Own"], capture_output=True, text=True)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith("evaluate.py: error: ") and done.stderr.count("\n") == 1
 
 
-def test_the_functions_make_a_table_without_the_command_line(clips, tmp_path):
+def test_the_python_functions_return_the_table(clips, tmp_path):
     listed = read_manifest(clips / "test.csv", RATE)
     config = small_generator().config
     rows = [
@@ -512,9 +503,6 @@ def test_the_functions_make_a_table_without_the_command_line(clips, tmp_path):
     report.save(table, tmp_path / "results", report_clips=1)
     names = {path.name for path in (tmp_path / "results").iterdir()}
     assert names == {"table.md", "table.csv", "clips.csv", "report.html"}
-
-
-# Ears.
 
 
 def test_the_table_states_which_recogniser_was_used(clips, tmp_path):
@@ -531,7 +519,7 @@ def test_the_table_states_which_recogniser_was_used(clips, tmp_path):
     ("module", "metric", "package"),
     [("faster_whisper", "wer", "faster-whisper"), ("distillmos", "distillmos", "distillmos")],
 )
-def test_a_missing_package_is_a_dash_with_the_command_that_installs_it(
+def test_a_missing_package_shows_a_dash_and_the_command_that_installs_it(
     clips, tmp_path, monkeypatch, module, metric, package
 ):
     monkeypatch.setitem(sys.modules, module, None)
@@ -545,13 +533,10 @@ def test_a_missing_package_is_a_dash_with_the_command_that_installs_it(
 
 def test_an_unknown_recogniser_is_a_user_error(clips, tmp_path, capsys):
     flags = ["--system", f"Own={clips / 'wavs'}", "--metrics", "wer", "--recognizer", "biggest"]
-    assert_told(capsys, clips, tmp_path, flags, "no recogniser biggest", "base.en")
+    assert_reported(capsys, clips, tmp_path, flags, "no recogniser biggest", "base.en")
 
 
-# Listening tests.
-
-
-def test_a_listening_test_is_written_and_its_ratings_enter_the_table(clips, tmp_path, capsys):
+def test_ratings_of_a_listening_test_are_added_to_the_table(clips, tmp_path, capsys):
     flags = ["--system", f"Own={clips / 'wavs'}", "--metrics", "mcd_dtw"]
     run(clips, tmp_path, *flags, "--listening_test", "mos")
     assert str(tmp_path / "listening_test.html") in capsys.readouterr().out
@@ -570,4 +555,6 @@ def test_a_listening_test_is_written_and_its_ratings_enter_the_table(clips, tmp_
     assert float(rows["Own"]["mos"]) == 3 and float(rows["Ground truth"]["mos"]) == 4
     assert "MOS: 1 listener." in (tmp_path / "report.html").read_text(encoding="utf-8")
     exported.write_text("{}")
-    assert_told(capsys, clips, tmp_path, [*flags, "--ratings", exported], "ratings_one.json", "not an export")
+    assert_reported(
+        capsys, clips, tmp_path, [*flags, "--ratings", exported], "ratings_one.json", "not an export"
+    )

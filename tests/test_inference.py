@@ -25,7 +25,7 @@ def run(*flags: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
-    """A vocoder that has learnt nothing but to be loud enough to be told from silence."""
+    """An untrained vocoder whose output is loud enough to differ from silence."""
     generator = small_generator(seed=1)
     with torch.no_grad():
         generator.head.conv_post.parametrizations.weight.original0.fill_(3.0)
@@ -36,7 +36,7 @@ def model(tmp_path_factory) -> Path:
 
 @torch.inference_mode()
 def vocoded(model: Path, audio: np.ndarray) -> np.ndarray:
-    """What the model makes of the mel of this audio, as 16-bit samples."""
+    """Return the model's output for the mel of this audio as 16-bit samples."""
     generator = load_generator(model)
     generated = generator(MelSpectrogram(generator.config)(torch.from_numpy(audio))[None])[0, 0].numpy()
     return np.rint(generated.astype(np.float64) * 32768).clip(-32768, 32767).astype(np.int16)
@@ -92,7 +92,7 @@ def test_saved_mels_become_generated_files_from_mel(tmp_path):
         assert_close(samples, expected)
 
 
-def test_the_published_model_says_the_published_clip(shared, reference, tmp_path):
+def test_the_published_model_reproduces_the_published_clip(shared, reference, tmp_path):
     expected = reference("lj_v2")
     (tmp_path / "wavs").mkdir()
     wav = f"{expected['clip']}.wav"
@@ -114,7 +114,7 @@ def test_the_published_model_says_the_published_clip(shared, reference, tmp_path
 
 @pytest.fixture
 def infer(model, tmp_path, capsys):
-    """infer(*flags) runs main with the model and tmp_path/out; gives its exit status, stdout and stderr."""
+    """Return a function that runs `main` with the model and tmp_path/out: (exit status, stdout, stderr)."""
 
     def infer(*flags: str | Path, checkpoint: Path = model):
         arguments = ["--checkpoint_file", checkpoint, "--output_dir", tmp_path / "out", *flags]
@@ -140,7 +140,7 @@ def mels(tmp_path) -> Path:
     return tmp_path / "mels"
 
 
-def test_output_dir_says_where_and_is_made(infer, wavs, tmp_path):
+def test_output_dir_is_created(infer, wavs, tmp_path):
     write_wav(wavs / "a.wav", voice(0.1), RATE)
     deep = tmp_path / "some" / "where"
     status, out, _ = infer("--input_wavs_dir", wavs, "--output_dir", deep)
@@ -148,7 +148,7 @@ def test_output_dir_says_where_and_is_made(infer, wavs, tmp_path):
     assert [path.name for path in deep.iterdir()] == ["a_generated.wav"]
 
 
-def test_another_rate_and_more_channels_are_changed_and_it_is_said(infer, model, wavs, tmp_path):
+def test_resampling_and_downmixing_are_reported(infer, model, wavs, tmp_path):
     original = voice(0.5)
     write_wav(wavs / "plain.wav", original, RATE)
     soundfile.write(wavs / "both.flac", np.stack([voice(0.5, 16000), 0.5 * voice(0.5, 16000)], axis=1), 16000)
@@ -183,7 +183,7 @@ def test_the_output_is_never_rescaled(infer, wavs, tmp_path, monkeypatch):
         np.testing.assert_allclose(written, ramp.clip(-1, 32767 / 32768), atol=0.51 / 32768)
 
 
-def test_plot_draws_the_mels_beside_the_audio(infer, mels, tmp_path):
+def test_plot_saves_the_mels_next_to_the_audio(infer, mels, tmp_path):
     np.save(mels / "a.npy", np.zeros((80, 20), np.float32))
     status, _, err = infer("--input_mels_dir", mels, "--plot")
     assert (status, err) == (0, "")
@@ -193,19 +193,16 @@ def test_plot_draws_the_mels_beside_the_audio(infer, mels, tmp_path):
     ]
 
 
-# Mels from elsewhere.
-
-
 LN, DB, LOG10 = (HiFiGANConfig(mel_scale=scale) for scale in ("ln", "db", "log10"))
 
 
 @torch.inference_mode()
 def spoken(model: Path, mel: torch.Tensor) -> np.ndarray:
-    """What the model makes of a mel (80, frames) in its own scale, as 16-bit samples."""
+    """Return the model's output for a mel (80, frames) in its own scale as 16-bit samples."""
     return to_pcm(load_generator(model)(mel[None])[0, 0].numpy())
 
 
-def test_every_kind_of_file_holds_the_same_mel(infer, model, mels, tmp_path):
+def test_a_mel_is_the_same_in_every_file_format(infer, model, mels, tmp_path):
     mel = DB.from_ln(speech_mel(20))  # (1, 80, 20)
     np.save(mels / "npy.npy", mel[0].numpy())
     np.savez(mels / "npz.npz", mel[0].numpy())
@@ -224,7 +221,7 @@ def test_every_kind_of_file_holds_the_same_mel(infer, model, mels, tmp_path):
 
 
 @pytest.mark.parametrize("config", [LN, LOG10], ids=lambda config: config.mel_scale)
-def test_mels_of_another_scale_are_converted_to_the_vocoders(infer, model, mels, tmp_path, config):
+def test_mels_of_another_scale_are_converted_to_the_vocoders_scale(infer, model, mels, tmp_path, config):
     in_ln = speech_mel(20)[0]
     np.save(mels / "a.npy", config.from_ln(in_ln).numpy())
     status, _, err = infer("--input_mels_dir", mels, "--mel_scale", config.mel_scale)
@@ -243,8 +240,8 @@ def test_decibels_are_converted_for_a_vocoder_of_natural_logarithms(infer, mels,
     assert_close(read(tmp_path / "out" / "a_generated_e2e.wav"), spoken(checkpoint, in_ln))
 
 
-def test_mels_with_the_frames_first_are_taken_when_it_is_said(infer, model, mels, tmp_path):
-    mel = DB.from_ln(speech_mel(80))[0]  # as many frames as bands: nothing but the flag can tell
+def test_transposed_mels_are_read_with_the_flag(infer, model, mels, tmp_path):
+    mel = DB.from_ln(speech_mel(80))[0]  # as many frames as bands: only the flag distinguishes them
     np.save(mels / "flat.npy", mel.T.numpy())
     np.save(mels / "boxed.npy", mel.T[None].numpy())
     assert infer("--input_mels_dir", mels, "--transposed")[0] == 0
@@ -252,48 +249,47 @@ def test_mels_with_the_frames_first_are_taken_when_it_is_said(infer, model, mels
         assert_close(read(tmp_path / "out" / f"{stem}_generated_e2e.wav"), spoken(model, mel))
 
 
-def test_mels_that_can_not_be_right_are_refused_with_numbers(infer, mels, tmp_path):
-    def told(mel, *flags):
+def test_implausible_mels_are_refused_with_the_numbers(infer, mels, tmp_path):
+    def error_for(mel, *flags):
         np.save(mels / "a.npy", np.asarray(mel, dtype=np.float32))
         result = infer("--input_mels_dir", mels, *flags)
         assert not list((tmp_path / "out").glob("*")), "something was written all the same"
         return result
 
     in_ln = speech_mel(20)[0]
-    assert_told(told(np.zeros((100, 20))), "a.npy", "(100, 20)", "(80, frames)", "80 bands")
-    assert_told(told(in_ln.T), "(20, 80)", "--transposed")
-    assert_told(told(in_ln, "--transposed"), "(80, 20)", "(frames, 80)", "omit --transposed")
+    assert_reported(error_for(np.zeros((100, 20))), "a.npy", "(100, 20)", "(80, frames)", "80 bands")
+    assert_reported(error_for(in_ln.T), "(20, 80)", "--transposed")
+    assert_reported(error_for(in_ln, "--transposed"), "(80, 20)", "(frames, 80)", "omit --transposed")
     low = f"{in_ln.min():.2f}"
-    assert_told(told(in_ln), "a.npy", low, "scale db", "-5.74", "6.08", "--mel_scale")
-    assert_told(told(DB.from_ln(in_ln) + 20), "scale db", "6.08")
-    assert_told(told(np.full((80, 20), -30.0), "--mel_scale", "ln"), "-30.00", "scale ln", "-14.01", "3.00")
+    assert_reported(error_for(in_ln), "a.npy", low, "scale db", "-5.74", "6.08", "--mel_scale")
+    assert_reported(error_for(DB.from_ln(in_ln) + 20), "scale db", "6.08")
+    assert_reported(
+        error_for(np.full((80, 20), -30.0), "--mel_scale", "ln"), "-30.00", "scale ln", "-14.01", "3.00"
+    )
 
 
-def test_files_of_which_no_mel_can_be_told_are_refused_by_name(infer, mels):
-    def told(*words):
-        assert_told(infer("--input_mels_dir", mels), *words)
+def test_files_without_a_single_mel_are_refused_by_name(infer, mels):
+    def error_for(*words):
+        assert_reported(infer("--input_mels_dir", mels), *words)
         for path in mels.iterdir():
             path.unlink()
 
     np.savez(mels / "a.npz", one=np.zeros((80, 20)), other=np.zeros((80, 20)))
-    told("a.npz", "one", "other", "`mel`")
+    error_for("a.npz", "one", "other", "`mel`")
     torch.save({"text": "a"}, mels / "a.pt")
-    told("a.pt", "no arrays")
-    torch.save({"mel": Path("code")}, mels / "a.pt")  # unpickling it would call code
-    told("a.pt", "can't read")
+    error_for("a.pt", "no arrays")
+    torch.save({"mel": Path("code")}, mels / "a.pt")  # unpickling it would run code
+    error_for("a.pt", "can't read")
     for suffix in (".npz", ".pt", ".safetensors"):
         (mels / f"a{suffix}").write_bytes(b"no mel at all" * 10)
-        told(f"a{suffix}", "can't read")
+        error_for(f"a{suffix}", "can't read")
     for suffix in (".npy", ".npz"):
         with open(mels / f"a{suffix}", "wb") as file:
             (np.save if suffix == ".npy" else np.savez)(file, np.zeros((80, 20), np.float32))
-    told("a.npy", "a.npz", "same name")
+    error_for("a.npy", "a.npz", "same name")
 
 
-# Streams, and the denoiser.
-
-
-def test_a_stream_on_standard_output_is_the_samples_of_the_wavs(model, infer, mels, tmp_path):
+def test_a_stream_on_standard_output_contains_the_samples_of_the_wavs(model, infer, mels, tmp_path):
     for stem, frames in (("a", 150), ("b", 20)):
         np.save(mels / f"{stem}.npy", DB.from_ln(speech_mel(frames))[0].numpy())
     assert infer("--input_mels_dir", mels)[0] == 0
@@ -308,14 +304,14 @@ def test_a_stream_on_standard_output_is_the_samples_of_the_wavs(model, infer, me
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mels", "out"]
 
 
-def test_a_streamed_file_is_the_file(infer, model, mels, tmp_path):
+def test_a_streamed_file_equals_the_file_written_at_once(infer, model, mels, tmp_path):
     mel = DB.from_ln(speech_mel(150))
     np.save(mels / "a.npy", mel.numpy())
     assert infer("--input_mels_dir", mels, "--stream")[0] == 0
     assert_close(read(tmp_path / "out" / "a_generated_e2e.wav"), spoken(model, mel[0]))
 
 
-def test_a_stream_is_written_as_it_is_made(infer, mels, monkeypatch):
+def test_a_stream_is_written_while_it_is_computed(infer, mels, monkeypatch):
     np.save(mels / "a.npy", DB.from_ln(speech_mel(300)).numpy())
     events, vocode, pcm = [], inference.vocode, inference.to_pcm
 
@@ -332,7 +328,7 @@ def test_a_stream_is_written_as_it_is_made(infer, mels, monkeypatch):
 
 
 @torch.inference_mode()
-def test_the_denoiser_of_the_command_line_is_the_denoiser(infer, model, mels, tmp_path):
+def test_denoising_strength_applies_the_denoiser(infer, model, mels, tmp_path):
     mel = DB.from_ln(speech_mel(20))
     np.save(mels / "a.npy", mel.numpy())
     generator = load_generator(model)
@@ -344,16 +340,18 @@ def test_the_denoiser_of_the_command_line_is_the_denoiser(infer, model, mels, tm
     assert np.abs(made[0.5].astype(int) - made[0.0]).max() > 10
 
 
-def test_flags_that_a_stream_can_not_follow_are_told(infer, mels):
+def test_flags_that_conflict_with_streaming_are_user_errors(infer, mels):
     np.save(mels / "a.npy", np.zeros((80, 20), np.float32))
-    assert_told(infer("--input_mels_dir", mels, "--stream", "--denoising_strength", 0.1), "--stream", "whole")
-    assert_told(infer("--input_mels_dir", mels, "--stream", "--plot"), "--stream", "--plot")
-    assert_told(infer("--input_mels_dir", mels, "--output_dir", "-"), "--output_dir -", "--stream")
-    assert_told(infer("--input_mels_dir", mels, "--denoising_strength", -0.1), "-0.1", "negative")
+    assert_reported(
+        infer("--input_mels_dir", mels, "--stream", "--denoising_strength", 0.1), "--stream", "whole"
+    )
+    assert_reported(infer("--input_mels_dir", mels, "--stream", "--plot"), "--stream", "--plot")
+    assert_reported(infer("--input_mels_dir", mels, "--output_dir", "-"), "--output_dir -", "--stream")
+    assert_reported(infer("--input_mels_dir", mels, "--denoising_strength", -0.1), "-0.1", "negative")
     for strength in ("nan", "inf", "much"):
-        told = infer("--input_mels_dir", mels, "--denoising_strength", strength)
-        assert_told(told, "--denoising_strength", strength, "finite")
-    assert_told(infer("--input_mels_dir", mels, "--mel_scale", "log2"), "log2", "log10")
+        error_for = infer("--input_mels_dir", mels, "--denoising_strength", strength)
+        assert_reported(error_for, "--denoising_strength", strength, "finite")
+    assert_reported(infer("--input_mels_dir", mels, "--mel_scale", "log2"), "log2", "log10")
 
 
 def test_bf16_changes_little_and_fp16_needs_a_gpu(infer, mels, tmp_path):
@@ -366,7 +364,7 @@ def test_bf16_changes_little_and_fp16_needs_a_gpu(infer, mels, tmp_path):
     error = np.linalg.norm(made["bf16"] - made["no"])
     assert 0 < error < 0.05 * np.linalg.norm(made["no"])
     refused = infer("--input_mels_dir", mels, "--mixed_precision", "fp16", "--device", "cpu")
-    assert_told(refused, "fp16", "GPU", "bf16")
+    assert_reported(refused, "fp16", "GPU", "bf16")
 
 
 def test_the_voices_are_listed_with_licence_and_provenance():
@@ -378,10 +376,10 @@ def test_the_voices_are_listed_with_licence_and_provenance():
 def test_an_unknown_voice_is_refused_with_the_known_ones(capsys):
     with pytest.raises(SystemExit) as stop:
         inference.main(["--text", "Well.", "--voice", "nobody"])
-    assert_told((stop.value.code, *capsys.readouterr()), "nobody", "espeak")
+    assert_reported((stop.value.code, *capsys.readouterr()), "nobody", "espeak")
 
 
-def test_an_onnx_file_is_a_checkpoint_for_files_and_streams(infer, model, mels, tmp_path):
+def test_an_onnx_file_is_accepted_as_checkpoint_for_files_and_streams(infer, model, mels, tmp_path):
     for package in ("onnxruntime", "onnxscript"):
         pytest.importorskip(package)
     from checkpoint.export import export_onnx
@@ -398,7 +396,7 @@ def test_an_onnx_file_is_a_checkpoint_for_files_and_streams(infer, model, mels, 
         assert np.abs(made.astype(int) - expected).max() <= 4  # 1e-4 of full scale
 
 
-def assert_told(result: tuple[int, str, str], *words: str) -> None:
+def assert_reported(result: tuple[int, str, str], *words: str) -> None:
     status, _, err = result
     assert status == 2, err
     assert err.startswith("inference.py: error: ") and err.count("\n") == 1 and err.endswith("\n"), err
@@ -410,71 +408,73 @@ def script_name(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["inference.py"])
 
 
-def test_a_mistake_on_the_real_command_line_is_one_line_and_status_2(model, mels, tmp_path):
+def test_a_user_error_on_the_command_line_is_one_line_and_exit_status_2(model, mels, tmp_path):
     np.save(mels / "a.npy", np.full((80, 20), np.nan, np.float32))
     for flags, words in (
         (("--checkpoint_file", tmp_path / "nowhere"), ["there is no", "nowhere"]),
         (("--checkpoint_file", model, "--input_mels_dir", mels), ["a.npy", "not finite"]),
     ):
         done = run(*flags, cwd=tmp_path)
-        assert_told((done.returncode, done.stdout, done.stderr), *words)
+        assert_reported((done.returncode, done.stdout, done.stderr), *words)
 
 
-def test_a_checkpoint_that_is_none_is_told(infer, tmp_path, wavs):
+def test_a_file_that_is_not_a_checkpoint_is_a_user_error(infer, tmp_path, wavs):
     write_wav(wavs / "a.wav", voice(0.1), RATE)
     (tmp_path / "g_00000001").write_bytes(b"\x80\x02 nothing")
-    assert_told(infer(checkpoint=tmp_path / "g_00000001"), "config.json")
+    assert_reported(infer(checkpoint=tmp_path / "g_00000001"), "config.json")
     path = save_official(tmp_path / "official", small_generator().config, generator=small_generator())
     path.write_bytes(path.read_bytes()[:3000])
-    assert_told(infer("--input_wavs_dir", wavs, checkpoint=path), "g_02500000", "complete")
+    assert_reported(infer("--input_wavs_dir", wavs, checkpoint=path), "g_02500000", "complete")
 
 
-def test_folders_without_input_are_told(infer, wavs, mels, tmp_path):
-    assert_told(infer("--input_wavs_dir", wavs), str(wavs), ".wav")
-    assert_told(infer("--input_mels_dir", mels), str(mels), ".npy")
-    assert_told(infer("--input_wavs_dir", tmp_path / "nowhere"), "there is no folder", "nowhere")
+def test_folders_without_input_are_user_errors(infer, wavs, mels, tmp_path):
+    assert_reported(infer("--input_wavs_dir", wavs), str(wavs), ".wav")
+    assert_reported(infer("--input_mels_dir", mels), str(mels), ".npy")
+    assert_reported(infer("--input_wavs_dir", tmp_path / "nowhere"), "there is no folder", "nowhere")
 
 
-def test_mels_that_do_not_fit_are_told_with_both_numbers(infer, mels):
+def test_mels_with_the_wrong_number_of_bands_are_reported_with_both_numbers(infer, mels):
     for shape in ((64, 20), (20, 80), (2, 80, 20), (80,), (80, 0)):
         np.save(mels / "a.npy", np.zeros(shape, np.float32))
-        assert_told(infer("--input_mels_dir", mels), "a.npy", str(shape), "(80, frames)")
+        assert_reported(infer("--input_mels_dir", mels), "a.npy", str(shape), "(80, frames)")
 
 
-def test_mels_that_can_not_be_read_are_told(infer, mels):
+def test_unreadable_mels_are_user_errors(infer, mels):
     np.save(mels / "a.npy", np.zeros((80, 20), np.float32))
     whole = (mels / "a.npy").read_bytes()
     for contents in (b"", b"text", whole[:50], whole[:-4]):
         (mels / "a.npy").write_bytes(contents)
-        assert_told(infer("--input_mels_dir", mels), "a.npy")
+        assert_reported(infer("--input_mels_dir", mels), "a.npy")
     np.save(mels / "a.npy", np.array([{"a": 1}]), allow_pickle=True)
-    assert_told(infer("--input_mels_dir", mels), "a.npy")
+    assert_reported(infer("--input_mels_dir", mels), "a.npy")
     for bad in (np.nan, np.inf):
         np.save(mels / "a.npy", np.full((80, 20), bad, np.float32))
-        assert_told(infer("--input_mels_dir", mels), "a.npy", "not finite")
+        assert_reported(infer("--input_mels_dir", mels), "a.npy", "not finite")
 
 
-def test_wavs_that_can_not_be_used_are_told(infer, wavs):
+def test_unusable_wavs_are_user_errors(infer, wavs):
     path = wavs / "a.wav"
     for contents in (b"", b"RIFF", b"no audio at all" * 100):
         path.write_bytes(contents)
-        assert_told(infer("--input_wavs_dir", wavs), "a.wav")
+        assert_reported(infer("--input_wavs_dir", wavs), "a.wav")
     write_wav(path, np.zeros(384), RATE)
-    assert_told(infer("--input_wavs_dir", wavs), "a.wav", "384", "385")
+    assert_reported(infer("--input_wavs_dir", wavs), "a.wav", "384", "385")
     soundfile.write(path, np.full(4000, np.nan), RATE, subtype="FLOAT")
-    assert_told(infer("--input_wavs_dir", wavs), "a.wav", "not finite")
+    assert_reported(infer("--input_wavs_dir", wavs), "a.wav", "not finite")
 
 
-def test_flags_that_contradict_each_other_or_are_unknown_are_told(infer, wavs, mels):
-    assert_told(infer("--input_wavs_dir", wavs, "--input_mels_dir", mels), "--input_wavs_dir", "not allowed")
-    assert_told(infer("--input_wavs_dir", "test_files", "--input_mels_dir", mels), "not allowed")
-    assert_told(infer("--input_wavs", wavs), "--input_wavs")
-    assert_told(infer("--device", "abacus"), "abacus")
+def test_conflicting_and_unknown_flags_are_user_errors(infer, wavs, mels):
+    assert_reported(
+        infer("--input_wavs_dir", wavs, "--input_mels_dir", mels), "--input_wavs_dir", "not allowed"
+    )
+    assert_reported(infer("--input_wavs_dir", "test_files", "--input_mels_dir", mels), "not allowed")
+    assert_reported(infer("--input_wavs", wavs), "--input_wavs")
+    assert_reported(infer("--device", "abacus"), "abacus")
 
 
-def test_an_output_folder_that_can_not_be_is_told(infer, wavs):
+def test_an_impossible_output_folder_is_a_user_error(infer, wavs):
     write_wav(wavs / "a.wav", voice(0.1), RATE)
-    assert_told(infer("--input_wavs_dir", wavs, "--output_dir", wavs / "a.wav"), "a.wav", "--output_dir")
+    assert_reported(infer("--input_wavs_dir", wavs, "--output_dir", wavs / "a.wav"), "a.wav", "--output_dir")
 
 
 def test_vocoding_and_training_do_not_need_torchaudio():

@@ -1,4 +1,4 @@
-"""The layers of the modules: imports go down, never to a script, and never in a circle."""
+"""The layers of the modules: imports only from lower layers, never from scripts, and without cycles."""
 
 import ast
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from helpers import ROOT
 
-# A module belongs to the layer of its longest prefix here.
+# A module belongs to the layer of its longest prefix in this list.
 LAYERS = {
     "utils": 1,
     "audio": 2,
@@ -42,9 +42,9 @@ LAYERS = {
     "benchmarks": 7,
 }
 SCRIPTS = 7
-# Parts of one layer that know nothing of each other.
+# Parts of one layer that do not import each other.
 STRANGERS = [("dataset", "checkpoint"), ("tacotron2.dataset", "checkpoint"), ("training", "synthesis")]
-# A benchmark of a script's code has to import it.
+# Benchmarks may import the script that they measure.
 EXCEPTIONS = {("benchmarks.train_step", "train")}
 
 
@@ -53,7 +53,7 @@ def module_name(path: str) -> str:
 
 
 def tracked_modules() -> dict[str, Path]:
-    """Every module of the repository but the tests, by its name."""
+    """Return every module of the repository except the tests, by name."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.py"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if listed.returncode != 0:
@@ -63,7 +63,7 @@ def tracked_modules() -> dict[str, Path]:
 
 
 def imports_of(path: Path, modules: set[str]) -> set[str]:
-    """The repository's modules that a file imports, also in functions and under TYPE_CHECKING."""
+    """Return the repository's modules that a file imports, including in functions and under TYPE_CHECKING."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -90,12 +90,12 @@ def belongs_to(module: str, part: str) -> bool:
 
 @pytest.fixture(scope="module")
 def graph() -> dict[str, set[str]]:
-    """Each module's imports."""
+    """Return the imports of each module."""
     modules = tracked_modules()
     return {name: imports_of(path, set(modules)) for name, path in modules.items()}
 
 
-def test_imports_go_down_and_never_to_a_script(graph):
+def test_modules_import_only_lower_layers_and_no_scripts(graph):
     wrong = [
         f"{module} (layer {layer(module)}) imports {imported} (layer {layer(imported)})"
         for module, imports in graph.items()
@@ -106,7 +106,7 @@ def test_imports_go_down_and_never_to_a_script(graph):
     assert wrong == []
 
 
-def test_parts_of_a_layer_that_are_strangers_stay_so(graph):
+def test_independent_parts_of_a_layer_do_not_import_each_other(graph):
     wrong = [
         f"{module} imports {imported}"
         for module, imports in graph.items()
@@ -118,7 +118,7 @@ def test_parts_of_a_layer_that_are_strangers_stay_so(graph):
     assert wrong == []
 
 
-def test_imports_do_not_go_round_in_circles(graph):
+def test_there_are_no_import_cycles(graph):
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:

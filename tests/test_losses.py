@@ -15,7 +15,7 @@ REAL = [torch.tensor([[1.0, 0.5]]), torch.tensor([[0.0], [2.0], [1.0]])]
 GENERATED = [torch.tensor([[0.0, 0.5]]), torch.tensor([[1.0], [0.0], [-1.0]])]
 
 
-def test_the_discriminator_pulls_real_scores_to_1_and_generated_ones_to_0():
+def test_the_discriminator_loss_is_minimal_at_real_scores_of_1_and_generated_scores_of_0():
     first = (0 + 0.25) / 2 + (0 + 0.25) / 2
     second = (1 + 1 + 0) / 3 + (1 + 0 + 1) / 3
     assert float(discriminator_loss(REAL, GENERATED)) == pytest.approx(first + second)
@@ -23,7 +23,7 @@ def test_the_discriminator_pulls_real_scores_to_1_and_generated_ones_to_0():
     assert float(perfect) == 0.0
 
 
-def test_the_generator_pulls_generated_scores_to_1():
+def test_the_adversarial_loss_is_minimal_at_scores_of_1():
     assert float(adversarial_loss(GENERATED)) == pytest.approx((1 + 0.25) / 2 + (0 + 1 + 4) / 3)
     assert float(adversarial_loss([torch.ones(2, 3)])) == 0.0
 
@@ -44,7 +44,7 @@ def test_the_mel_loss_is_the_mean_absolute_difference():
     assert float(mel_loss(real, generated)) == pytest.approx((1 + 3) / 4)
 
 
-def test_every_loss_is_a_scalar_with_a_gradient_for_what_was_generated():
+def test_every_loss_is_a_scalar_with_a_gradient_for_the_generated_audio():
     scores = [score.clone().requires_grad_() for score in GENERATED]
     maps = [[torch.rand(1, 4, 5, requires_grad=True)], [torch.rand(1, 2, requires_grad=True)]]
     real_maps = [[torch.rand_like(layer) for layer in layers] for layers in maps]
@@ -60,7 +60,7 @@ def test_every_loss_is_a_scalar_with_a_gradient_for_what_was_generated():
 
 
 @pytest.mark.parametrize("loss", [discriminator_loss, feature_matching_loss])
-def test_lists_of_unequal_length_are_no_loss(loss):
+def test_lists_of_unequal_length_are_refused(loss):
     one, two = [torch.zeros(1, 2)], [torch.zeros(1, 2)] * 2
     with pytest.raises(ValueError):
         loss(one, two) if loss is discriminator_loss else loss([one], [two])

@@ -33,17 +33,14 @@ V3_SIZES = {
 
 
 def filled(model: torch.nn.Module, formula, seed: int) -> torch.nn.Module:
-    """The model with the reference's weights, loaded under the official names."""
+    """Return the model with the reference's weights, loaded under their official names."""
     load_weights(model, formula.fill(official_names(model.state_dict()), seed), Path("formula.fill"))
     return model.eval()
 
 
-# Agreement with the official implementation.
-
-
 @pytest.mark.parametrize("version", ["v1", "v2", "v3"])
 @torch.inference_mode()
-def test_the_generator_computes_what_the_official_one_does(version, formula, reference):
+def test_the_generator_agrees_with_the_official_one(version, formula, reference):
     official = reference(f"generator_{version}")
     seed, frames = int(official["seed"]), int(official["frames"])
     config = HiFiGANConfig.from_dict(json.loads(str(official["config"])))
@@ -53,7 +50,7 @@ def test_the_generator_computes_what_the_official_one_does(version, formula, ref
 
 @pytest.fixture(scope="module")
 def judged(formula, reference):
-    """The reference's numbers, and what the discriminators make of its real and its generated audio."""
+    """The reference outputs, and our discriminators' outputs for the same real and generated audio."""
     official = reference("discriminators")
     seed, samples = int(official["seed"]), int(official["samples"])
     real, generated = formula.audio(samples, seed), 0.7 * formula.audio(samples, seed + 1)
@@ -67,7 +64,7 @@ def judged(formula, reference):
 
 
 @pytest.mark.parametrize("name", ["mpd", "msd"])
-def test_scores_features_and_losses_are_the_official_ones(name, judged):
+def test_scores_feature_maps_and_losses_agree_with_the_official_ones(name, judged):
     official, _, ours, _ = judged
     (real_scores, real_maps), (generated_scores, generated_maps) = ours[name]
     for scores, half in ((real_scores, "real"), (generated_scores, "generated")):
@@ -83,13 +80,13 @@ def test_scores_features_and_losses_are_the_official_ones(name, judged):
         "discriminator_loss": discriminator_loss(real_scores, generated_scores),
         "generator_loss": adversarial_loss(generated_scores),
         "feature_loss": 2
-        * feature_matching_loss(real_maps, generated_maps),  # the official one has its weight in it
+        * feature_matching_loss(real_maps, generated_maps),  # the official loss includes its weight
     }
     for loss, value in losses.items():
         assert float(value) == pytest.approx(float(official[f"{name}_{loss}"]), rel=1e-3)
 
 
-def test_the_weighted_mel_loss_is_the_official_one(judged):
+def test_the_weighted_mel_loss_agrees_with_the_official_one(judged):
     official, _, _, (real, generated) = judged
     frontend = MelSpectrogram(MelConfig(mel_scale="ln", fmax=None))
     loss = 45 * mel_loss(frontend(real), frontend(generated))
@@ -110,12 +107,9 @@ def test_the_generator_has_the_layers_of_the_published_one(shared):
 
 
 @pytest.mark.parametrize(("version", "millions"), [("v1", 13.93), ("v2", 0.93), ("v3", 1.46)])
-def test_the_generator_has_as_many_weights_as_the_paper_says(version, millions):
+def test_the_generator_has_the_number_of_parameters_in_the_paper(version, millions):
     generator = Generator(read_config(ROOT / "configs" / f"{version}.json")).fold_weight_norm()
     assert round(sum(weight.numel() for weight in generator.parameters()) / 1e6, 2) == millions
-
-
-# The generator.
 
 
 @pytest.mark.parametrize(
@@ -145,7 +139,7 @@ def test_each_frame_becomes_hop_size_samples_between_minus_1_and_1(sizes):
 
 
 @torch.inference_mode()
-def test_clips_of_a_batch_do_not_hear_each_other():
+def test_clips_of_a_batch_do_not_affect_each_other():
     generator, mels = small_generator(), torch.randn(3, 80, 9)
     together = generator(mels)
     torch.testing.assert_close(together[1:2], generator(mels[1:2]), rtol=0, atol=1e-6)
@@ -156,7 +150,7 @@ def test_clips_of_a_batch_do_not_hear_each_other():
 def test_folding_the_weight_norm_changes_nothing_but_the_parameters(sizes):
     generator = small_generator(**sizes)
     for name, parameter in generator.named_parameters():
-        if name.endswith("original0"):  # lengths that differ from what a new layer has
+        if name.endswith("original0"):  # magnitudes unlike those of a new layer
             parameter.mul_(torch.linspace(0.5, 1.5, parameter.numel()).view_as(parameter))
     mel = torch.randn(1, 80, 11)
     before, count = generator(mel), len(list(generator.parameters()))
@@ -167,15 +161,12 @@ def test_folding_the_weight_norm_changes_nothing_but_the_parameters(sizes):
     torch.testing.assert_close(folded.fold_weight_norm()(mel), before, rtol=0, atol=1e-6)
 
 
-def test_every_weight_of_the_generator_learns():
+def test_every_weight_of_the_generator_has_a_gradient():
     for sizes in ({}, V3_SIZES):
         generator = small_generator(**sizes)
         generator(torch.randn(2, 80, 8)).square().mean().backward()
         for name, parameter in generator.named_parameters():
             assert parameter.grad.abs().sum() > 0, name
-
-
-# Configurations that can't work.
 
 
 @pytest.mark.parametrize(
@@ -207,22 +198,19 @@ def test_every_weight_of_the_generator_learns():
         ({"window_size": 2048}, ["window_size 2048", "n_fft 1024"]),
     ],
 )
-def test_a_configuration_that_can_not_work_is_refused_with_its_arithmetic(settings, words):
+def test_an_impossible_configuration_is_refused_with_the_arithmetic(settings, words):
     with pytest.raises(UserError) as error:
         HiFiGANConfig.from_dict(settings)
     assert all(word in str(error.value) for word in words), error.value
 
 
-def test_a_resblock_given_as_a_number_is_understood():
+def test_a_numeric_resblock_is_accepted():
     assert HiFiGANConfig.from_dict({"resblock": 2}).resblock == "2"
-
-
-# The discriminators.
 
 
 @pytest.mark.parametrize("samples", [8192, 8191, 4096])
 @torch.inference_mode()
-def test_discriminators_give_a_score_and_feature_maps_per_sub_discriminator(samples):
+def test_discriminators_return_scores_and_feature_maps_per_sub_discriminator(samples):
     config = small_config(mpd_periods=(2, 3, 5, 7, 11), msd_num_downsamples=2)
     audio = torch.randn(2, 1, samples)
     for model, parts, layers in (
@@ -239,7 +227,7 @@ def test_discriminators_give_a_score_and_feature_maps_per_sub_discriminator(samp
 
 
 @torch.inference_mode()
-def test_both_critics_as_one_are_both_critics():
+def test_the_combined_discriminators_equal_the_separate_ones():
     config = small_config()
     model, audio = Discriminators(config).eval(), torch.randn(1, 1, 4096)
     scores, feature_maps = model(audio)
@@ -250,7 +238,7 @@ def test_both_critics_as_one_are_both_critics():
 
 
 @pytest.mark.parametrize("width", [32, 64, 96])
-def test_narrow_discriminators_work_and_keep_the_proportions(width):
+def test_narrow_discriminators_keep_the_proportions(width):
     model = Discriminators(small_config(discriminator_channels=width, msd_num_downsamples=1))
     scores, feature_maps = model(torch.from_numpy(voice(0.2))[None, None])
     (
@@ -263,7 +251,7 @@ def test_narrow_discriminators_work_and_keep_the_proportions(width):
     assert [maps.shape[1] for maps in scale] == [*eighth, width, width, width, 1]
 
 
-def test_the_raw_scale_alone_has_spectral_norm():
+def test_only_the_full_rate_scale_has_spectral_norm():
     for downsamples in (0, 2):
         model = MultiScaleDiscriminator(small_config(msd_num_downsamples=downsamples))
         assert len(model.discriminators) == 1 + downsamples
@@ -274,7 +262,7 @@ def test_the_raw_scale_alone_has_spectral_norm():
 
 
 @torch.inference_mode()
-def test_each_scale_hears_the_one_before_it_halved():
+def test_each_scale_receives_the_previous_one_at_half_the_rate():
     model = MultiScaleDiscriminator(small_config(msd_num_downsamples=2)).eval()
     audio = torch.randn(1, 1, 4096)
     scores, _ = model(audio)
@@ -285,7 +273,7 @@ def test_each_scale_hears_the_one_before_it_halved():
 
 
 @torch.inference_mode()
-def test_a_period_discriminator_compares_samples_a_period_apart_and_no_others():
+def test_a_period_discriminator_combines_only_samples_one_period_apart():
     model = PeriodDiscriminator(period=5, width=32)
     audio = torch.randn(1, 1, 5 * 405)
     disturbed = audio.clone()
@@ -297,7 +285,7 @@ def test_a_period_discriminator_compares_samples_a_period_apart_and_no_others():
     assert model(audio)[0].shape == (1, positions * 5)
 
 
-def test_the_configuration_knows_every_variant_of_a_part():
+def test_the_configuration_lists_every_variant_in_the_model():
     config, model = importlib.import_module("config"), importlib.import_module("model")
     for name in ("GENERATORS", "RESBLOCKS", "UPSAMPLINGS", "FUSIONS", "DISCRIMINATORS"):
         assert getattr(config, name) == tuple(getattr(model, name))

@@ -1,4 +1,4 @@
-"""inference.ipynb as its reader runs it: from top to bottom in a kernel of its own, then with other words."""
+"""inference.ipynb, executed from top to bottom in its own kernel, then with changed settings."""
 
 import base64
 import copy
@@ -17,7 +17,7 @@ nbclient = pytest.importorskip("nbclient", reason="needs jupyter: pip install ju
 pytest.importorskip("ipykernel", reason="needs jupyter: pip install jupyter")
 
 NOTEBOOK = ROOT / "inference.ipynb"
-# The cells that let something be heard, and how many players each has.
+# Number of players in each cell with audio.
 PLAYERS = {"recording": 1, "griffin-lim": 1, "hifigan": 1, "finetuned": 1, "forced": 2, "speech": 3}
 PICTURES = ["recording", "griffin-lim", "hifigan", "finetuned", "waveform", "forced", "text"]
 ROWS = ("Griffin-Lim", "HiFi-GAN", "HiFi-GAN fine-tuned", "Ground truth")
@@ -29,7 +29,7 @@ def committed():
 
 
 class Reader:
-    """Someone at the notebook in a browser: runs cells, by name, as they are or with some words changed."""
+    """Executes cells by name in one kernel, with text replacements if given."""
 
     def __init__(self, client):
         self.client = client
@@ -37,7 +37,7 @@ class Reader:
         self.sources = {cell.id: cell.source for cell in client.nb.cells}
 
     def run(self, *names: str, changes: dict[str, str] | None = None) -> dict[str, list]:
-        """The cells' outputs. Raises CellExecutionError where one fails."""
+        """Return the cells' outputs. Raises CellExecutionError if a cell fails."""
         outputs = {}
         for name in names:
             cell = self.client.nb.cells[self.numbers[name]]
@@ -58,7 +58,7 @@ def reader(committed, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for variable in ("JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR"):
             patch.setenv(variable, str(home / variable))
-        patch.setenv("https_proxy", "http://127.0.0.1:9")  # there is no network
+        patch.setenv("https_proxy", "http://127.0.0.1:9")  # no network
         patch.setenv("HF_HUB_OFFLINE", "1")
         with client.setup_kernel():
             yield Reader(client)
@@ -66,7 +66,7 @@ def reader(committed, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def executed(reader, committed, tmp_path_factory):
-    """What each cell puts out, in a run of the whole on two clips."""
+    """The outputs of all cells of a run with two clips."""
     output = tmp_path_factory.mktemp("notebook")
     code = [cell.id for cell in committed.cells if cell.cell_type == "code"]
     changes = {"NUM_CLIPS = 8": "NUM_CLIPS = 2", '"demo/notebook"': repr(str(output))}
@@ -74,7 +74,7 @@ def executed(reader, committed, tmp_path_factory):
 
 
 def audio_in(outputs: list) -> list[np.ndarray]:
-    """What the players among a cell's outputs would play."""
+    """Return the audio of all players in a cell's outputs."""
     found = []
     for output in outputs:
         html = output.get("data", {}).get("text/html", "")
@@ -90,7 +90,7 @@ def pictures_in(outputs: list) -> int:
 
 
 def text_of(outputs: list) -> str:
-    """All that is written there, without audio and pictures."""
+    """Return all text in the outputs, without audio and pictures."""
     texts = []
     for output in outputs:
         data = {kind: text for kind, text in output.get("data", {}).items() if not kind.startswith("image/")}
@@ -99,7 +99,7 @@ def text_of(outputs: list) -> str:
 
 
 def check_stages(outputs: dict[str, list]) -> None:
-    """Each stage is heard and seen, the tables are there, and nothing complains."""
+    """Assert that all stages have audio and pictures, the tables exist, and there are no warnings."""
     for name, count in PLAYERS.items():
         players = audio_in(outputs[name])
         assert len(players) == count, name
@@ -108,34 +108,34 @@ def check_stages(outputs: dict[str, list]) -> None:
     assert {name for name in PICTURES if not pictures_in(outputs[name])} == set()
     table = next(output["data"]["text/markdown"] for output in outputs["table"])
     assert [line.split("|")[1].strip() for line in table.splitlines()[2:6]] == list(ROWS)
-    assert "DNSMOS" in table.splitlines()[0]
+    assert "DistillMOS" in table.splitlines()[0]
     for name in ("crosswise", "per-clip"):
         assert "<table" in text_of(outputs[name])
     everything = "\n".join(map(text_of, outputs.values()))
     assert not re.search("Warning|Traceback", everything), everything
 
 
-def test_it_runs_from_top_to_bottom_without_a_network(executed):
+def test_the_notebook_runs_from_top_to_bottom_without_a_network(executed):
     check_stages(executed)
 
 
-def test_another_sentence_is_spoken_otherwise(reader, executed):
+def test_an_edited_sentence_is_spoken(reader, executed):
     sentence = re.search('TEXT = "(.+)"', reader.sources["text"])[1]
     again = reader.run("text", "speech")
     assert all(map(np.array_equal, audio_in(again["speech"]), audio_in(executed["speech"])))
     other = reader.run("text", "speech", changes={sentence: "It is 8 o'clock. Who is there?"})
     assert "eight o'clock" in text_of(other["text"])
-    assert pictures_in(other["text"]) == 2  # an attention for each sentence
+    assert pictures_in(other["text"]) == 2  # one attention per sentence
     assert len(audio_in(other["speech"])) == 3
     for before, after in zip(audio_in(executed["speech"]), audio_in(other["speech"]), strict=True):
         assert len(before) != len(after)
 
 
-def test_the_first_cell_takes_the_readers_own_vocoder_and_clips(reader, executed, espeak_corpus, tmp_path):
+def test_the_first_cell_accepts_another_vocoder_and_other_clips(reader, executed, espeak_corpus, tmp_path):
     import prep_splits
 
     prep_splits.main(["--path_to_ljspeech", str(espeak_corpus), "--path_to_save", str(tmp_path)])
-    generator = small_generator(mel_scale="ln")  # another scale than the voice's, as official models have
+    generator = small_generator(mel_scale="ln")  # like official models, unlike the voice
     save_model(tmp_path / "mine", generator.config, generator=generator)
     changes = {
         "MANIFEST = None": f"MANIFEST = Path({str(tmp_path / 'train_metadata.csv')!r})",
@@ -145,17 +145,17 @@ def test_the_first_cell_takes_the_readers_own_vocoder_and_clips(reader, executed
     outputs = reader.run("settings", "setup", "clips", "recording", "hifigan", changes=changes)
     assert len(audio_in(outputs["recording"])) == len(audio_in(outputs["hifigan"])) == 1
     assert not np.array_equal(audio_in(outputs["hifigan"])[0], audio_in(executed["hifigan"])[0])
-    assert not (tmp_path / "output").exists()  # nothing had to be spoken
+    assert not (tmp_path / "output").exists()  # no clips had to be generated
 
 
-def test_it_is_committed_with_the_outputs_of_one_run(committed):
+def test_the_notebook_is_committed_with_the_outputs_of_one_run(committed):
     code = [cell for cell in committed.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     check_stages({cell.id: cell.outputs for cell in code})
     assert NOTEBOOK.stat().st_size < 3e6
 
 
-def test_it_tells_nothing_of_the_machine_that_ran_it(committed):
+def test_the_notebook_contains_no_paths_of_a_machine(committed):
     outputs = [output for cell in committed.cells for output in cell.get("outputs", [])]
     written = text_of(outputs) + "\n".join(cell.source for cell in committed.cells)
     assert re.findall(r"/(?:home|root|Users|tmp|work|usr|opt)/\S*|\b[A-Z]:\\\S*|site-packages", written) == []
@@ -164,7 +164,7 @@ def test_it_tells_nothing_of_the_machine_that_ran_it(committed):
     assert {name for cell in committed.cells for name in cell.metadata} == set()
 
 
-def test_what_it_makes_is_ignored_by_git(committed):
+def test_files_written_by_the_notebook_are_ignored_by_git(committed):
     settings = next(cell.source for cell in committed.cells if cell.cell_type == "code")
     folder = re.search(r'OUTPUT = Path\("(\w+)/', settings)[1]
     assert f"/{folder}/" in (ROOT / ".gitignore").read_text().splitlines()

@@ -18,7 +18,7 @@ RATE = 22050
 
 
 def make_corpus(folder: Path, lines: list[str], ending: str = "\n") -> Path:
-    """Metadata of these lines, and a good clip of 0.1 s for every line's id that can have one."""
+    """Write metadata with these lines, and a clip of 0.1 s for every line whose id is a file name."""
     (folder / "wavs").mkdir(parents=True)
     (folder / "metadata.csv").write_bytes("".join(line + ending for line in lines).encode())
     for number, line in enumerate(lines):
@@ -62,13 +62,13 @@ def transcripts(out: Path) -> list[str]:
 
 def assert_one_line_error(done: subprocess.CompletedProcess, *words: str) -> None:
     assert done.returncode == 2, done.stderr
-    told = done.stderr.strip().split("\n")[-1]
+    printed = done.stderr.strip().split("\n")[-1]
     assert "Traceback" not in done.stderr
-    assert "prep_splits.py: error: " in told
-    assert all(word in told for word in words), told
+    assert "prep_splits.py: error: " in printed
+    assert all(word in printed for word in words), printed
 
 
-def test_a_real_corpus_is_split_whole(shared, tmp_path):
+def test_all_clips_of_a_real_corpus_are_split(shared, tmp_path):
     corpus = shared / "data" / "ljspeech-mini"
     done = run("--path_to_ljspeech", corpus, "--path_to_save", tmp_path, "--test_split_pct", "0.1")
     assert done.returncode == 0, done.stderr
@@ -90,13 +90,13 @@ def test_a_real_corpus_is_split_whole(shared, tmp_path):
     assert texts == {}
 
 
-def test_the_spoken_corpus_is_accepted_whole(espeak_corpus, tmp_path):
+def test_all_clips_of_the_generated_corpus_are_accepted(espeak_corpus, tmp_path):
     out = split(espeak_corpus, tmp_path)
     assert len(rows(out / "train_metadata.csv")) == 11
     assert len(rows(out / "test_metadata.csv")) == 1
 
 
-def test_every_transcript_of_ljspeech_survives(shared, tmp_path):
+def test_every_transcript_of_ljspeech_is_kept_unchanged(shared, tmp_path):
     shutil.copyfile(shared / "data" / "ljspeech-metadata.csv", tmp_path / "metadata.csv")
     (tmp_path / "wavs").mkdir()
     clips, rejections = read_metadata(tmp_path)
@@ -124,7 +124,7 @@ def test_a_blank_normalized_text_falls_back_to_the_raw_text(tmp_path):
     assert transcripts(out) == ["normalized four", "raw one", "raw three", "raw two"]
 
 
-def test_a_byte_order_mark_windows_line_ends_and_blank_lines_do_no_harm(tmp_path):
+def test_byte_order_mark_windows_line_ends_and_blank_lines_are_accepted(tmp_path):
     lines = ["\ufeffA1|x|één\u2028zin", "A2|x|two", "", "   ", "A3|x|three", "", ""]
     corpus = make_corpus(tmp_path / "corpus", lines, ending="\r\n")
     (corpus / "wavs" / "\ufeffA1.wav").rename(corpus / "wavs" / "A1.wav")
@@ -133,7 +133,7 @@ def test_a_byte_order_mark_windows_line_ends_and_blank_lines_do_no_harm(tmp_path
     assert reasons(out) == {}
 
 
-def test_each_bad_clip_is_rejected_with_its_reason_and_the_good_ones_stay(tmp_path, capsys):
+def test_bad_clips_are_rejected_with_a_reason_and_good_clips_are_kept(tmp_path, capsys):
     ids = ("good", "missing", "empty", "text", "no_samples", "cut", "slow", "stereo", "infinite", "good2")
     lines = [
         *(f"{clip_id}|some text|some text" for clip_id in ids),
@@ -185,13 +185,13 @@ def test_each_bad_clip_is_rejected_with_its_reason_and_the_good_ones_stay(tmp_pa
     }.items():
         assert words in found.pop(clip_id), clip_id
     assert found == {}
-    told = capsys.readouterr().out
-    assert "rejected 3: malformed line" in told
-    assert "rejected 2: can't be decoded" in told
-    assert "rejected: 16 clips" in told
+    printed = capsys.readouterr().out
+    assert "rejected 3: malformed line" in printed
+    assert "rejected 2: can't be decoded" in printed
+    assert "rejected: 16 clips" in printed
 
 
-def test_rejections_of_an_earlier_run_do_not_stay(tmp_path):
+def test_rejections_of_an_earlier_run_are_removed(tmp_path):
     corpus = make_corpus(tmp_path / "corpus", numbered_lines(4))
     (corpus / "wavs" / "C002.wav").rename(tmp_path / "elsewhere.wav")
     out = split(corpus, tmp_path / "out")
@@ -206,7 +206,7 @@ def test_rejections_of_an_earlier_run_do_not_stay(tmp_path):
     ]
 
 
-def test_the_same_seed_gives_the_same_bytes_whatever_the_order(tmp_path):
+def test_the_same_seed_writes_the_same_bytes_in_any_order_of_the_corpus(tmp_path):
     lines = numbered_lines(30)
     one = make_corpus(tmp_path / "one" / "corpus", lines)
     other = tmp_path / "other" / "corpus"
@@ -226,7 +226,7 @@ def test_the_same_seed_gives_the_same_bytes_whatever_the_order(tmp_path):
     assert (a / "test_metadata.csv").read_bytes() != (c / "test_metadata.csv").read_bytes()
 
 
-def test_a_clip_more_moves_few_others_across():
+def test_an_added_clip_moves_few_others_between_the_splits():
     clips = [CorpusClip(f"C{number}", Path(f"C{number}.wav"), "text") for number in range(1000)]
     _, before = split_clips(clips[1:], 0.1, seed=42)
     _, after = split_clips(clips, 0.1, seed=42)
@@ -250,7 +250,7 @@ def test_an_empty_split_is_an_error(count, share):
         split_clips(clips, share, seed=42)
 
 
-def test_file_paths_work_from_any_folder_and_move_with_the_tree(tmp_path):
+def test_file_paths_work_from_any_folder_and_after_moving_the_tree(tmp_path):
     make_corpus(tmp_path / "data" / "corpus", numbered_lines(3))
     cwd = tmp_path / "data"
     for out in ("splits", "corpus", "corpus/splits/a", "."):
@@ -264,7 +264,7 @@ def test_file_paths_work_from_any_folder_and_move_with_the_tree(tmp_path):
         assert (moved / "splits" / row["file_path"]).is_file()
 
 
-def test_file_paths_to_a_corpus_far_away_are_absolute(tmp_path):
+def test_file_paths_to_a_corpus_elsewhere_are_absolute(tmp_path):
     make_corpus(tmp_path / "data" / "corpus", numbered_lines(3))
     done = run("--path_to_ljspeech", "data/corpus", "--path_to_save", "work/a/splits", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -287,7 +287,7 @@ def test_file_paths_survive_symbolic_links(tmp_path):
             assert (out / row["file_path"]).is_file()
 
 
-def test_mistakes_are_told_in_one_line(tmp_path):
+def test_user_errors_are_one_line(tmp_path):
     corpus = make_corpus(tmp_path / "corpus", numbered_lines(1))
     bare = tmp_path / "bare"
     bare.mkdir()
@@ -323,7 +323,7 @@ class datasets:
 """
 
 
-def test_download_splits_what_torchaudio_unpacks(tmp_path):
+def test_download_splits_the_corpus_that_torchaudio_unpacks(tmp_path):
     source = make_corpus(tmp_path / "source", numbered_lines(4))
     (tmp_path / "torchaudio.py").write_text(STAND_IN_TORCHAUDIO.format(source=str(source)))
     flags = ("--download", tmp_path / "data", "--path_to_save", tmp_path / "data" / "splits")
@@ -335,7 +335,7 @@ def test_download_splits_what_torchaudio_unpacks(tmp_path):
     assert_one_line_error(run(*flags, PYTHONPATH=str(tmp_path)), "lacks 1 of its 4 clips", "delete it")
 
 
-def test_a_failed_download_and_a_missing_torchaudio_are_told_in_one_line(tmp_path):
+def test_a_failed_download_and_a_missing_torchaudio_are_user_errors(tmp_path):
     (tmp_path / "torchaudio.py").write_text(STAND_IN_TORCHAUDIO.format(source=str(tmp_path / "offline")))
     flags = ("--download", tmp_path / "data", "--path_to_save", tmp_path / "splits")
     assert_one_line_error(run(*flags, PYTHONPATH=str(tmp_path)), "can't be downloaded", "offline")
@@ -350,7 +350,7 @@ def test_torchaudio_is_not_imported_without_download(tmp_path):
     assert run(*flags, PYTHONPATH=str(tmp_path)).returncode == 0
 
 
-def test_a_limit_on_duration_leaves_the_split_of_the_others_alone(tmp_path):
+def test_a_limit_on_duration_does_not_change_the_split_of_the_other_clips(tmp_path):
     corpus = make_corpus(tmp_path / "corpus", numbered_lines(20))
     for number in (3, 8, 11):
         write_wav(corpus / "wavs" / f"C{number:03d}.wav", np.tile(tone(0.5), 3), RATE)

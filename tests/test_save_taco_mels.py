@@ -1,4 +1,4 @@
-"""save_taco_mels.py: mels that fit their audio frame by frame, whole or not at all."""
+"""save_taco_mels.py: mels aligned with their audio frame by frame, and written atomically."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def taco(tmp_path_factory) -> Path:
 
 
 def save_taco(folder: Path, seed: int = 0, gate_bias: float = 0.0, **settings) -> Path:
-    """An untrained model; with a low bias its gate never opens, and it speaks until the limit."""
+    """Save an untrained model. With a low bias its gate never opens, and it speaks until the limit."""
     torch.manual_seed(seed)
     config = Tacotron2Config(**SMALL | settings)
     model = Tacotron2(config)
@@ -47,7 +47,7 @@ def save_taco(folder: Path, seed: int = 0, gate_bias: float = 0.0, **settings) -
 
 @pytest.fixture
 def corpus(tmp_path) -> Path:
-    """Clips whose lengths are no whole frames, in train.csv and test.csv."""
+    """Clips whose lengths are not whole frames, in train.csv and test.csv."""
     rows = []
     for number, text in enumerate(TEXTS):
         wav = tmp_path / "wavs" / f"clip{number}.wav"
@@ -71,7 +71,7 @@ def save(corpus: Path, taco: Path, folder: Path, *flags) -> None:
     )
 
 
-def test_each_clip_of_all_manifests_gets_a_mel_of_exactly_its_frames(corpus, taco, tmp_path):
+def test_each_clip_of_all_manifests_has_a_mel_with_exactly_its_frames(corpus, taco, tmp_path):
     done = run(
         "--path_to_manifest", corpus / "train.csv", corpus / "test.csv", "--path_to_save", tmp_path / "mels",
         "--taco_weights", taco, "--batch_size", 2,
@@ -82,11 +82,11 @@ def test_each_clip_of_all_manifests_gets_a_mel_of_exactly_its_frames(corpus, tac
     for clip in clips:
         mel = np.load(tmp_path / "mels" / f"{clip.path.stem}.npy")
         assert mel.dtype == np.float32 and mel.shape == (80, clip.samples // 256)
-    SavedMels(tmp_path / "mels", clips, MelConfig())  # train.py takes them
+    SavedMels(tmp_path / "mels", clips, MelConfig())  # train.py reads them
     assert len(list((tmp_path / "mels").iterdir())) == 4  # and the config.json
 
 
-def test_real_clips_get_exactly_their_frames(shared, taco, tmp_path):
+def test_mels_of_real_clips_have_exactly_their_frames(shared, taco, tmp_path):
     corpus = shared / "data" / "ljspeech-mini"
     lines = (corpus / "metadata.csv").read_text(encoding="utf-8").splitlines()
     rows = []
@@ -101,7 +101,7 @@ def test_real_clips_get_exactly_their_frames(shared, taco, tmp_path):
         assert mel.shape == (80, row["samples"] // 256)
 
 
-def test_the_mel_is_the_models_teacher_forced_one_of_the_audio_as_it_is(corpus, tmp_path):
+def test_the_saved_mel_is_the_teacher_forced_mel_of_the_unscaled_audio(corpus, tmp_path):
     taco = save_taco(tmp_path / "plain", decoder_prenet_dropout_p=0.0)
     save(corpus, taco, tmp_path / "mels")
     model = load_tacotron2(taco)
@@ -116,7 +116,7 @@ def test_the_mel_is_the_models_teacher_forced_one_of_the_audio_as_it_is(corpus, 
     np.testing.assert_allclose(saved, expected[:, : saved.shape[1]], atol=1e-5)
 
 
-def test_a_second_run_makes_what_is_missing_and_nothing_else(corpus, taco, tmp_path, capsys):
+def test_a_second_run_writes_only_missing_mels(corpus, taco, tmp_path, capsys):
     folder = tmp_path / "mels"
     save(corpus, taco, folder)
     (folder / "clip1.npy").unlink()
@@ -141,7 +141,7 @@ def test_mels_of_two_models_never_share_a_folder(corpus, taco, tmp_path, capsys)
     save(corpus, other, tmp_path / "mels", "--overwrite")
 
 
-def test_overwriting_leaves_no_mel_of_the_other_model_behind(corpus, taco, tmp_path):
+def test_overwriting_deletes_the_mels_of_another_model(corpus, taco, tmp_path):
     folder = tmp_path / "mels"
     save(corpus, taco, folder)
     other = save_taco(tmp_path / "other", seed=1, frames_per_step=2)
@@ -150,10 +150,10 @@ def test_overwriting_leaves_no_mel_of_the_other_model_behind(corpus, taco, tmp_p
     assert {path.stem for path in folder.glob("*.npy")} == {"clip1", "clip2"}
     kept = {path: path.read_bytes() for path in folder.glob("*.npy")}
     save_taco_mels.main([str(flag) for flag in ["--path_to_manifest", corpus / "train.csv", *flags]])
-    assert (folder / "clip2.npy").read_bytes() == kept[folder / "clip2.npy"]  # of the same model: it stays
+    assert (folder / "clip2.npy").read_bytes() == kept[folder / "clip2.npy"]  # of the same model: it is kept
 
 
-def test_two_clips_of_one_name_are_refused_before_any_work(corpus, taco, tmp_path):
+def test_two_clips_with_the_same_name_are_refused_before_synthesis(corpus, taco, tmp_path):
     twin = tmp_path / "elsewhere" / "clip0.wav"
     write_wav(twin, voice(0.4), 22050)
     write_manifest(tmp_path / "twins.csv", [manifest_row(twin) | {"normalized_transcript": "Twin."}])
@@ -166,7 +166,7 @@ def test_two_clips_of_one_name_are_refused_before_any_work(corpus, taco, tmp_pat
     assert not (tmp_path / "mels").exists()
 
 
-def test_another_scale_is_converted_and_another_mel_refused(corpus, taco, tmp_path, capsys):
+def test_another_scale_is_converted_and_other_mel_settings_are_refused(corpus, taco, tmp_path, capsys):
     save(corpus, taco, tmp_path / "db")
     save(corpus, taco, tmp_path / "ln", "--mel_scale", "ln")
     db, ln = (np.load(tmp_path / scale / "clip2.npy") for scale in ("db", "ln"))
@@ -186,14 +186,14 @@ def test_another_scale_is_converted_and_another_mel_refused(corpus, taco, tmp_pa
         (["--batch_size", "0"], "--batch_size is 0"),
     ],
 )
-def test_mistakes_are_told_in_a_line(corpus, taco, tmp_path, capsys, flags, words):
+def test_user_errors_are_one_line(corpus, taco, tmp_path, capsys, flags, words):
     with pytest.raises(SystemExit) as leaving:
         save(corpus, taco, tmp_path / "mels", *flags)
     error = capsys.readouterr().err
     assert leaving.value.code == 2 and words in error and error.count("\n") == 1
 
 
-def test_killed_it_leaves_whole_mels_and_goes_on(corpus, taco, tmp_path):
+def test_a_killed_run_leaves_only_complete_mels_and_can_continue(corpus, taco, tmp_path):
     rows = []
     for number in range(40):
         wav = tmp_path / "many" / f"many{number}.wav"

@@ -1,4 +1,4 @@
-"""What `train.py` does with its flags, its files and its users' mistakes. Whole runs, of a small model."""
+"""`train.py`: flags, files and user errors, tested with complete runs of a small model."""
 
 import json
 import os
@@ -41,7 +41,7 @@ CONFIG = {"resblock_kernel_sizes": (3,), "resblock_dilation_sizes": ((1, 3),)}  
 
 
 def refused(capsys, corpus: Path, folder: Path, **settings) -> str:
-    """The line in which a run says what is wrong with these settings."""
+    """Return the error line of a run with these settings."""
     capsys.readouterr()
     with pytest.raises(SystemExit) as stop:
         train_here(corpus, folder, **settings)
@@ -53,12 +53,9 @@ def parsed(corpus: Path, folder: Path, **settings):
     return parse_arguments(command_line(corpus, folder, **settings))
 
 
-# What a run leaves.
-
-
 @pytest.fixture(scope="module")
 def short_run(small_corpus, tmp_path_factory) -> Path:
-    """Two epochs of four steps."""
+    """A run of two epochs with four steps each."""
     return train_here(small_corpus, tmp_path_factory.mktemp("short_run") / "run", training_epochs=2)
 
 
@@ -71,16 +68,16 @@ def test_the_log_has_a_line_for_each_step_and_each_validation(short_run):
         wanted = TRAIN_KEYS if record["split"] == "train" else {"val_mel_loss"}
         assert wanted <= record.keys()
         assert all(np.isfinite(record[name]) for name in wanted)
-    assert records[-2]["mel_loss"] < 0.9 * records[0]["mel_loss"]  # and it learns
+    assert records[-2]["mel_loss"] < 0.9 * records[0]["mel_loss"]  # and the loss decreases
 
 
-def test_the_logged_losses_add_up_to_what_is_minimised(short_run):
+def test_the_logged_losses_add_up_to_the_total_loss(short_run):
     for record in metrics(short_run, "train"):
         parts = record["adversarial_loss"] + 2 * record["feature_matching_loss"] + 45 * record["mel_loss"]
         assert record["gen_loss"] == pytest.approx(parts, rel=1e-6)
 
 
-def test_checkpoints_are_models_that_speak(short_run):
+def test_checkpoints_can_be_loaded_for_inference(short_run):
     names = {path.name for path in short_run.iterdir()}
     assert names == {"checkpoint_1", "checkpoint_2", "final_checkpoint", "metrics.jsonl"}
     for name in ("checkpoint_1", "final_checkpoint"):
@@ -92,7 +89,7 @@ def test_checkpoints_are_models_that_speak(short_run):
 
 
 def test_validation_is_the_mean_over_all_mel_bins_of_the_clips(short_run, small_corpus):
-    """Not the mean of the clips' means: these clips have different lengths."""
+    """The mean of the clips' means would differ, because these clips have different lengths."""
     generator = load_generator(short_run / "final_checkpoint")
     to_mel, for_loss = MelSpectrogram(MelConfig()), MelSpectrogram(MelConfig(fmax=None))
     difference = bins = 0
@@ -106,7 +103,7 @@ def test_validation_is_the_mean_over_all_mel_bins_of_the_clips(short_run, small_
     assert metrics(short_run, "val")[-1]["val_mel_loss"] == pytest.approx(difference / bins, rel=1e-5)
 
 
-def test_flags_on_how_often_and_how_long_do_what_they_say(small_corpus, tmp_path):
+def test_intervals_and_limits_follow_their_flags(small_corpus, tmp_path):
     settings = {"batch_size": 4, "console_out_iters": 3, "checkpoint_epochs": 2, "keep_checkpoints": 2}
     folder = train_here(small_corpus, tmp_path / "run", **settings, max_train_steps=15, training_epochs=50)
     assert [record["step"] for record in metrics(folder, "train")] == [0, 3, 6, 9, 12]
@@ -117,13 +114,15 @@ def test_flags_on_how_often_and_how_long_do_what_they_say(small_corpus, tmp_path
     assert (progress["step"], progress["epoch"], progress["clips_in_epoch"]) == (15, 7, 4)
 
 
-def test_a_corpus_smaller_than_a_batch_still_fills_it(small_corpus, tmp_path, capsys):
+def test_a_corpus_smaller_than_a_batch_is_repeated(small_corpus, tmp_path, capsys):
     folder = train_here(small_corpus, tmp_path / "run", batch_size=20, training_epochs=1)
     assert len(metrics(folder, "train")) == 1
     assert "8 clips are fewer than the 20 of one step" in capsys.readouterr().out
 
 
-def test_more_workers_than_cores_are_said_once_and_train_the_same(small_corpus, short_run, tmp_path, capsys):
+def test_too_many_workers_are_reported_once_and_do_not_change_training(
+    small_corpus, short_run, tmp_path, capsys
+):
     folder = train_here(small_corpus, tmp_path / "run", training_epochs=2, num_workers=10_000)
     cores = available_cores()
     said = capsys.readouterr().out
@@ -131,7 +130,7 @@ def test_more_workers_than_cores_are_said_once_and_train_the_same(small_corpus, 
     assert different_weights(folder / "final_checkpoint", short_run / "final_checkpoint") == []
 
 
-def test_the_seed_decides_everything(small_corpus, short_run, tmp_path):
+def test_training_depends_only_on_the_seed(small_corpus, short_run, tmp_path):
     again = train_here(small_corpus, tmp_path / "again", training_epochs=2, seed=1234)
     other = train_here(small_corpus, tmp_path / "other", training_epochs=2, seed=1)
     assert different_weights(again / "final_checkpoint", short_run / "final_checkpoint") == []
@@ -146,8 +145,8 @@ def test_the_seed_decides_everything(small_corpus, short_run, tmp_path):
         ("mel_scale", "ln"), ("min_db", -80), ("max_scaled_abs", 1),
     ],
 )  # fmt: skip
-def test_every_number_counts(small_corpus, short_run, tmp_path, name, value):
-    """In the tutorial that this grew from, several flags were parsed and then ignored."""
+def test_every_numeric_option_changes_training(small_corpus, short_run, tmp_path, name, value):
+    """The tutorial code parses several flags that it does not use."""
     settings = {"training_epochs": 2, "max_train_steps": 5, name: value}
     folder = train_here(small_corpus, tmp_path / "run", **settings)
     mine, usual = metrics(folder, "train"), metrics(short_run, "train")
@@ -159,19 +158,19 @@ def test_mixed_precision_trains_to_nearly_the_same_losses(small_corpus, short_ru
         small_corpus, tmp_path / "run", training_epochs=2, max_train_steps=3, mixed_precision="bf16"
     )
     for mine, usual in zip(metrics(folder, "train"), metrics(short_run, "train"), strict=False):
-        for name in ("disc_loss", "adversarial_loss"):  # a fresh model's mel is mostly rounding
+        for name in ("disc_loss", "adversarial_loss"):  # the mel of an untrained model is mostly rounding
             assert mine[name] == pytest.approx(usual[name], rel=0.01)
         assert mine["disc_loss"] != usual["disc_loss"]
         assert np.isfinite(mine["mel_loss"]) and mine["skipped_steps"] == 0
     assert all(tensor.dtype == torch.float32 for tensor in weights(folder / "final_checkpoint").values())
 
 
-# Losses that are not finite.
-
-
 @pytest.fixture(scope="module")
 def corpus_with_a_broken_clip(small_corpus, tmp_path_factory) -> Path:
-    """One of eight clips is a float wav of NaN. The manifest gives lengths and peaks, so no one looks."""
+    """One of eight clips contains NaN.
+
+    The manifest states length and peak, so the clip is not read before.
+    """
     return break_clips(small_corpus, tmp_path_factory.mktemp("broken"), number=1)
 
 
@@ -184,10 +183,10 @@ def break_clips(corpus: Path, folder: Path, number: int) -> Path:
     return folder
 
 
-def test_a_step_that_is_not_finite_is_skipped_and_counted(corpus_with_a_broken_clip, tmp_path):
+def test_a_step_with_non_finite_losses_is_skipped_and_counted(corpus_with_a_broken_clip, tmp_path):
     folder = train_here(corpus_with_a_broken_clip, tmp_path / "run", training_epochs=3)
     records = metrics(folder, "train")
-    for epoch in range(3):  # each clip once an epoch
+    for epoch in range(3):  # each clip once per epoch
         skipped = [r["step"] for r in records if r["epoch"] == epoch and r["disc_loss"] is None]
         assert len(skipped) == 1
     assert records[-1]["skipped_steps"] == 3
@@ -195,7 +194,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(corpus_with_a_broken_c
     assert all(np.isfinite(record["val_mel_loss"]) for record in metrics(folder, "val"))
 
 
-def test_a_skipped_step_leaves_the_weights_as_they_were(corpus_with_a_broken_clip, tmp_path):
+def test_a_skipped_step_does_not_change_the_weights(corpus_with_a_broken_clip, tmp_path):
     corpus, ends = corpus_with_a_broken_clip, []
     run = train_here(corpus, tmp_path / "run", training_epochs=1)
     bad = next(record["step"] for record in metrics(run, "train") if record["disc_loss"] is None)
@@ -207,7 +206,7 @@ def test_a_skipped_step_leaves_the_weights_as_they_were(corpus_with_a_broken_cli
     assert [name for name in changed if not name.endswith(("._u", "._v"))] == []
 
 
-def test_too_many_skipped_steps_end_the_run_with_the_last_good_checkpoint_named(
+def test_too_many_skipped_steps_end_the_run_and_name_the_last_good_checkpoint(
     small_corpus, short_run, tmp_path, capsys
 ):
     folder = tmp_path / "run"
@@ -218,18 +217,15 @@ def test_too_many_skipped_steps_end_the_run_with_the_last_good_checkpoint_named(
     settings = {"training_epochs": 100, "resume_from_checkpoint": "latest", "checkpoint_epochs": 5}
     line = refused(capsys, broken, folder, **settings, keep_checkpoints=1)
     assert f"{MAX_NON_FINITE_IN_A_ROW + 1} steps in a row" in line
-    assert (folder / "checkpoint_10").is_dir()  # saved on the way, but by then all was not well
+    assert (folder / "checkpoint_10").is_dir()  # saved later, while steps were being skipped
     assert str(folder / "checkpoint_2") in line and (folder / "checkpoint_2").is_dir()
-
-
-# Trackers.
 
 
 def wandb_files(folder: Path, pattern: str) -> list[Path]:
     return list((folder / "wandb").glob(f"offline-run-*/{pattern}"))
 
 
-def test_both_trackers_get_numbers_sounds_and_pictures(small_corpus, tmp_path):
+def test_both_trackers_receive_values_audio_and_pictures(small_corpus, tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -256,7 +252,7 @@ def test_both_trackers_get_numbers_sounds_and_pictures(small_corpus, tmp_path):
 
 
 @pytest.mark.parametrize("key", [None, "too-short-to-be-a-key"])
-def test_no_login_means_offline_and_neither_ends_nor_stalls_the_run(small_corpus, tmp_path, key):
+def test_a_run_without_a_wandb_login_logs_offline(small_corpus, tmp_path, key):
     folder = tmp_path / "run"
     arguments = command_line(small_corpus, folder, training_epochs=1, max_train_steps=1, log_wandb=True)
     nothing = {name: None for name in os.environ if name.startswith(("WANDB_", "XDG_"))}
@@ -267,8 +263,8 @@ def test_no_login_means_offline_and_neither_ends_nor_stalls_the_run(small_corpus
     assert len(wandb_files(folder, "run-*.wandb")) == 1
 
 
-def test_a_network_that_is_not_there_means_offline_too(small_corpus, tmp_path, monkeypatch, capsys):
-    """With a login. Weights & Biases itself goes on trying for 30 s; the test takes its place in that."""
+def test_a_run_without_a_network_logs_offline(small_corpus, tmp_path, monkeypatch, capsys):
+    """With a login. Weights & Biases retries for 30 s, so the test replaces its `init`."""
     import wandb
     from wandb.errors import CommError
 
@@ -289,12 +285,9 @@ def test_a_network_that_is_not_there_means_offline_too(small_corpus, tmp_path, m
     assert len(wandb_files(tmp_path / "run", "run-*.wandb")) == 1
 
 
-# Fine-tuning.
-
-
 @pytest.fixture(scope="module")
 def saved_mels(small_corpus, tmp_path_factory) -> Path:
-    """Mels of the unscaled audio, half of them with a dimension more, and the settings that made them."""
+    """Mels of the unscaled audio, half of them with a batch dimension, with their settings."""
     return save_mels(small_corpus, tmp_path_factory.mktemp("mels"), MelConfig())
 
 
@@ -307,21 +300,21 @@ def save_mels(corpus: Path, folder: Path, config: MelConfig) -> Path:
     return folder
 
 
-def test_fine_tuning_goes_on_from_a_model_and_gets_better(small_corpus, saved_mels, short_run, tmp_path):
+def test_fine_tuning_starts_from_the_model_and_lowers_the_loss(small_corpus, saved_mels, short_run, tmp_path):
     start_from = short_run / "final_checkpoint"
     folder = train_here(
         small_corpus, tmp_path / "run", training_epochs=3, learning_rate=0.001, finetune=True,
         path_to_saved_mels=saved_mels, path_to_pretrained_weights=start_from,
     )  # fmt: skip
     first, *_, last = [record["val_mel_loss"] for record in metrics(folder, "val")]
-    assert metrics(folder)[0]["mel_loss"] < 0.9 * metrics(short_run)[0]["mel_loss"]  # not from scratch
+    assert metrics(folder)[0]["mel_loss"] < 0.9 * metrics(short_run)[0]["mel_loss"]  # not from random weights
     assert last < 0.95 * first
 
 
-def test_fine_tuning_compares_what_saved_mels_become_with_the_audio_as_it_is(
+def test_fine_tuning_compares_audio_generated_from_saved_mels_with_unscaled_audio(
     small_corpus, saved_mels, short_run, tmp_path
 ):
-    """Here of mels that are not the audio's own, and of audio that is not scaled to a peak."""
+    """With mels that are not those of the audio, and audio that is not scaled to a peak."""
     mels, model = tmp_path / "mels", short_run / "final_checkpoint"
     shutil.copytree(saved_mels, mels)
     for path in mels.glob("*.npy"):
@@ -343,9 +336,7 @@ def test_fine_tuning_compares_what_saved_mels_become_with_the_audio_as_it_is(
     assert validation["val_mel_loss"] == pytest.approx(difference / bins, rel=1e-4)
 
 
-def test_a_clip_whose_mel_is_missing_or_does_not_fit_is_named_before_training(
-    small_corpus, saved_mels, tmp_path, capsys
-):
+def test_a_missing_or_wrong_mel_is_reported_before_training(small_corpus, saved_mels, tmp_path, capsys):
     mels = tmp_path / "mels"
     shutil.copytree(saved_mels, mels)
     (mels / "clip3.npy").unlink()
@@ -363,22 +354,21 @@ def test_mels_made_with_other_settings_are_refused_with_both_values(small_corpus
     assert re.search(r"fmin is 30.0 in .* but 0.0 in .*; mel_scale is ln in .* but db in ", line)
 
 
-def test_fine_tuning_needs_mels_and_mels_need_fine_tuning(small_corpus, saved_mels, tmp_path, capsys):
+def test_finetune_and_path_to_saved_mels_require_each_other(small_corpus, saved_mels, tmp_path, capsys):
     for settings in ({"finetune": True}, {"path_to_saved_mels": saved_mels}):
         line = refused(capsys, small_corpus, tmp_path / "run", **settings)
         assert "--finetune and --path_to_saved_mels go together" in line
 
 
-# Models to start from.
-
-
-# Left to the file that the model or the configuration comes from.
+# Unset here, so that the pretrained model or the configuration file determines them.
 DISCRIMINATOR_SIZES = {"mpd_periods": None, "msd_num_downsamples": None, "discriminator_channels": None}
 GENERATOR_SIZES = {"upsample_initial_channel": None, "resblock_kernel_sizes": None}
 GENERATOR_SIZES |= {"resblock_dilation_sizes": None}
 
 
-def test_our_own_folder_brings_its_three_models_and_its_sizes(small_corpus, short_run, tmp_path, capsys):
+def test_a_pretrained_folder_provides_its_three_models_and_their_sizes(
+    small_corpus, short_run, tmp_path, capsys
+):
     folder = train_here(
         small_corpus, tmp_path / "run", training_epochs=1, max_train_steps=1, learning_rate=1e-12,
         path_to_pretrained_weights=short_run / "final_checkpoint", **GENERATOR_SIZES, **DISCRIMINATOR_SIZES,
@@ -390,15 +380,15 @@ def test_our_own_folder_brings_its_three_models_and_its_sizes(small_corpus, shor
             torch.testing.assert_close(ours[name], theirs[name], rtol=1e-6, atol=1e-7, msg=name)
 
 
-def test_official_files_bring_generator_and_discriminators(small_corpus, tmp_path, capsys):
-    """`g_00000010` and its `do_00000010`: pickles with the names that PyTorch's older hooks gave weights."""
+def test_official_files_provide_generator_and_discriminators(small_corpus, tmp_path, capsys):
+    """`g_00000010` and `do_00000010`: pickles with the names of PyTorch's old weight norm."""
     torch.manual_seed(6)
     config = small_config(mel_scale="ln")
     generator, discriminators = Generator(config), Discriminators(config)
     models = {"generator": generator, "mpd": discriminators.mpd, "msd": discriminators.msd}
     official = save_official(tmp_path / "official", config, steps=10, **models)
     assert official.name == "g_00000010"
-    # the official file says nothing of how wide its discriminators are: this run's flags must
+    # official files do not state the discriminators' width, so the flags must
     folder = train_here(
         small_corpus, tmp_path / "run", training_epochs=1, max_train_steps=1, learning_rate=1e-12,
         path_to_pretrained_weights=official, **GENERATOR_SIZES,
@@ -413,7 +403,9 @@ def test_official_files_bring_generator_and_discriminators(small_corpus, tmp_pat
                 torch.testing.assert_close(trained[key], tensor, rtol=1e-6, atol=1e-7, msg=key)
 
 
-def test_a_model_of_the_other_mel_scale_is_converted_and_sounds_the_same(small_corpus, tmp_path, capsys):
+def test_a_pretrained_model_of_another_mel_scale_is_converted_and_sounds_the_same(
+    small_corpus, tmp_path, capsys
+):
     torch.manual_seed(7)
     config = small_config(mel_scale="ln")
     generator = Generator(config)
@@ -429,7 +421,7 @@ def test_a_model_of_the_other_mel_scale_is_converted_and_sounds_the_same(small_c
     mel = MelSpectrogram(config)(torch.from_numpy(voice(1.0))[None])
     with torch.no_grad():
         before, after = generator(mel), converted(convert_mel_scale(mel, config, converted.config))
-    inside = slice(2048, -2048)  # but for the frames that see the zeros beyond the ends
+    inside = slice(2048, -2048)  # except for frames affected by the padding at the ends
     torch.testing.assert_close(after[..., inside], before[..., inside], rtol=1e-3, atol=1e-5)
 
 
@@ -438,7 +430,7 @@ class Payload:
         return os.mkdir, (str(Path(os.environ["PAYLOAD"])),)
 
 
-def test_a_pickle_that_holds_more_than_tensors_is_refused_and_not_run(
+def test_a_pickle_with_other_objects_than_tensors_is_refused_and_not_executed(
     small_corpus, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.setenv("PAYLOAD", str(tmp_path / "it_ran"))
@@ -451,7 +443,7 @@ def test_a_pickle_that_holds_more_than_tensors_is_refused_and_not_run(
     assert not (tmp_path / "it_ran").exists()
 
 
-def test_a_model_that_does_not_fit_is_refused(small_corpus, tmp_path, capsys):
+def test_an_incompatible_pretrained_model_is_refused(small_corpus, tmp_path, capsys):
     small = small_config(upsample_initial_channel=32, **CONFIG)
     save_model(tmp_path / "model", small, generator=Generator(small))
     settings = {"path_to_pretrained_weights": tmp_path / "model"}
@@ -463,15 +455,12 @@ def test_a_model_that_does_not_fit_is_refused(small_corpus, tmp_path, capsys):
     assert "there is no" in line
 
 
-# Configuration files.
-
-
 def save_json(path: Path, **values) -> Path:
     path.write_text(json.dumps(values))
     return path
 
 
-def test_a_config_file_counts_and_flags_override_it(small_corpus, tmp_path):
+def test_flags_override_a_config_file(small_corpus, tmp_path):
     official = save_json(
         tmp_path / "config.json", resblock="2", learning_rate=0.5, adam_b1=0.6, adam_b2=0.7, lr_decay=0.8,
         batch_size=3, seed=9, segment_size=4096, win_size=800, fmax_for_loss=None, fmax=7000, num_gpus=0,
@@ -484,14 +473,14 @@ def test_a_config_file_counts_and_flags_override_it(small_corpus, tmp_path):
     assert (args.segment_size, config.window_size, config.fmax, config.fmax_loss) == (4096, 800, 7000, None)
     assert (config.resblock, config.upsample_rates) == ("2", (16, 16))
     assert config.resblock_dilation_sizes == ((1, 2), (2, 6))
-    assert (args.batch_size, args.beta2) == (2, 0.99)  # flags that were given
-    assert config.mel_scale == "ln"  # as the official code's mels are, whose files don't say so
+    assert (args.batch_size, args.beta2) == (2, 0.99)  # flags on the command line
+    assert config.mel_scale == "ln"  # the official code's mel scale, which its files do not state
     _, config = parsed(small_corpus, tmp_path / "run", config=official, **left_out, mel_scale="db")
     assert config.mel_scale == "db"
 
 
 @pytest.mark.parametrize("name", ["v1", "v2", "v3"])
-def test_our_configs_are_read_whole(small_corpus, tmp_path, name):
+def test_all_values_of_the_presets_are_read(small_corpus, tmp_path, name):
     path = ROOT / "configs" / f"{name}.json"
     nothing = {**GENERATOR_SIZES, **DISCRIMINATOR_SIZES, "segment_size": None, "batch_size": None}
     args, config = parsed(small_corpus, tmp_path / "run", config=path, **nothing)
@@ -503,7 +492,7 @@ def test_our_configs_are_read_whole(small_corpus, tmp_path, name):
 
 
 def test_a_run_from_a_config_file_trains(small_corpus, tmp_path):
-    """V3's blocks, as wide as the test can wait for, on an official filelist."""
+    """V3's blocks with few channels, on an official filelist."""
     config = json.loads((ROOT / "configs" / "v3.json").read_text()) | {"upsample_initial_channel": 16}
     path = save_json(tmp_path / "config.json", **config)
     for split, numbers in (("train", range(4, 8)), ("val", range(8, 10))):
@@ -535,7 +524,7 @@ def test_a_run_from_a_config_file_trains(small_corpus, tmp_path):
         ('{"resblock": 1}', None),
     ],
 )
-def test_mistakes_in_a_config_file_are_one_line(small_corpus, tmp_path, capsys, text, words):
+def test_mistakes_in_a_config_file_are_user_errors(small_corpus, tmp_path, capsys, text, words):
     (tmp_path / "config.json").write_text(text)
     left_out = {"batch_size": None, "segment_size": None, "num_workers": None}
     if words is None:
@@ -543,9 +532,6 @@ def test_mistakes_in_a_config_file_are_one_line(small_corpus, tmp_path, capsys, 
     else:
         line = refused(capsys, small_corpus, tmp_path / "run", config=tmp_path / "config.json", **left_out)
         assert words in line
-
-
-# Mistakes.
 
 
 @pytest.mark.parametrize(
@@ -568,14 +554,14 @@ def test_mistakes_in_a_config_file_are_one_line(small_corpus, tmp_path, capsys, 
         ({"trainning_epochs": 5}, ["--trainning_epochs"]),
     ],
 )
-def test_a_mistake_is_told_in_one_line(small_corpus, tmp_path, capsys, settings, words):
+def test_a_user_error_is_one_line(small_corpus, tmp_path, capsys, settings, words):
     line = refused(capsys, small_corpus, tmp_path / "run", **settings)
     missing = [word for word in words if word not in line]
     assert not missing, line
     assert not (tmp_path / "run").exists()
 
 
-def test_on_the_screen_a_mistake_is_one_line_and_nothing_else(small_corpus, tmp_path):
+def test_nothing_but_the_user_error_is_printed(small_corpus, tmp_path):
     broken = tmp_path / "train.csv"
     text = (small_corpus / "train.csv").read_text()
     broken.write_text(text.replace("clip3.wav", "clip33.wav"))
@@ -587,8 +573,8 @@ def test_on_the_screen_a_mistake_is_one_line_and_nothing_else(small_corpus, tmp_
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_a_clip_that_has_shrunk_since_its_manifest_is_named(small_corpus, tmp_path, capsys, num_workers):
-    """Whoever finds out, the run itself or a worker, whose errors come to it wrapped in a traceback."""
+def test_a_clip_shorter_than_in_the_manifest_is_named(small_corpus, tmp_path, capsys, num_workers):
+    """Detected in the main process or in a worker, whose errors arrive wrapped in a traceback."""
     rows = [manifest_row(wav) for wav in sorted((small_corpus / "wavs").iterdir())[:8]]
     rows[5] |= {"samples": 90_000, "duration": 90_000 / RATE}
     manifest = write_manifest(tmp_path / "train.csv", rows)
@@ -598,16 +584,13 @@ def test_a_clip_that_has_shrunk_since_its_manifest_is_named(small_corpus, tmp_pa
     assert re.search(r"error: \S*clip5.wav is shorter than the manifest says", line)
 
 
-def test_help_explains_every_flag(capsys):
+def test_help_describes_every_flag(capsys):
     with pytest.raises(SystemExit) as stop:
         parse_arguments(["--help"])
     assert stop.value.code == 0
     flags = re.findall(r"^  (--\w+)", capsys.readouterr().out, re.MULTILINE)
     assert len(flags) == len(set(flags)) > 50
     assert [action.dest for action in build_parser()._actions if not action.help] == []
-
-
-# The commands that must run as they stand.
 
 
 PRETRAINING = {
@@ -627,7 +610,7 @@ OTHER_DEFAULTS = {
 
 
 def launched(text: str, name: str) -> list[str]:
-    """The arguments of the `accelerate launch train.py` with this experiment name in a Markdown text."""
+    """Return the arguments of the `accelerate launch train.py` for this experiment in a Markdown text."""
     commands = re.findall(r"^accelerate launch train\.py ((?:.*\\\n)*.*)", text, re.MULTILINE)
     (command,) = [command for command in commands if f"--experiment_name {name} " in command]
     return shlex.split(re.sub(r"\\\n|#.*", "", command))
@@ -640,11 +623,11 @@ def assert_is_pretraining(args, config) -> None:
     assert config == HiFiGANConfig()
 
 
-def test_the_readmes_full_command_means_what_it_says():
+def test_the_command_in_the_readme_has_the_documented_values():
     assert_is_pretraining(*parse_arguments(launched((ROOT / "README.md").read_text(), "hifigan")))
 
 
-def test_the_agreed_commands_mean_what_they_say(shared, short_run, tmp_path):
+def test_the_agreed_commands_have_the_documented_values(shared, short_run, tmp_path):
     text = (shared / "commands.md").read_text()
     assert_is_pretraining(*parse_arguments(launched(text, "hifigan")))
 
@@ -653,7 +636,7 @@ def test_the_agreed_commands_mean_what_they_say(shared, short_run, tmp_path):
     save_model(small, full, generator=Generator(full))
     args, config = parse_arguments([str(small) if word == "<HIFIGAN>" else word for word in arguments])
     assert (args.finetune, args.learning_rate, args.training_epochs) == (True, 0.00005, 500)
-    assert config == full  # the size that the command doesn't name is the pretrained model's
+    assert config == full  # the size without a flag is the pretrained model's
 
     path = str(ROOT / "configs" / "v1.json")
     arguments = [path if word == "configs/v1.json" else word for word in launched(text, "v1")]
@@ -661,7 +644,7 @@ def test_the_agreed_commands_mean_what_they_say(shared, short_run, tmp_path):
     assert (args.input_wavs_dir, config.mel_scale, config.window_size) == (Path("<WAVS>"), "ln", 1024)
 
 
-def test_defaults_are_those_of_the_full_command(small_corpus, tmp_path):
+def test_defaults_equal_the_values_of_the_full_command(small_corpus, tmp_path):
     required = command_line(small_corpus, tmp_path / "run")[:8]
     args, config = parse_arguments(required)
     assert config == HiFiGANConfig()

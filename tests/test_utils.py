@@ -13,10 +13,8 @@ from helpers import RATE, ROOT, voice
 from audio import inspect_clip, read_audio, resample, write_wav
 from utils import ArgumentParser, UserError, atomic_write, available_cores, recover_replaced
 
-# Files that are whole or not there.
 
-
-def test_a_file_is_there_when_its_block_ends_and_not_before(tmp_path):
+def test_a_file_appears_when_its_block_ends(tmp_path):
     target = tmp_path / "deep" / "er" / "file.txt"
     with atomic_write(target) as temporary:
         temporary.write_text("new")
@@ -27,7 +25,7 @@ def test_a_file_is_there_when_its_block_ends_and_not_before(tmp_path):
 
 
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
-def test_an_interrupted_write_leaves_the_old_content_and_nothing_else(tmp_path, error):
+def test_an_interrupted_write_leaves_only_the_old_content(tmp_path, error):
     (tmp_path / "file.txt").write_text("old")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "old.txt").write_text("old")
@@ -43,7 +41,7 @@ def test_an_interrupted_write_leaves_the_old_content_and_nothing_else(tmp_path, 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file.txt", "folder"]
 
 
-def test_a_folder_is_replaced_as_one(tmp_path):
+def test_a_folder_is_replaced_atomically(tmp_path):
     for contents in ("first", "second"):
         with atomic_write(tmp_path / "folder") as temporary:
             (temporary / "sub").mkdir(parents=True)
@@ -52,7 +50,7 @@ def test_a_folder_is_replaced_as_one(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
-def test_a_block_that_writes_nothing_does_not_lose_what_was_there(tmp_path):
+def test_a_block_that_writes_nothing_keeps_the_old_content(tmp_path):
     (tmp_path / "file.txt").write_text("old")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "old.txt").write_text("old")
@@ -64,7 +62,7 @@ def test_a_block_that_writes_nothing_does_not_lose_what_was_there(tmp_path):
     assert (tmp_path / "folder" / "old.txt").read_text() == "old"
 
 
-def test_a_folder_that_was_moved_aside_when_its_process_died_is_put_back(tmp_path):
+def test_a_folder_moved_aside_by_a_killed_process_is_restored(tmp_path):
     for name, files in (("checkpoint_1.replaced", "a"), ("done.replaced", "old"), ("done", "new")):
         (tmp_path / name).mkdir()
         (tmp_path / name / files).touch()
@@ -74,7 +72,7 @@ def test_a_folder_that_was_moved_aside_when_its_process_died_is_put_back(tmp_pat
     assert (tmp_path / "done" / "new").is_file()
 
 
-def test_a_kill_at_any_moment_leaves_a_whole_folder(tmp_path):
+def test_a_kill_at_any_moment_leaves_a_complete_folder(tmp_path):
     program = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
@@ -101,9 +99,6 @@ while True:
         assert not list(tmp_path.glob("*.replaced"))
 
 
-# Mistakes told in one line.
-
-
 def script(folder: Path, body: str, *flags: str, **environment: str) -> subprocess.CompletedProcess:
     (folder / "tool.py").write_text(
         f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n"
@@ -119,7 +114,7 @@ def test_a_user_error_is_one_line_and_status_2(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (2, "", "tool.py: error: clip a.wav is empty\n")
 
 
-def test_of_the_processes_of_a_launch_each_says_which_it_is(tmp_path):
+def test_an_error_in_a_distributed_run_names_its_process(tmp_path):
     body = "raise UserError('x')"
     assert script(tmp_path, body, LOCAL_RANK="0").stderr == "tool.py: error: x\n"
     second = script(tmp_path, body, LOCAL_RANK="1")
@@ -138,10 +133,10 @@ def test_a_bug_keeps_its_traceback_and_its_status(tmp_path):
     [
         ([], ["required", "--steps"]),
         (["--steps", "many"], ["--steps", "'many'"]),
-        (["--steps", "1", "--step", "2"], ["unrecognized", "--step 2"]),  # no guessing what was meant
+        (["--steps", "1", "--step", "2"], ["unrecognized", "--step 2"]),  # flags are not abbreviated
     ],
 )
-def test_a_mistaken_flag_is_one_line_and_status_2(tmp_path, flags, words):
+def test_an_unknown_flag_is_one_line_and_exit_status_2(tmp_path, flags, words):
     body = (
         "parser = ArgumentParser(prog='tool.py'); "
         "parser.add_argument('--steps', type=int, required=True); parser.parse_args()"
@@ -152,14 +147,14 @@ def test_a_mistaken_flag_is_one_line_and_status_2(tmp_path, flags, words):
     assert all(word in done.stderr for word in words)
 
 
-def test_help_tells_the_defaults():
+def test_help_shows_the_defaults():
     parser = ArgumentParser(prog="tool.py")
     parser.add_argument("--steps", default=31, help="how many")
     assert "how many (default: 31)" in parser.format_help()
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system can't bind a process to cores")
-def test_the_cores_are_those_this_process_may_use():
+def test_available_cores_respects_the_affinity_of_the_process():
     everything = os.sched_getaffinity(0)
     assert available_cores() == len(everything)
     try:
@@ -167,9 +162,6 @@ def test_the_cores_are_those_this_process_may_use():
         assert available_cores() == 1
     finally:
         os.sched_setaffinity(0, everything)
-
-
-# Audio files.
 
 
 def test_every_16_bit_value_survives_writing_and_reading(tmp_path):
@@ -180,7 +172,7 @@ def test_every_16_bit_value_survives_writing_and_reading(tmp_path):
     assert np.array_equal(audio, values)
 
 
-def test_audio_is_rounded_not_rescaled_and_clipped_only_beyond_1(tmp_path):
+def test_audio_is_rounded_and_clipped_at_1_but_not_rescaled(tmp_path):
     audio = np.array([0.6 / 32768, 0.4 / 32768, -0.6 / 32768, 0.5, 1.0, 1.5, -1.0, -7.0])
     write_wav(tmp_path / "a.wav", audio, 16000)
     stored, rate = soundfile.read(tmp_path / "a.wav", dtype="int16")
@@ -188,7 +180,7 @@ def test_audio_is_rounded_not_rescaled_and_clipped_only_beyond_1(tmp_path):
     assert stored.tolist() == [1, 0, -1, 16384, 32767, 32767, -32768, -32768]
 
 
-def test_a_wav_is_written_whole_or_not_at_all(tmp_path):
+def test_a_wav_is_written_atomically(tmp_path):
     write_wav(tmp_path / "a.wav", np.zeros(10), RATE)
 
     def chunks():
@@ -202,7 +194,7 @@ def test_a_wav_is_written_whole_or_not_at_all(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac"])
-def test_a_part_of_a_file_is_that_slice_of_the_whole(tmp_path, suffix):
+def test_reading_a_part_equals_slicing_the_whole_file(tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"
     soundfile.write(path, voice(1.0), RATE, subtype="PCM_16")
     whole, _, _ = read_audio(path)
@@ -221,19 +213,19 @@ def test_several_channels_are_averaged(tmp_path):
     np.testing.assert_allclose(audio, sides.mean(axis=1), atol=1e-7)
 
 
-def test_audio_that_can_not_be_read_is_told_by_name(tmp_path):
+def test_unreadable_audio_is_named_in_the_error(tmp_path):
     (tmp_path / "text.wav").write_text("no audio at all")
     for name in ("nowhere.wav", "text.wav", "."):
         with pytest.raises(UserError, match=r"can't read audio from"):
             read_audio(tmp_path / name)
 
 
-def test_beyond_the_end_of_a_file_there_is_nothing(tmp_path):
+def test_reading_beyond_the_end_returns_no_samples(tmp_path):
     write_wav(tmp_path / "a.wav", np.zeros(100), RATE)
     assert len(read_audio(tmp_path / "a.wav", start=500, samples=10)[0]) == 0
 
 
-def test_a_good_clip_is_described(tmp_path):
+def test_inspect_clip_returns_length_rate_channels_and_peak(tmp_path):
     audio = voice(15.0)  # more than one block
     audio[7 * RATE] = -0.75
     write_wav(tmp_path / "a.wav", audio, RATE)
@@ -246,7 +238,7 @@ def test_a_good_clip_is_described(tmp_path):
 
 
 @pytest.mark.parametrize("last", [np.nan, np.inf, -np.inf])
-def test_values_that_are_not_finite_are_a_problem_wherever_they_stand(tmp_path, last):
+def test_non_finite_values_are_reported_at_any_position(tmp_path, last):
     audio = np.append(voice(13.0), np.float32(last))
     soundfile.write(tmp_path / "a.wav", audio, RATE, subtype="FLOAT")
     assert "not finite" in inspect_clip(tmp_path / "a.wav").problem
@@ -254,7 +246,7 @@ def test_values_that_are_not_finite_are_a_problem_wherever_they_stand(tmp_path, 
     assert "not finite" in inspect_clip(tmp_path / "a.wav").problem
 
 
-def test_what_is_no_clip_is_told_and_never_raised(tmp_path):
+def test_inspect_clip_reports_unusable_files_without_raising(tmp_path):
     write_wav(tmp_path / "none.wav", np.zeros(0), RATE)
     (tmp_path / "empty.wav").touch()
     (tmp_path / "text.wav").write_text("no audio at all")
@@ -272,7 +264,7 @@ def test_what_is_no_clip_is_told_and_never_raised(tmp_path):
         assert problem in inspect_clip(tmp_path / name).problem
 
 
-def test_resampling_keeps_the_pitch_the_level_and_the_time():
+def test_resampling_keeps_pitch_level_and_timing():
     fast, slow = (
         np.sin(2 * np.pi * 440 * np.arange(rate) / rate, dtype=np.float32) for rate in (44100, RATE)
     )

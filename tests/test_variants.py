@@ -1,4 +1,4 @@
-"""The family beside V1: other parts of the generator, other rates, other critics; streaming, denoising."""
+"""Variants of the networks: generators, sampling rates, discriminators; streaming and denoising."""
 
 import json
 import math
@@ -32,7 +32,7 @@ from tacotron2.mel import MelSpectrogram, griffin_lim
 from utils import UserError
 
 ALL_CONFIGS = sorted((ROOT / "configs").glob("*.json"))
-CONFIGS = [path for path in ALL_CONFIGS if not path.stem.startswith("vocos")]  # see test_vocos.py for those
+CONFIGS = [path for path in ALL_CONFIGS if not path.stem.startswith("vocos")]  # tested in test_vocos.py
 SMALL_VOCOS = {"vocos_dim": 16, "vocos_intermediate_dim": 32, "vocos_num_layers": 2}
 every_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 
@@ -46,7 +46,7 @@ VARIANTS = {"resize": RESIZE, "misr": MISR, "istft": ISTFT, "misr and istft": MI
 
 
 def narrow(path: Path) -> HiFiGANConfig:
-    """A config of the project in all but its channels."""
+    """Return a preset with fewer channels."""
     config = read_config(path)
     sizes = SMALL_VOCOS if config.generator == "vocos" else {"upsample_initial_channel": 16}
     return replace(config, discriminator_channels=32, **sizes)
@@ -54,12 +54,15 @@ def narrow(path: Path) -> HiFiGANConfig:
 
 @torch.inference_mode()
 def audible(config: HiFiGANConfig) -> Generator:
-    """A random generator that is loud: fresh ones make next to silence, in which no error would be seen."""
+    """Return a random generator with loud output.
+
+    New generators are nearly silent, which would hide errors.
+    """
     torch.manual_seed(0)
     generator = Generator(config).eval()
     mel = plausible(config, 30)
     gains = [p for name, p in generator.named_parameters() if name.endswith("original0")]
-    for gain in gains[:-1]:  # up to the last layer, so that what is far off is heard too
+    for gain in gains[:-1]:  # up to the last layer, so that distant frames affect the audio
         gain *= 1.5
     if not config.gen_istft_n_fft:
         gains[-1] *= 0.5 / generator(mel).abs().max().atanh()
@@ -71,12 +74,9 @@ def plausible(config: HiFiGANConfig, frames: int, batch: int = 1) -> torch.Tenso
     return config.from_ln(speech_mel(frames, config.num_mels, batch))
 
 
-# MISRNet.
-
-
 @pytest.mark.parametrize("version", ["v1", "v2"])
 @torch.inference_mode()
-def test_misrnet_computes_what_the_official_one_does(version, formula, reference):
+def test_misrnet_agrees_with_the_official_one(version, formula, reference):
     official = reference(f"misr_{version}")
     seed, frames = int(official["seed"]), int(official["frames"])
     generator = Generator(HiFiGANConfig.from_dict(json.loads(str(official["config"])))).eval()
@@ -86,14 +86,14 @@ def test_misrnet_computes_what_the_official_one_does(version, formula, reference
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
-def test_our_misr_configs_are_the_official_ones(version, reference):
+def test_the_misr_presets_equal_the_official_ones(version, reference):
     official = HiFiGANConfig.from_dict(json.loads(str(reference(f"misr_{version}")["config"])))
     assert read_config(ROOT / "configs" / f"misr_{version}.json") == official
     assert official.fusion == "misr"
 
 
 @torch.inference_mode()
-def test_one_block_sees_every_signal_of_misr_in_one_call():
+def test_the_shared_block_of_misr_processes_all_signals_in_one_call():
     config = small_config(**MISR | {"resblock_num": 5})
     fusion, x, seen = MultiInputSharedResidual(config, 8), torch.randn(3, 8, 20), []
     fusion.block.register_forward_pre_hook(lambda block, inputs: seen.append(inputs[0]))
@@ -103,12 +103,9 @@ def test_one_block_sees_every_signal_of_misr_in_one_call():
     torch.testing.assert_close(y, fusion.reduce(torch.cat(one_by_one, dim=1)))
 
 
-# The inverse Fourier transform, and resizing.
-
-
 @pytest.mark.parametrize(("n_fft", "hop_size"), [(16, 4), (8, 4), (20, 5), (18, 7)])
 @torch.inference_mode()
-def test_the_istft_head_gives_what_torchs_istft_does(n_fft, hop_size):
+def test_the_istft_head_agrees_with_torch_istft(n_fft, hop_size):
     rates = {"upsample_rates": (4,), "upsample_kernel_sizes": (8,), "hop_size": 4 * hop_size}
     head = InverseSTFTHead(small_config(gen_istft_n_fft=n_fft, gen_istft_hop_size=hop_size, **rates), 6)
     x = torch.randn(2, 6, 33)
@@ -121,7 +118,7 @@ def test_the_istft_head_gives_what_torchs_istft_does(n_fft, hop_size):
 
 
 @torch.inference_mode()
-def test_resizing_leaves_no_checkerboard_where_a_transposed_convolution_does():
+def test_resizing_avoids_the_checkerboard_of_transposed_convolutions():
     torch.manual_seed(0)
     flat = torch.ones(1, 4, 40)
     resized = ResizeConvolution(4, 3, 5, 3)(flat)[..., 10:-10]
@@ -130,7 +127,7 @@ def test_resizing_leaves_no_checkerboard_where_a_transposed_convolution_does():
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_every_weight_of_every_variant_learns(name):
+def test_every_weight_of_every_variant_has_a_gradient(name):
     generator = small_generator(**VARIANTS[name])
     generator(torch.randn(2, 80, 8)).square().mean().backward()
     for weight, parameter in generator.named_parameters():
@@ -139,13 +136,10 @@ def test_every_weight_of_every_variant_learns(name):
 
 @pytest.mark.parametrize("name", VARIANTS)
 @torch.inference_mode()
-def test_folding_the_weight_norm_of_a_variant_changes_nothing(name):
+def test_folding_weight_norm_does_not_change_the_audio_of_a_variant(name):
     generator, mel = audible(small_config(**VARIANTS[name])), torch.randn(2, 80, 11)
     before = generator(mel)
     torch.testing.assert_close(generator.fold_weight_norm()(mel), before, rtol=0, atol=1e-5)
-
-
-# Configurations that can't work.
 
 
 @pytest.mark.parametrize(
@@ -154,7 +148,10 @@ def test_folding_the_weight_norm_of_a_variant_changes_nothing(name):
         ({"upsampling": "nearest"}, ["'nearest'", "transpose, resize"]),
         ({"upsampling": "resize"}, ["resize", "kernel 16", "odd"]),
         ({"fusion": "sum"}, ["'sum'", "mrf, misr"]),
-        ({"resblock_num": 0}, ["resblock_num is 0", "at least 1"]),  # the key says misr, as in official files
+        (
+            {"resblock_num": 0},
+            ["resblock_num is 0", "at least 1"],
+        ),  # the key implies misr, as in official files
         ({"resblock_num": 3}, ["((1, 3, 5), (1, 3, 5), (1, 3, 5))", "one list"]),
         ({**MISR, "resblock_kernel_size": 10}, ["kernel 10", "odd"]),
         ({**MISR, "resblock_dilation_sizes": [[1, 3], [1, 3]]}, ["((1, 3), (1, 3))", "one list"]),
@@ -176,34 +173,31 @@ def test_folding_the_weight_norm_of_a_variant_changes_nothing(name):
         ({"mrd_resolutions": [[1024, 700, 600]]}, ["hop of 700", "window of 600"]),
     ],
 )
-def test_a_variant_that_can_not_work_is_refused_with_its_arithmetic(settings, words):
+def test_an_impossible_variant_is_refused_with_the_arithmetic(settings, words):
     with pytest.raises(UserError) as error:
         HiFiGANConfig.from_dict(settings)
     assert all(word in str(error.value) for word in words), error.value
 
 
-# Every config of the project.
-
-
-def test_there_is_a_config_of_every_member_of_the_family():
+def test_there_is_a_preset_for_every_variant():
     expected = {"v1", "v2", "v3", "v1_16k", "v1_24k", "v1_44k", "v1_48k", "vocos", "vocos_small", "vocos_24k"}
     for family in ("misr", "istft", "misr_istft"):
         expected |= {f"{family}_v1", f"{family}_v2"}
     assert {path.stem for path in ALL_CONFIGS} == expected
 
 
-# of the papers where they give one: Kong et al., table 1; Kaneko et al. (iSTFTNet), table 1, C8C8I
+# stated in the papers: Kong et al., table 1; Kaneko et al. (iSTFTNet), table 1, C8C8I
 @pytest.mark.parametrize(
     ("name", "millions"),
     [("v1", 13.93), ("v2", 0.93), ("v3", 1.46), ("istft_v1", 13.25), ("istft_v2", 0.89)],
 )
-def test_generators_have_as_many_weights_as_their_papers_say(name, millions):
+def test_generators_have_the_number_of_parameters_in_their_papers(name, millions):
     generator = Generator(read_config(ROOT / "configs" / f"{name}.json")).fold_weight_norm()
     size = sum(weight.numel() for weight in generator.parameters())
     assert size / 1e6 == pytest.approx(millions, abs=0.006)
 
 
-def test_a_shared_block_is_smaller_than_blocks_of_their_own():
+def test_a_shared_block_has_fewer_parameters_than_separate_blocks():
     def size(name: str) -> int:
         generator = Generator(read_config(ROOT / "configs" / f"{name}.json"))
         return sum(weight.numel() for weight in generator.parameters())
@@ -214,7 +208,7 @@ def test_a_shared_block_is_smaller_than_blocks_of_their_own():
 
 @pytest.fixture(scope="module")
 def corpora(tmp_path_factory):
-    """corpus(rate): two clips of half a second, and one to validate, at that rate."""
+    """Return a function from a sampling rate to a corpus of two training clips and one validation clip."""
     made = {}
 
     def corpus(rate: int) -> Path:
@@ -231,7 +225,7 @@ def corpora(tmp_path_factory):
 
 
 def train_a_step(path: Path, corpus: Path, folder: Path, **settings) -> HiFiGANConfig:
-    """One step of the config at `path`, but narrow; the configuration it should leave beside its weights."""
+    """Train the preset at `path` for one step with fewer channels; return the configuration to expect."""
     config = narrow(path)
     sizes = SMALL_VOCOS | {"upsample_initial_channel": None} if config.generator == "vocos" else {}
     settings = {
@@ -250,7 +244,7 @@ def train_a_step(path: Path, corpus: Path, folder: Path, **settings) -> HiFiGANC
 
 
 @pytest.mark.parametrize("path", ALL_CONFIGS, ids=lambda path: path.stem)
-def test_a_training_step_of_every_config_leaves_a_vocoder_of_that_config(path, corpora, tmp_path):
+def test_every_preset_trains_for_a_step_and_saves_its_configuration(path, corpora, tmp_path):
     rate = read_config(path).sampling_rate
     config = train_a_step(path, corpora(rate), tmp_path / "run")
     generator = load_generator(tmp_path / "run" / "final_checkpoint")
@@ -268,7 +262,7 @@ def test_the_discriminators_of_a_run_are_chosen_by_flag(names, corpora, tmp_path
     assert {path.stem for path in folder.glob("m?d.safetensors")} == set(names)
 
 
-def test_flags_override_the_parts_that_a_config_names(corpora, tmp_path):
+def test_flags_override_the_variants_in_a_config_file(corpora, tmp_path):
     train_a_step(
         ROOT / "configs" / "v2.json", corpora(22050), tmp_path / "run",
         upsampling="resize", upsample_kernel_sizes=[15, 15, 5, 5],
@@ -280,7 +274,7 @@ def test_flags_override_the_parts_that_a_config_names(corpora, tmp_path):
     assert config.resblock_dilation_sizes == (1, 3)
 
 
-# 16 kHz with a hop of 240: no power of two anywhere.
+# 16 kHz with a hop of 240: no size is a power of two.
 
 
 @pytest.fixture(scope="module")
@@ -302,7 +296,7 @@ def test_a_segment_at_16k_is_whole_frames_of_240_samples(config_16k, corpora):
     assert len(starts) > 1
 
 
-def test_griffin_lim_at_16k_keeps_time_length_and_sound(config_16k):
+def test_griffin_lim_at_16k_keeps_timing_length_and_spectrum(config_16k):
     audio = np.concatenate([np.zeros(3000, np.float32), voice(0.4, 16000), np.zeros(4100, np.float32)])
     mel = MelSpectrogram(config_16k)(torch.from_numpy(audio))
     assert mel.shape == (80, len(audio) // 240)
@@ -331,14 +325,11 @@ def test_a_wav_at_16k_goes_through_a_16k_vocoder(corpora, tmp_path):
     assert (info.samplerate, info.frames) == (16000, int(0.4 * 16000) // 240 * 240)
 
 
-# Streaming.
-
-
 def reach_in_frames(generator: Generator) -> float:
-    """How many frames before or after a frame's own samples lies the farthest sample that it has part in.
+    """Return how many frames before or after its own samples a mel frame still affects the audio.
 
-    What is not a number spreads to all that is computed of it. oneDNN's convolutions compute in tiles, in
-    which it spreads to neighbours; PyTorch's own do not.
+    NaN propagates to all values computed from it. oneDNN's convolutions are turned off because they compute
+    in tiles, in which NaN also reaches neighbours.
     """
     config, context = generator.config, generator.context_frames
     middle = context + 2
@@ -354,7 +345,7 @@ def reach_in_frames(generator: Generator) -> float:
 
 
 @every_config
-def test_the_context_is_what_the_sizes_in_the_config_make_it_and_no_more(path):
+def test_the_context_is_exactly_the_receptive_field_of_each_preset(path):
     generator = Generator(narrow(path)).eval()
     assert math.ceil(reach_in_frames(generator)) == generator.context_frames
 
@@ -378,7 +369,7 @@ ODD_SIZES = {
 
 @pytest.mark.parametrize("name", ODD_SIZES)
 @torch.inference_mode()
-def test_the_context_is_enough_for_odd_sizes_too(name):
+def test_the_context_covers_the_receptive_field_of_odd_sizes(name):
     generator = audible(small_config(**ODD_SIZES[name]))
     reach = reach_in_frames(generator)
     assert reach <= generator.context_frames < reach + 2
@@ -388,7 +379,7 @@ def test_the_context_is_enough_for_odd_sizes_too(name):
 
 
 @torch.inference_mode()
-def test_one_changed_frame_changes_no_audio_farther_than_the_context():
+def test_a_changed_frame_changes_no_audio_outside_the_context():
     for path in CONFIGS:
         generator = audible(narrow(path))
         config, context = generator.config, generator.context_frames
@@ -403,20 +394,20 @@ def test_one_changed_frame_changes_no_audio_farther_than_the_context():
 
 @every_config
 @torch.inference_mode()
-def test_streamed_audio_is_the_audio_of_the_whole_mel(path):
+def test_streamed_audio_equals_the_audio_of_the_whole_mel(path):
     generator = audible(narrow(path))
     config = generator.config
     for size, frames in ((1, 2 * generator.context_frames + 5), (2, 61), (7, 75), (200, 411), (200, 3)):
         mel = plausible(config, frames, batch=2)
         whole = generator(mel)
         streamed = torch.cat(list(generator.stream(mel.split(size, dim=-1))), dim=-1)
-        # the transform's output has no bounds, so is measured against its peak; other audio lies in ±1
+        # the inverse transform is unbounded, so differences are relative to its peak; other audio is in ±1
         peak = max(1.0, float(whole.abs().max()))
         torch.testing.assert_close(streamed, whole, rtol=0, atol=1e-5 * peak, msg=f"chunks of {size}")
 
 
 @torch.inference_mode()
-def test_chunks_of_changing_sizes_and_of_none_give_the_same_audio():
+def test_chunks_of_any_size_produce_the_same_audio():
     generator = audible(small_config())
     mel = plausible(generator.config, 140)
     chunks = mel.split([1, 0, 30, 2, 0, 64, 43], dim=-1)
@@ -427,7 +418,7 @@ def test_chunks_of_changing_sizes_and_of_none_give_the_same_audio():
 
 
 @torch.inference_mode()
-def test_audio_comes_as_soon_as_its_context_is_there():
+def test_audio_is_returned_as_soon_as_its_context_is_available():
     generator = audible(small_config())
     context, hop_size = generator.context_frames, generator.config.hop_size
     given = 0
@@ -446,7 +437,7 @@ def test_audio_comes_as_soon_as_its_context_is_there():
 
 
 @torch.inference_mode()
-def test_no_call_of_the_generator_sees_more_than_a_bounded_part_of_the_mel():
+def test_streaming_calls_the_generator_on_bounded_parts_of_the_mel():
     generator, lengths = audible(small_config()), []
     generator.register_forward_pre_hook(lambda module, inputs: lengths.append(inputs[0].shape[-1]))
     for size in (10, 400):
@@ -454,11 +445,8 @@ def test_no_call_of_the_generator_sees_more_than_a_bounded_part_of_the_mel():
     assert max(lengths) <= 32 + 2 * generator.context_frames
 
 
-# The multi-resolution discriminator.
-
-
 @torch.inference_mode()
-def test_the_multi_resolution_critic_scores_each_of_its_resolutions():
+def test_the_multi_resolution_discriminator_scores_each_resolution():
     config = small_config(discriminators=("mrd",), discriminator_channels=64)
     model, audio = MultiResolutionDiscriminator(config), torch.from_numpy(voice(0.4))[None, None]
     audio = torch.cat([audio, 0.5 * audio])[..., :8192]
@@ -469,11 +457,11 @@ def test_the_multi_resolution_critic_scores_each_of_its_resolutions():
         assert [m.shape[1] for m in maps] == [64 // 32] * 5 + [1]
         assert tuple(maps[0].shape[2:]) == (8192 // hop_size, n_fft // 2 + 1)
         assert torch.equal(maps[-1].flatten(1), score)
-    for flipped, score in zip(model(-audio)[0], scores, strict=True):  # magnitudes have no sign
+    for flipped, score in zip(model(-audio)[0], scores, strict=True):  # magnitudes do not depend on the sign
         torch.testing.assert_close(flipped, score)
 
 
-def test_critics_of_the_three_kinds_are_one_in_the_order_of_the_config():
+def test_discriminators_are_combined_in_the_order_of_the_config():
     config = small_config(discriminators=("mrd", "mpd", "msd"))
     model, audio = Discriminators(config), torch.from_numpy(voice(0.2))[None, None].requires_grad_()
     assert [name for name, _ in model.named_children()] == ["mrd", "mpd", "msd"]
@@ -486,7 +474,7 @@ def test_critics_of_the_three_kinds_are_one_in_the_order_of_the_config():
     assert audio.grad.abs().sum() > 0
 
 
-def test_silence_gives_the_multi_resolution_critic_finite_gradients():
+def test_gradients_of_the_multi_resolution_discriminator_are_finite_in_silence():
     model = MultiResolutionDiscriminator(small_config())
     audio = torch.zeros(1, 1, 4096, requires_grad=True)
     scores, _ = model(audio)
@@ -494,11 +482,8 @@ def test_silence_gives_the_multi_resolution_critic_finite_gradients():
     assert audio.grad.isfinite().all()
 
 
-# The denoiser.
-
-
 @torch.inference_mode()
-def test_the_denoiser_computes_what_nvidias_does(shared, reference):
+def test_the_denoiser_agrees_with_nvidias(shared, reference):
     expected = reference("lj_v2")
     denoiser = Denoiser(load_generator(shared / "pretrained" / "LJ_V2"))
     audio = torch.from_numpy(expected["audio"].ravel())
@@ -509,18 +494,18 @@ def test_the_denoiser_computes_what_nvidias_does(shared, reference):
 
 
 @torch.inference_mode()
-def test_the_denoiser_changes_nothing_at_strength_0_and_takes_a_batch():
+def test_the_denoiser_accepts_a_batch_and_changes_nothing_at_strength_0():
     denoiser = Denoiser(audible(small_config()))
     audio = torch.from_numpy(np.stack([voice(0.3), voice(0.3, seed=1)]))
     assert torch.equal(denoiser(audio, 0.0), audio)
-    assert torch.equal(denoiser(audio[0, :500], 0.1), audio[0, :500])  # too short for a transform
+    assert torch.equal(denoiser(audio[0, :500], 0.1), audio[0, :500])  # too short for the transform
     together = denoiser(audio, 0.1)
     assert together.shape == audio.shape
     torch.testing.assert_close(together[1], denoiser(audio[1], 0.1))
 
 
 @torch.inference_mode()
-def test_the_denoiser_hears_the_same_hum_whatever_the_scale_of_the_mels():
+def test_the_denoiser_does_not_depend_on_the_mel_scale():
     ln = audible(small_config(mel_scale="ln"))
     db = Generator(replace(ln.config, mel_scale="db")).eval()
     db.load_state_dict(ln.state_dict())

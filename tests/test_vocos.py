@@ -116,7 +116,7 @@ def test_the_inverse_transform_without_complex_numbers_computes_the_same(sizes):
 
 @every_size
 @torch.inference_mode()
-def test_streamed_audio_is_the_audio_of_the_whole_mel(sizes):
+def test_streamed_audio_equals_the_audio_of_the_whole_mel(sizes):
     generator = audible(**sizes)
     for size, frames in ((1, 2 * generator.context_frames + 3), (7, 75), (200, 211), (200, 2)):
         mel = plausible(generator.config, frames, batch=2)
@@ -140,7 +140,7 @@ def test_the_context_is_exactly_the_frames_that_audio_depends_on(sizes):
     assert max(middle - first, last - middle) == context
 
 
-def test_every_weight_learns():
+def test_every_weight_has_a_gradient():
     generator = build_generator(HiFiGANConfig(**SMALL))
     generator(torch.randn(2, 80, 8)).square().mean().backward()
     for name, parameter in generator.named_parameters():
@@ -184,9 +184,6 @@ def test_the_24k_config_has_the_mel_of_the_published_models():
     assert config.min_amplitude == pytest.approx(1e-7)
 
 
-# Mels of the published models.
-
-
 def published_mel(audio: np.ndarray, config: MelConfig) -> np.ndarray:
     """The natural-log mel of torchaudio's defaults, computed with librosa."""
     edge = config.n_fft - config.hop_size
@@ -204,7 +201,7 @@ def published_mel(audio: np.ndarray, config: MelConfig) -> np.ndarray:
 
 
 @pytest.mark.parametrize("padding", ["center", "same"])
-def test_the_mel_is_the_published_one_down_to_its_clamp(padding):
+def test_the_mel_equals_the_published_one_including_the_clamp(padding):
     config = MelConfig(**PUBLISHED | {"padding": padding})
     audio = np.concatenate([np.zeros(6000, np.float32), voice(0.5, 24000)])
     mel, expected = MelSpectrogram(config)(torch.from_numpy(audio)), published_mel(audio, config)
@@ -214,7 +211,7 @@ def test_the_mel_is_the_published_one_down_to_its_clamp(padding):
     assert config.silence == pytest.approx(math.log(1e-7))
 
 
-def test_centred_mels_have_one_frame_more_and_become_as_many_samples_as_they_came_from():
+def test_centred_mels_have_one_extra_frame_and_keep_the_number_of_samples():
     config = HiFiGANConfig(**SMALL | PUBLISHED)
     for samples in (8192, 4 * 256, 5120):
         audio = torch.from_numpy(voice(1.0, 24000)[:samples])
@@ -262,7 +259,7 @@ def test_settings_of_filters_and_padding_are_compared_checked_and_optional_in_fi
         HiFiGANConfig(padding="center")  # its transposed convolutions make hop_size samples of every frame
 
 
-def test_fine_tuning_on_centred_mels_keeps_audio_and_mel_together(tmp_path):
+def test_fine_tuning_on_centred_mels_keeps_audio_and_mel_aligned(tmp_path):
     config, samples = replace(MelConfig(**PUBLISHED), hop_size=256), 60 * 256 + 100
     write_wav(tmp_path / "clip.wav", voice(1.0, 24000)[:samples], 24000)
     whole, _ = soundfile.read(tmp_path / "clip.wav", dtype="float32")

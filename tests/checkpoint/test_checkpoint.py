@@ -42,9 +42,6 @@ def same_weights(one: torch.nn.Module, other: torch.nn.Module) -> bool:
     )
 
 
-# Loading a generator.
-
-
 def test_a_model_is_loaded_from_its_folder_from_its_file_and_from_its_config(tmp_path):
     generator = small_generator()
     save_model(tmp_path / "model", generator.config, generator=generator, mpd=small_discriminators(0).mpd)
@@ -60,7 +57,7 @@ def test_a_folder_written_with_folded_weights_is_the_same_model(tmp_path):
     assert_same_voice(tmp_path / "model", generator)
 
 
-def test_official_files_are_read_with_the_config_beside_them(tmp_path):
+def test_official_files_are_read_with_the_config_in_the_same_folder(tmp_path):
     generator = small_generator(mel_scale="ln", resblock="2")
     path = save_official(tmp_path / "official", generator.config, generator=generator)
     assert_same_voice(path, generator)
@@ -70,14 +67,14 @@ def test_official_files_are_read_with_the_config_beside_them(tmp_path):
     assert_same_voice(path.parent, generator)
 
 
-def test_the_newest_of_several_official_files_stands_for_their_folder(tmp_path):
+def test_a_folder_of_official_files_is_loaded_from_the_newest(tmp_path):
     config = small_config(mel_scale="ln")
     for steps, seed in ((2_500_000, 2), (5_000, 1)):
         save_official(tmp_path, config, steps, generator=small_generator(seed, mel_scale="ln"))
     assert_same_voice(tmp_path, small_generator(2, mel_scale="ln"))
 
 
-def test_files_of_several_kinds_of_saving_are_read(tmp_path):
+def test_files_of_all_serialization_formats_are_read(tmp_path):
     generator = small_generator(mel_scale="ln")
     path = save_official(tmp_path, generator.config, generator=generator)
     state = official_names(generator.state_dict())
@@ -86,18 +83,20 @@ def test_files_of_several_kinds_of_saving_are_read(tmp_path):
     for contents in (parallel, folded, dict(reversed(state.items()))):
         torch.save({"generator": contents}, path)
         assert_same_voice(path, generator)
-    torch.save({"generator": state}, path, _use_new_zipfile_serialization=False)  # as before PyTorch 1.6
+    torch.save(
+        {"generator": state}, path, _use_new_zipfile_serialization=False
+    )  # the format before PyTorch 1.6
     assert_same_voice(path, generator)
 
 
-def test_a_loaded_generator_is_for_use_not_for_training(tmp_path):
+def test_a_loaded_generator_is_in_eval_mode(tmp_path):
     save_model(tmp_path / "model", small_config(), generator=small_generator())
     loaded = load_generator(tmp_path / "model")
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
     assert not any("parametrizations" in name for name in loaded.state_dict())
 
 
-def test_the_published_model_gives_the_published_audio(shared, reference):
+def test_the_published_model_reproduces_the_published_audio(shared, reference):
     expected = reference("lj_v2")
     generator = load_generator(shared / "pretrained" / "LJ_V2" / "generator_v2")
     assert generator.config.mel_scale == "ln"
@@ -109,10 +108,7 @@ def test_the_published_model_gives_the_published_audio(shared, reference):
     np.testing.assert_allclose(again, expected["audio"].ravel(), atol=1e-4)
 
 
-# What can't be loaded.
-
-
-def test_what_is_not_there_is_told(tmp_path):
+def test_a_missing_file_is_a_user_error(tmp_path):
     with pytest.raises(UserError, match=r"there is no .*nowhere"):
         load_generator(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"holds no config\.json"):
@@ -127,7 +123,7 @@ def test_what_is_not_there_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["{", "[1, 2]", '{"hop_size": "many"}', '{"hop_size": 300}', "\udcff"])
-def test_a_config_that_is_none_is_told(tmp_path, text):
+def test_an_invalid_config_is_a_user_error(tmp_path, text):
     save_model(tmp_path / "model", small_config(), generator=small_generator())
     (tmp_path / "model" / "config.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(UserError):
@@ -135,7 +131,7 @@ def test_a_config_that_is_none_is_told(tmp_path, text):
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before PyTorch 1.6"])
-def test_a_cut_or_damaged_file_is_told_by_name(tmp_path, zipped):
+def test_a_truncated_or_damaged_file_is_named_in_the_error(tmp_path, zipped):
     generator = small_generator()
     path = save_official(tmp_path, generator.config, generator=generator)
     state = {"generator": official_names(generator.state_dict())}
@@ -157,7 +153,7 @@ def test_a_cut_or_damaged_file_is_told_by_name(tmp_path, zipped):
             assert bytes(contents) not in cut
 
 
-def test_a_cut_safetensors_file_is_told_by_name(tmp_path):
+def test_a_truncated_safetensors_file_is_named_in_the_error(tmp_path):
     save_model(tmp_path / "model", small_config(), generator=small_generator())
     file = tmp_path / "model" / "generator.safetensors"
     whole = file.read_bytes()
@@ -168,7 +164,7 @@ def test_a_cut_safetensors_file_is_told_by_name(tmp_path):
 
 
 class Burglar:
-    """Unpickled by a careless loader, it leaves a file behind."""
+    """An object whose unpickling creates a file."""
 
     def __init__(self, mark: Path):
         self.mark = mark
@@ -178,7 +174,7 @@ class Burglar:
 
 
 @pytest.mark.parametrize("how", ["zip", "before PyTorch 1.6", "plain pickle"])
-def test_a_pickle_with_code_in_it_is_refused_and_the_code_not_run(tmp_path, how, recwarn):
+def test_a_pickle_with_code_is_refused_and_the_code_is_not_executed(tmp_path, how, recwarn):
     path = save_official(tmp_path, small_config(), generator=small_generator())
     contents = {
         "generator": official_names(small_generator().state_dict()),
@@ -191,13 +187,13 @@ def test_a_pickle_with_code_in_it_is_refused_and_the_code_not_run(tmp_path, how,
     with pytest.raises(UserError, match=r"refused.*run code"):
         load_generator(path)
     assert not (tmp_path / "mark").exists()
-    assert not recwarn.list  # the refusal is the one thing the user reads
+    assert not recwarn.list  # nothing else is printed
     if how == "zip":
         torch.load(path, weights_only=False)["extra"].close()
-        assert (tmp_path / "mark").exists()  # so the burglar is a real one
+        assert (tmp_path / "mark").exists()  # the pickle does execute code when loaded carelessly
 
 
-def test_a_file_with_other_tensors_than_the_config_says_is_refused(tmp_path):
+def test_a_file_with_other_tensors_than_in_the_config_is_refused(tmp_path):
     config = small_config()
     path = save_official(tmp_path, config, generator=small_generator(upsample_initial_channel=32))
     with pytest.raises(UserError, match=r"conv_pre\S* is \(32,.*\) in the file and \(16,.*\) in the model"):
@@ -215,10 +211,7 @@ def test_a_file_with_other_tensors_than_the_config_says_is_refused(tmp_path):
             load_generator(path)
 
 
-# Saving.
-
-
-def test_saving_over_a_model_that_fails_halfway_leaves_the_old_one(tmp_path, monkeypatch):
+def test_saving_that_fails_halfway_keeps_the_old_model(tmp_path, monkeypatch):
     old, new = small_generator(1), small_generator(2)
     save_model(tmp_path / "model", old.config, generator=old)
 
@@ -234,7 +227,7 @@ def test_saving_over_a_model_that_fails_halfway_leaves_the_old_one(tmp_path, mon
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-def test_a_process_killed_while_saving_leaves_the_old_model(tmp_path):
+def test_a_process_killed_while_saving_keeps_the_old_model(tmp_path):
     old = small_generator(1)
     save_model(tmp_path / "model", old.config, generator=old)
     program = f"""
@@ -255,7 +248,7 @@ checkpoint.save_model({str(tmp_path / "model")!r}, small_config(), generator=sma
     assert_same_voice(tmp_path / "model", small_generator(3))
 
 
-def test_a_model_is_replaced_as_one(tmp_path):
+def test_a_model_is_replaced_atomically(tmp_path):
     generator = small_generator()
     save_model(tmp_path / "model", generator.config, generator=generator, mpd=small_discriminators(0).mpd)
     save_model(tmp_path / "model", generator.config, generator=generator)
@@ -266,11 +259,8 @@ def test_a_model_is_replaced_as_one(tmp_path):
     assert read_config(tmp_path / "model") == generator.config
 
 
-# Training on from a model.
-
-
 @pytest.mark.parametrize("official", [False, True], ids=["our folder", "g_ and do_ files"])
-def test_discriminators_come_along_with_their_generator(tmp_path, official):
+def test_discriminators_are_loaded_with_their_generator(tmp_path, official):
     generator, discriminators = small_generator(1), small_discriminators(1)
     models = {"generator": generator, "mpd": discriminators.mpd, "msd": discriminators.msd}
     config = small_config(mel_scale="ln")
@@ -287,7 +277,7 @@ def test_discriminators_come_along_with_their_generator(tmp_path, official):
     assert message.count("do_02500000" if official else ".safetensors") == (2 if official else 3)
 
 
-def test_discriminators_that_are_not_there_start_from_scratch_and_that_is_said(tmp_path):
+def test_missing_discriminators_are_reported_and_start_from_scratch(tmp_path):
     path = save_official(tmp_path, small_config(mel_scale="ln"), generator=small_generator(1))
     save_official(tmp_path, small_config(mel_scale="ln"), 5000, generator=small_generator(1), mpd=Generator(
         small_config()
@@ -299,7 +289,7 @@ def test_discriminators_that_are_not_there_start_from_scratch_and_that_is_said(t
     assert "mpd from scratch" in message and "msd from scratch" in message
 
 
-def test_a_folded_generator_can_be_trained_on(tmp_path):
+def test_a_folded_generator_can_be_trained(tmp_path):
     folded = small_generator(1).fold_weight_norm()
     save_model(tmp_path / "model", folded.config, generator=folded)
     ours = small_generator(2)
@@ -309,7 +299,7 @@ def test_a_folded_generator_can_be_trained_on(tmp_path):
     assert all(parameter.grad is not None for parameter in ours.parameters())
 
 
-def test_a_model_of_another_mel_is_not_trained_on(tmp_path):
+def test_pretrained_weights_with_other_mel_settings_are_refused(tmp_path):
     save_model(tmp_path / "model", small_config(), generator=small_generator())
     ours = small_generator(fmax=7600.0, window_size=800)
     with pytest.raises(UserError) as error:
@@ -326,7 +316,7 @@ def test_discriminators_of_another_size_are_refused_by_name(tmp_path):
 
 
 @pytest.mark.parametrize(("trained", "wanted"), [("ln", "db"), ("db", "ln")])
-def test_a_model_of_the_other_scale_is_converted_to_the_same_voice(tmp_path, trained, wanted):
+def test_a_model_of_another_scale_is_converted_and_sounds_the_same(tmp_path, trained, wanted):
     original, ours = small_generator(1, mel_scale=trained), small_generator(2, mel_scale=wanted)
     save_model(tmp_path / "model", original.config, generator=original)
     message = load_pretrained(tmp_path / "model", ours, small_discriminators(0))
@@ -337,7 +327,7 @@ def test_a_model_of_the_other_scale_is_converted_to_the_same_voice(tmp_path, tra
     before, after = original.conv_pre(mel), ours.conv_pre(converted)
     torch.testing.assert_close(after[..., 3:-3], before[..., 3:-3], rtol=1e-4, atol=1e-4)
     difference = (audio_of(ours, converted) - audio_of(original, mel)).abs()
-    inside = slice(12 * 256, -12 * 256)  # the later layers spread what differs in those three frames
+    inside = slice(12 * 256, -12 * 256)  # later layers spread the difference of those three frames
     assert difference[..., inside].max() < 1e-5
     assert difference.max() > 1e-4
 

@@ -102,12 +102,12 @@ def needs_onnx() -> None:
         pytest.importorskip(package, reason=f"exporting to ONNX needs {package}")
 
 
-def test_onnx_file_speaks_like_torch_at_any_length_and_batch(onnx_file, paper_checkpoint):
+def test_onnx_and_torch_agree_at_any_length_and_batch_size(onnx_file, paper_checkpoint):
     assert_same_audio(load_generator(paper_checkpoint), OnnxGenerator(onnx_file))
 
 
 @pytest.mark.parametrize("name", list(VARIANTS)[1:])
-def test_onnx_file_of_every_variant_speaks_like_torch(tmp_path, name):
+def test_onnx_and_torch_agree_for_every_variant(tmp_path, name):
     needs_onnx()
     checkpoint = make_checkpoint(tmp_path / "model", **VARIANTS[name])
     main(["export", "--checkpoint_file", str(checkpoint), "--output", str(tmp_path / "model.onnx")])
@@ -116,7 +116,7 @@ def test_onnx_file_of_every_variant_speaks_like_torch(tmp_path, name):
     assert_same_audio(generator, exported)
 
 
-def test_onnx_file_tells_any_reader_what_it_is(onnx_file, paper_checkpoint):
+def test_onnx_file_contains_its_metadata(onnx_file, paper_checkpoint):
     import onnxruntime
 
     session = onnxruntime.InferenceSession(onnx_file, providers=["CPUExecutionProvider"])
@@ -129,13 +129,13 @@ def test_onnx_file_tells_any_reader_what_it_is(onnx_file, paper_checkpoint):
     assert [value.name for value in session.get_outputs()] == ["audio"]
 
 
-def test_onnx_file_streams_as_the_generator_does(onnx_file, paper_checkpoint):
+def test_onnx_file_streams_like_the_generator(onnx_file, paper_checkpoint):
     exported, mel = OnnxGenerator(onnx_file), torch.randn(1, 20, 90)
     streamed = torch.cat(list(exported.stream(mel.split(13, dim=-1))), dim=-1)
     assert torch.allclose(streamed, load_generator(paper_checkpoint)(mel), atol=1e-5)
 
 
-def test_inference_takes_the_onnx_file_for_a_checkpoint(onnx_file, paper_checkpoint, tmp_path):
+def test_inference_accepts_the_onnx_file_as_a_checkpoint(onnx_file, paper_checkpoint, tmp_path):
     (tmp_path / "mels").mkdir()
     np.save(tmp_path / "mels" / "hello.npy", np.random.default_rng(0).uniform(-9, -1, (20, 30)).astype("f4"))
     audios = []
@@ -151,7 +151,7 @@ def test_inference_takes_the_onnx_file_for_a_checkpoint(onnx_file, paper_checkpo
 
 
 @pytest.mark.parametrize("name", ["paper", "vocos", "all"])
-def test_torch_program_loads_again_and_speaks_like_the_model(tmp_path, capsys, name):
+def test_a_saved_torch_program_agrees_with_the_model(tmp_path, capsys, name):
     checkpoint, output = make_checkpoint(tmp_path / "model", **VARIANTS[name]), tmp_path / "model.pt2"
     main(["export", "--checkpoint_file", str(checkpoint), "--output", str(output)])
     assert "differs from PyTorch by at most" in capsys.readouterr().out
@@ -163,7 +163,7 @@ def test_torch_program_loads_again_and_speaks_like_the_model(tmp_path, capsys, n
 
 
 @pytest.mark.parametrize("name", ["paper", "istft"])
-def test_litert_file_is_checked_at_its_one_length(tmp_path, capsys, name):
+def test_litert_file_is_checked_at_its_fixed_length(tmp_path, capsys, name):
     pytest.importorskip("litert_torch", reason="exporting to LiteRT needs litert-torch")
     checkpoint, output = make_checkpoint(tmp_path / "model", **VARIANTS[name]), tmp_path / "model.tflite"
     main(["export", "--checkpoint_file", str(checkpoint), "--output", str(output), "--frames", "9"])
@@ -173,7 +173,7 @@ def test_litert_file_is_checked_at_its_one_length(tmp_path, capsys, name):
     assert difference.abs().max() < 1e-4
 
 
-def test_other_suffixes_are_refused_before_any_work(tmp_path):
+def test_other_suffixes_are_refused_before_the_export(tmp_path):
     result = run("--checkpoint_file", tmp_path / "nowhere", "--output", tmp_path / "model.pb")
     assert result.returncode == 2
     assert result.stderr == (
@@ -182,7 +182,7 @@ def test_other_suffixes_are_refused_before_any_work(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
-def test_export_that_differs_from_torch_leaves_nothing(
+def test_an_export_that_differs_from_torch_leaves_no_file(
     tmp_path, capsys, monkeypatch, paper_checkpoint, suffix
 ):
     if suffix == ".onnx":
@@ -194,7 +194,7 @@ def test_export_that_differs_from_torch_leaves_nothing(
     assert list(out.iterdir()) == []
 
 
-def test_checkpoint_that_makes_no_audio_is_not_exported(tmp_path, capsys):
+def test_a_checkpoint_that_generates_no_audio_is_not_exported(tmp_path, capsys):
     checkpoint = make_checkpoint(tmp_path / "model")
     generator = load_generator(checkpoint)
     generator.conv_pre.bias[0] = torch.nan
@@ -213,7 +213,7 @@ def test_missing_packages_are_named(tmp_path, capsys, monkeypatch, paper_checkpo
         OnnxGenerator(output)
 
 
-def test_files_of_other_makers_are_refused(tmp_path, onnx_file):
+def test_onnx_files_of_other_programs_are_refused(tmp_path, onnx_file):
     onnx = pytest.importorskip("onnx")
     model = onnx.load(onnx_file)
     del model.metadata_props[:]

@@ -38,7 +38,7 @@ def models(tmp_path_factory) -> Path:
     with torch.no_grad():
         for name, parameter in vocoder.named_parameters():
             if name.endswith("original0"):
-                parameter *= 2  # louder: fresh weights are nearly silent
+                parameter *= 2  # louder, because new weights are nearly silent
     save_model(folder / "vocoder", vocoder.config, generator=vocoder)
     return folder
 
@@ -70,7 +70,7 @@ def torch_audio(models: Path, sentence: str, seed: int) -> np.ndarray:
         return vocoder(mel[None])[0, 0].numpy()
 
 
-def test_the_exported_voice_says_what_torch_says(exported, models, speak_onnx):
+def test_the_exported_voice_agrees_with_torch(exported, models, speak_onnx):
     voice = speak_onnx.OnnxVoice(exported)
     for seed, sentence in enumerate(SENTENCES):
         expected, audio = torch_audio(models, sentence, seed), voice.speak(sentence, seed)
@@ -78,7 +78,7 @@ def test_the_exported_voice_says_what_torch_says(exported, models, speak_onnx):
         np.testing.assert_allclose(audio, expected, rtol=0, atol=1e-3)
 
 
-def test_the_example_speaks_where_torch_can_not_be_imported(exported, models, tmp_path):
+def test_the_example_works_without_torch(exported, models, tmp_path):
     script = str(ROOT / "scripts" / "speak_onnx.py")
     program = (
         "import runpy, sys; sys.modules['torch'] = None; sys.argv = sys.argv[1:]; "
@@ -94,7 +94,7 @@ def test_the_example_speaks_where_torch_can_not_be_imported(exported, models, tm
     np.testing.assert_allclose(audio, torch_audio(models, SENTENCES[0], 7), rtol=0, atol=1e-3)
 
 
-def test_dropout_masks_of_a_seed_are_torchs(speak_onnx):
+def test_dropout_masks_equal_those_of_torch(speak_onnx):
     config = Tacotron2Config(**SIZES)
     settings = {
         "prenet": [config.decoder_prenet_depth, config.decoder_prenet_dim],
@@ -114,7 +114,7 @@ def test_dropout_masks_of_a_seed_are_torchs(speak_onnx):
         ("es", "Buenos días; ¿cómo está usted?"),
     ],
 )
-def test_the_examples_phonemes_are_those_of_training(speak_onnx, language, text):
+def test_the_example_has_the_phonemes_of_training(speak_onnx, language, text):
     assert speak_onnx.phonemize(text, language) == phonemize([text], language)[0]
 
 
@@ -130,7 +130,7 @@ def test_a_voice_is_exported_by_its_folder(models, tmp_path):
     assert names == {"config.json", *(f"{part}.onnx" for part in parts)}
 
 
-def test_impossible_exports_of_voices_are_refused_in_one_line(models, tmp_path, capsys):
+def test_impossible_exports_of_voices_are_user_errors(models, tmp_path, capsys):
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "thesis.tex").write_text("all of it")
     other = small_config(sampling_rate=16000)
@@ -160,7 +160,7 @@ def test_impossible_exports_of_voices_are_refused_in_one_line(models, tmp_path, 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "several", "taken"]
 
 
-def test_one_speaker_is_taken_out_of_a_tacotron_2_of_several(models, tmp_path):
+def test_one_speaker_is_extracted_from_a_tacotron_2_of_several(models, tmp_path):
     config = Tacotron2Config(speakers=("anna", "ben"), **SIZES)
     torch.manual_seed(0)
     model = Tacotron2(config).eval()

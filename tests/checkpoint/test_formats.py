@@ -45,7 +45,10 @@ MISR = {"fusion": "misr", "upsample_initial_channel": 32, "resblock_dilation_siz
 
 
 def make_generator(seed: int = 0, **settings) -> Generator:
-    """With weights so large that every part is heard, and lengths that are not those of the directions."""
+    """Return a generator with weights so large that every part affects the audio.
+
+    The weight norm's magnitudes differ from the norms of its directions.
+    """
     torch.manual_seed(seed)
     generator = Generator(HiFiGANConfig(**{"mel_scale": "ln"} | V1 | settings)).eval()
     with torch.no_grad():
@@ -61,7 +64,7 @@ def audio_of(generator: nn.Module, mel: torch.Tensor = MEL) -> torch.Tensor:
 
 
 def assert_same_audio(audio: torch.Tensor, other: torch.Tensor, edge: int = 0, atol: float = 1e-6) -> None:
-    """Equal but for `edge` samples at either end; and audio, not silence."""
+    """Assert equality except for `edge` samples at either end, and that the audio is not silent."""
     assert other.abs().max() > 0.01
     inside = slice(edge, audio.shape[-1] - edge)
     torch.testing.assert_close(audio[..., inside], other[..., inside], rtol=0, atol=atol)
@@ -147,7 +150,7 @@ class OldGenerator(nn.Module):
 
 
 def old_discriminators(width: int, num_mpd: int = 5, num_msd: int = 3) -> dict[str, nn.Module]:
-    """mpd and msd as far as their parameters go."""
+    """Return the parameters of mpd and msd, without their computation."""
     half, quarter, eighth, last = width // 2, width // 4, width // 8, width // 32
     columns = [(pair, (5, 1)) for pair in itertools.pairwise((1, last, eighth, half, width, width))]
     mpd = [
@@ -171,7 +174,7 @@ def old_discriminators(width: int, num_mpd: int = 5, num_msd: int = 3) -> dict[s
 
 
 def resume_officially(folder: Path, steps: int, discriminators: dict[str, nn.Module]):
-    """What the official train.py does before its first step; gives (generator, optim_g, optim_d)."""
+    """Load as the official train.py does before its first step; return (generator, optim_g, optim_d)."""
     h = json.loads((folder / "config.json").read_text())
     do = torch.load(folder / f"do_{steps:08d}", weights_only=True)
     assert do["steps"] == steps
@@ -189,9 +192,7 @@ def resume_officially(folder: Path, steps: int, discriminators: dict[str, nn.Mod
     return generator, *optimizers
 
 
-# The official files.
-
-# What the official train.py, inference.py and models.py ask of their config.json.
+# The keys that the official train.py, inference.py and models.py read from config.json.
 OFFICIAL_KEYS = {
     "resblock", "num_gpus", "batch_size", "learning_rate", "adam_b1", "adam_b2", "lr_decay", "seed",
     "upsample_rates", "upsample_kernel_sizes", "upsample_initial_channel", "resblock_dilation_sizes",
@@ -201,7 +202,7 @@ OFFICIAL_KEYS = {
 
 
 @pytest.mark.parametrize("settings", [V1, V3, MISR], ids=["v1", "v3", "misr"])
-def test_the_official_code_reads_an_exported_generator_and_gives_the_same_audio(tmp_path, capsys, settings):
+def test_the_official_code_generates_the_same_audio_from_an_export(tmp_path, capsys, settings):
     ours = make_generator(**settings, fmax_loss=10000.0)
     save_model(tmp_path / "model", ours.config, generator=ours)
     convert(tmp_path / "model", tmp_path / "out", "official")
@@ -212,7 +213,7 @@ def test_the_official_code_reads_an_exported_generator_and_gives_the_same_audio(
     assert set(h) == OFFICIAL_KEYS | fusion
     assert (h["win_size"], h["fmax_for_loss"], h["fmax"]) == (1024, 10000.0, 8000.0)
     official = OldGenerator(h).eval()
-    assert not zipfile.is_zipfile(tmp_path / "out" / "g_00000000")  # which PyTorch 1.4 can't read
+    assert not zipfile.is_zipfile(tmp_path / "out" / "g_00000000")  # PyTorch 1.4 cannot read this format
     contents = torch.load(tmp_path / "out" / "g_00000000", weights_only=True)
     official.load_state_dict(contents["generator"], strict=True)
     assert_same_audio(audio_of(official), audio_of(ours))
@@ -224,11 +225,11 @@ def test_the_official_code_reads_an_exported_generator_and_gives_the_same_audio(
 
 
 @pytest.mark.parametrize("version", ["v1", "v2", "v3"])
-def test_exported_names_and_shapes_are_the_official_ones(tmp_path, reference_config, version):
+def test_exported_names_and_shapes_equal_the_official_ones(tmp_path, reference_config, version):
     config = HiFiGANConfig.from_dict(reference_config(version))
     weights = official_format.official_weights(Generator(config))
     expected = OldGenerator(reference_config(version)).state_dict()
-    assert list(weights) == list(expected)  # the order too: it numbers the optimizer's parameters
+    assert list(weights) == list(expected)  # the order matters, as it numbers the optimizer's parameters
     assert all(weights[name].shape == expected[name].shape for name in expected)
 
 
@@ -240,7 +241,7 @@ def reference_config(shared):
     return read
 
 
-def test_a_folded_model_is_exported_with_the_weight_norm_that_the_official_code_removes(tmp_path):
+def test_a_folded_model_is_exported_with_weight_norm(tmp_path):
     ours = make_generator()
     save_model(tmp_path / "model", ours.config, generator=make_generator().fold_weight_norm())
     h = json.loads((convert(tmp_path / "model", tmp_path / "out", "official") / "config.json").read_text())
@@ -249,7 +250,7 @@ def test_a_folded_model_is_exported_with_the_weight_norm_that_the_official_code_
     assert_same_audio(audio_of(official.remove_weight_norm()), audio_of(ours))
 
 
-def test_a_db_model_is_exported_for_ln_mels_and_what_that_costs_is_said(tmp_path, capsys):
+def test_a_db_model_is_exported_for_ln_mels_and_the_difference_is_reported(tmp_path, capsys):
     ours = make_generator(mel_scale="db")
     save_model(tmp_path / "model", ours.config, generator=ours)
     convert(tmp_path / "model", tmp_path / "out", "official")
@@ -276,7 +277,7 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("reason", VARIANTS)
-def test_what_the_official_code_has_no_place_for_is_refused_in_one_line(tmp_path, capsys, reason):
+def test_models_that_the_official_code_does_not_support_are_user_errors(tmp_path, capsys, reason):
     ours = make_generator(**VARIANTS[reason])
     save_model(tmp_path / "model", ours.config, generator=ours)
     with pytest.raises(SystemExit) as stop:
@@ -287,7 +288,7 @@ def test_what_the_official_code_has_no_place_for_is_refused_in_one_line(tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-def test_discriminators_of_another_size_stay_behind_and_that_is_said(tmp_path, capsys):
+def test_discriminators_of_another_size_are_left_out_and_reported(tmp_path, capsys):
     ours = make_generator(discriminator_channels=32, mpd_periods=(2, 3))
     critics = Discriminators(ours.config)
     save_model(tmp_path / "model", ours.config, generator=ours, mpd=critics.mpd, msd=critics.msd)
@@ -310,7 +311,7 @@ def exported(tmp_path_factory) -> tuple[Path, Path]:
     return folder / "model", folder / "out"
 
 
-def test_the_official_training_goes_on_from_an_export(exported, shared):
+def test_the_official_training_continues_from_an_export(exported, shared):
     do = torch.load(exported[1] / "do_00001234", weights_only=True)
     assert (do["steps"], do["epoch"]) == (1234, 5)
     keys = np.load(shared / "reference" / "discriminators.npz")
@@ -319,7 +320,7 @@ def test_the_official_training_goes_on_from_an_export(exported, shared):
     assert optim_g.param_groups[0]["lr"] == optim_d.param_groups[0]["lr"] == 0.0002
 
 
-def test_an_export_comes_back_with_its_discriminators(exported, tmp_path):
+def test_an_export_is_loaded_with_its_discriminators(exported, tmp_path):
     model, official = exported
     convert(official, tmp_path / "back", "project")
     before, after = Generator(read_config(model)), Generator(read_config(tmp_path / "back"))
@@ -332,7 +333,7 @@ def test_an_export_comes_back_with_its_discriminators(exported, tmp_path):
 
 
 @pytest.mark.parametrize("settings", [V1, MISR], ids=["v1", "misr"])
-def test_the_optimizers_go_on_as_if_the_code_had_not_changed(tmp_path, monkeypatch, settings):
+def test_exported_optimizer_states_continue_identically_in_the_official_code(tmp_path, monkeypatch, settings):
     narrow = {"discriminator_channels": 32, "mpd_periods": (2, 3), "msd_num_downsamples": 1}
     monkeypatch.setattr(official_format, "OFFICIAL_DISCRIMINATORS", narrow)
     generator = make_generator(**settings, **narrow, discriminators=("mpd", "msd", "mrd"))
@@ -341,7 +342,7 @@ def test_the_optimizers_go_on_as_if_the_code_had_not_changed(tmp_path, monkeypat
     optimizers = [torch.optim.AdamW(m.parameters(), 0.01, (0.8, 0.99)) for m in (generator, critics)]
 
     def step(modules, optimizers, turn):
-        """Gradients that depend on the weight's official name and the turn, and need no forward pass."""
+        """Set gradients that depend only on a weight's official name and the step, and step the optimizer."""
         for name, module in modules.items():
             for key, parameter in module.named_parameters():
                 seed = zlib.crc32(f"{name} {official_name(key, generator)} {turn}".encode())
@@ -372,11 +373,8 @@ def test_the_optimizers_go_on_as_if_the_code_had_not_changed(tmp_path, monkeypat
             torch.testing.assert_close(parameter, expected[key], rtol=0, atol=1e-6, msg=f"{name} {key}")
 
 
-# NVIDIA's DeepLearningExamples.
-
-
 def nvidia_checkpoint(generator: Generator) -> dict:
-    """Nested blocks, the configuration in two parts, counters and a second, averaged set of weights."""
+    """Write nested blocks, a configuration in two parts, counters and averaged weights, as NVIDIA does."""
     config = generator.config
     blocks = len(config.resblock_kernel_sizes)
 
@@ -404,7 +402,7 @@ def nvidia_checkpoint(generator: Generator) -> dict:
     }  # fmt: skip
 
 
-def test_nvidias_checkpoints_are_read_with_the_configuration_in_them(tmp_path):
+def test_nvidias_checkpoints_are_read_with_their_configuration(tmp_path):
     ours = make_generator(resblock_kernel_sizes=(11, 7, 3), fmax=7600.0)
     contents = nvidia_checkpoint(ours)
     path = tmp_path / "hifigan_gen_checkpoint_10000.pt"
@@ -433,7 +431,7 @@ def test_nvidias_checkpoints_are_read_with_the_configuration_in_them(tmp_path):
 
 
 def import_transformers() -> ModuleType:
-    """Import transformers without torchaudio where that can't be loaded, as with CPU builds of torch."""
+    """Import transformers, hiding torchaudio if it cannot be loaded, as with CPU builds of torch."""
     transformers = pytest.importorskip("transformers")
     try:
         importlib.import_module("torchaudio")
@@ -443,7 +441,7 @@ def import_transformers() -> ModuleType:
 
 
 def make_transformers(name: str, **settings) -> nn.Module:
-    """Random weights that make a sound, and a normalization that does something."""
+    """Return a model with random weights that are audible and a normalization that has an effect."""
     transformers = import_transformers()
     torch.manual_seed(3)
     config = getattr(transformers, f"{name}Config")(upsample_initial_channel=32, **settings)
@@ -463,14 +461,14 @@ def audio_in_transformers(model: nn.Module, mel: torch.Tensor = MEL) -> torch.Te
 
 @pytest.fixture(scope="module")
 def speecht5(tmp_path_factory) -> tuple[Path, torch.Tensor]:
-    """A folder of transformers', and its audio of MEL."""
+    """A folder written by transformers, and its audio for MEL."""
     model = make_transformers("SpeechT5HifiGan")
     folder = tmp_path_factory.mktemp("speecht5")
     model.save_pretrained(folder)
     return folder, audio_in_transformers(model)
 
 
-def test_speecht5s_vocoder_gives_the_same_audio_to_the_last_sample(speecht5):
+def test_speecht5s_vocoder_generates_identical_audio(speecht5):
     folder, expected = speecht5
     loaded = load_generator(folder)
     assert_same_audio(audio_of(loaded), expected)
@@ -483,7 +481,7 @@ def test_speecht5s_vocoder_gives_the_same_audio_to_the_last_sample(speecht5):
 
 
 @pytest.mark.parametrize("settings", [{"normalize_before": True}, {"normalize_before": False}], ids=str)
-def test_fastspeech2s_vocoder_gives_the_same_audio(tmp_path, settings):
+def test_fastspeech2s_vocoder_generates_the_same_audio(tmp_path, settings):
     model = make_transformers("FastSpeech2ConformerHifiGan", **settings)
     model.save_pretrained(tmp_path)
     loaded = load_generator(tmp_path)
@@ -491,7 +489,7 @@ def test_fastspeech2s_vocoder_gives_the_same_audio(tmp_path, settings):
     assert loaded.config.sampling_rate == 22050
 
 
-def test_fastspeech2s_mels_go_through_the_command_line(tmp_path):
+def test_fastspeech2s_mels_are_vocoded_on_the_command_line(tmp_path):
     transformers = import_transformers()
     vocoder = make_transformers("FastSpeech2ConformerHifiGan", model_in_dim=80)
     vocoder.save_pretrained(tmp_path / "vocoder")
@@ -502,7 +500,7 @@ def test_fastspeech2s_mels_go_through_the_command_line(tmp_path):
         transformers.FastSpeech2ConformerConfig(**sizes)
     ).eval()
     with torch.no_grad():
-        text_to_mel.duration_predictor.linear.bias.fill_(1.5)  # or random weights say nothing
+        text_to_mel.duration_predictor.linear.bias.fill_(1.5)  # otherwise random weights are silent
         mel = text_to_mel(torch.tensor([[1, 2, 3, 4]]), return_dict=True).spectrogram
         expected = vocoder(mel[0]).numpy()
     (tmp_path / "mels").mkdir()
@@ -531,7 +529,7 @@ def test_older_transformers_folders_are_read(tmp_path, speecht5):
     assert_same_audio(audio_of(load_generator(tmp_path)), expected)
 
 
-def test_speecht5s_mel_is_ours_half_a_hop_later(speecht5):
+def test_speecht5s_mel_equals_ours_shifted_by_half_a_hop(speecht5):
     transformers = import_transformers()
     config = load_generator(speecht5[0]).config
     time = np.arange(16000) / 16000
@@ -540,18 +538,18 @@ def test_speecht5s_mel_is_ours_half_a_hop_later(speecht5):
     extractor = transformers.SpeechT5FeatureExtractor()
     theirs = extractor(audio_target=audio, sampling_rate=16000, return_tensors="np")["input_values"][0].T
     ours = MelSpectrogram(config)(torch.from_numpy(np.pad(audio, (config.hop_size // 2, 0))))
-    inside = slice(4, -4)  # beyond, the two reflect the edges at other places
+    inside = slice(4, -4)  # the edges are reflected at different positions
     np.testing.assert_allclose(ours[:, inside], theirs[:, inside], atol=1e-4)
 
 
-def test_a_normalization_goes_along_into_our_own_form(tmp_path, speecht5):
+def test_a_normalization_is_kept_in_our_own_format(tmp_path, speecht5):
     folder, expected = speecht5
     for to, flags in (("project", []), ("project", ["--fold_weight_norm"]), ("hub", [])):
         out = convert(folder, tmp_path / "".join([to, *flags]), to, *flags)
         assert_same_audio(audio_of(load_generator(out)), expected)
 
 
-def test_a_normalization_is_folded_where_there_is_no_place_for_it(tmp_path, speecht5, capsys):
+def test_a_normalization_is_folded_into_the_weights_of_official_files(tmp_path, speecht5, capsys):
     folder, expected = speecht5
     trained = read_config(folder)
     edge = 256 * Generator(trained).context_frames
@@ -567,14 +565,11 @@ def test_a_normalization_is_folded_where_there_is_no_place_for_it(tmp_path, spee
     assert_same_audio(audio_of(official, ln_mel), expected, edge, atol=1e-5)
 
 
-def test_a_transformers_model_of_another_slope_is_refused(tmp_path, speecht5):
+def test_a_transformers_model_with_another_slope_is_refused(tmp_path, speecht5):
     values = json.loads((speecht5[0] / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(values | {"leaky_relu_slope": 0.2}))
     with pytest.raises(UserError, match=r"leaky_relu_slope of 0\.2"):
         read_config(tmp_path)
-
-
-# The Hugging Face Hub.
 
 
 @pytest.fixture
@@ -586,7 +581,7 @@ def no_network(monkeypatch):
 
 
 @pytest.mark.parametrize("settings", [V1, MISR], ids=["v1", "misr"])
-def test_a_generator_is_saved_and_loaded_the_hubs_way_without_a_network(tmp_path, no_network, settings):
+def test_a_generator_is_saved_and_loaded_in_the_hubs_format_without_a_network(tmp_path, no_network, settings):
     from checkpoint import HubGenerator
 
     ours = make_generator(**settings)
@@ -601,7 +596,7 @@ def test_a_generator_is_saved_and_loaded_the_hubs_way_without_a_network(tmp_path
     assert HubGenerator(ours.config.to_dict()).config == ours.config
 
 
-def test_the_model_card_holds_config_training_data_metrics_and_licence(tmp_path):
+def test_the_model_card_contains_config_training_data_metrics_and_licence(tmp_path):
     from huggingface_hub import ModelCard
 
     ours, run = make_generator(), tmp_path / "run"
@@ -630,7 +625,7 @@ def test_the_model_card_holds_config_training_data_metrics_and_licence(tmp_path)
     assert "UTMOS 4.0" in text and "0.625" not in text
 
 
-def test_what_is_pushed_is_the_model_with_its_card(tmp_path, monkeypatch):
+def test_the_model_and_its_card_are_uploaded(tmp_path, monkeypatch):
     from huggingface_hub import hub_mixin
 
     from checkpoint import HubGenerator
@@ -657,10 +652,7 @@ def test_what_is_pushed_is_the_model_with_its_card(tmp_path, monkeypatch):
     assert_same_audio(audio_of(load_generator(tmp_path / "me-voice")), audio_of(ours))
 
 
-# The command line.
-
-
-def test_folding_leaves_a_smaller_generator_of_the_same_voice(tmp_path):
+def test_folding_writes_a_smaller_generator_with_the_same_audio(tmp_path):
     ours = make_generator(discriminator_channels=32)
     critics = Discriminators(ours.config)
     save_model(tmp_path / "model", ours.config, generator=ours, mpd=critics.mpd, msd=critics.msd)
@@ -676,7 +668,7 @@ def test_folding_leaves_a_smaller_generator_of_the_same_voice(tmp_path):
     assert_same_audio(audio_of(load_generator(tmp_path / "folded")), audio_of(ours))
 
 
-def test_mistakes_are_told_in_one_line_with_exit_status_2(tmp_path, capsys):
+def test_user_errors_are_one_line_with_exit_status_2(tmp_path, capsys):
     save_model(tmp_path / "model", make_generator().config, generator=make_generator())
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "thesis.tex").write_text("all of it")
@@ -697,7 +689,7 @@ def test_mistakes_are_told_in_one_line_with_exit_status_2(tmp_path, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "taken"]
 
 
-def test_an_export_that_fails_halfway_leaves_nothing(tmp_path, monkeypatch):
+def test_an_export_that_fails_halfway_leaves_no_files(tmp_path, monkeypatch):
     ours = make_generator()
     save_model(tmp_path / "model", ours.config, generator=ours)
     (tmp_path / "out").mkdir()

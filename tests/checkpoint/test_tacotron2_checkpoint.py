@@ -1,4 +1,4 @@
-"""Tacotron 2 on disk: our own folders, and NVIDIA's and torchaudio's files against torchaudio's model."""
+"""Tacotron 2 on disk: our format, and NVIDIA's and torchaudio's files compared with torchaudio's model."""
 
 import importlib.util
 import json
@@ -20,15 +20,15 @@ from tacotron2.model import Tacotron2
 from tacotron2.text import SYMBOLS, encode
 from utils import UserError
 
-# torchaudio's model says so where a text is not done at its limit
+# torchaudio's model warns if the limit is reached
 pytestmark = pytest.mark.filterwarnings("ignore:Reached max decoder steps")
 
 TEXT = 'It\'s (really) one-two; three: four, five! "Six?" zzz.'
 NVIDIA_SYMBOLS = list("_-!'(),.:;? ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz") + ["@AA"] * 84
 TORCHAUDIO_SYMBOLS = list("_-!'(),.:;? abcdefghijklmnopqrstuvwxyz")
 
-# No two of them alike, so that none can be taken for another. Torchaudio's model knows no other embedding
-# than one as wide as the encoder, and two layers of the prenet.
+# All sizes differ, so that a confusion of two is detected. Torchaudio's model requires an embedding as wide
+# as the encoder, and two prenet layers.
 THEIR_SIZES = {
     "n_mels": 10, "symbol_embedding_dim": 12, "encoder_embedding_dim": 12, "encoder_n_convolution": 2,
     "encoder_kernel_size": 3, "decoder_rnn_dim": 14, "attention_rnn_dim": 18, "attention_hidden_dim": 20,
@@ -45,7 +45,7 @@ OUR_SIZES = {
 
 
 def torchaudio_model(**settings) -> nn.Module:
-    """torchaudio.models.Tacotron2 from its file: torchaudio itself does not load with CPU builds of torch."""
+    """Return torchaudio.models.Tacotron2, loaded from its file: importing torchaudio needs a CUDA build."""
     found = importlib.util.find_spec("torchaudio")
     if found is None:
         pytest.skip("needs torchaudio")
@@ -57,7 +57,7 @@ def torchaudio_model(**settings) -> nn.Module:
 
 
 def their_model(num_symbols: int = 38, **settings) -> nn.Module:
-    """Torchaudio's module, with statistics of batch norm that are not those of a fresh one."""
+    """Return torchaudio's model with batch norm statistics that are not the initial ones."""
     torch.manual_seed(0)
     model = torchaudio_model(n_symbol=num_symbols, **THEIR_SIZES | settings).eval()
     for name, buffer in model.named_buffers():
@@ -66,13 +66,13 @@ def their_model(num_symbols: int = 38, **settings) -> nn.Module:
         elif name.endswith("running_var"):
             buffer.uniform_(0.5, 2)
     with torch.no_grad():
-        for parameter in model.parameters():  # louder than fresh ones, whose attention is all but even
+        for parameter in model.parameters():  # larger than initial weights, whose attention is almost uniform
             parameter *= 1.5
     return model
 
 
 def nvidia_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """NVIDIA wraps linear layers and convolutions, so that their tensors have longer names."""
+    """Rename tensors as in NVIDIA's code, which wraps linear layers and convolutions."""
     renamed = {}
     for key, tensor in state.items():
         layer, _, leaf = key.rpartition(".")
@@ -100,7 +100,7 @@ def our_tokens(text: str = TEXT) -> Tensor:
 
 
 def their_tokens(symbols: list[str], text: str = TEXT) -> Tensor:
-    """A quotation mark, which they don't know, is heard as an apostrophe."""
+    """Return tokens of the foreign vocabulary, which has no quotation marks; apostrophes replace them."""
     return torch.tensor([[symbols.index(character) for character in text.lower().replace('"', "'")]])
 
 
@@ -111,7 +111,7 @@ def without_dropout(model: Tacotron2) -> Tacotron2:
 
 @torch.no_grad()
 def assert_says_the_same(ours: Tacotron2, theirs: nn.Module, symbols: list[str], monkeypatch) -> None:
-    """Told the same mel, and on its own; the mels are compared as natural logarithms, which theirs are."""
+    """Compare the models teacher-forced and free-running, on natural-log mels."""
     without_dropout(ours)
     monkeypatch.setattr(torch.nn.functional, "dropout", lambda x, *args, **kwargs: x)
     tokens, config = their_tokens(symbols), ours.config
@@ -125,53 +125,50 @@ def assert_says_the_same(ours: Tacotron2, theirs: nn.Module, symbols: list[str],
         (output.attention, attention),
     ):  # fmt: skip
         torch.testing.assert_close(mine, other, rtol=0, atol=1e-4)
-    assert output.attention.std(1).max() > 1e-3  # it is not the same attention at each step
+    assert output.attention.std(1).max() > 1e-3  # the attention changes between steps
 
-    theirs.decoder.gate_threshold, theirs.decoder.decoder_max_step = 2.0, 30  # until the limit
+    theirs.decoder.gate_threshold, theirs.decoder.decoder_max_step = 2.0, 30  # up to the limit
     spoken, _, attention = theirs.infer(tokens)
     speech = ours.infer(our_tokens(), max_frames=30, gate_threshold=2.0)
     torch.testing.assert_close(config.to_ln(speech.mel), spoken, rtol=0, atol=1e-4)
     torch.testing.assert_close(speech.attention, attention, rtol=0, atol=1e-4)
 
 
-# Other people's files.
-
-
-def test_torchaudios_file_says_what_torchaudios_model_says(tmp_path, monkeypatch):
+def test_a_torchaudio_file_agrees_with_torchaudios_model(tmp_path, monkeypatch):
     theirs = their_model(38)
     path = save_torchaudio(tmp_path / "tacotron2_english_characters_1500_epochs_ljspeech.pth", theirs)
     assert_says_the_same(load_tacotron2(path), theirs, TORCHAUDIO_SYMBOLS, monkeypatch)
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
-def test_nvidias_file_says_what_the_model_says_whose_weights_it_holds(tmp_path, monkeypatch, prefix):
+def test_an_nvidia_file_agrees_with_the_model_of_the_same_weights(tmp_path, monkeypatch, prefix):
     theirs = their_model(148)
     path = save_nvidia(tmp_path / "tacotron2_statedict.pt", theirs, prefix)
     assert_says_the_same(load_tacotron2(path), theirs, NVIDIA_SYMBOLS, monkeypatch)
 
 
-def test_a_checkpoint_of_deeplearningexamples_is_nvidias_with_a_configuration(tmp_path, monkeypatch):
-    """By which a vocoder's file of theirs is known, too."""
+def test_a_checkpoint_of_deeplearningexamples_is_read(tmp_path, monkeypatch):
+    """The same nesting identifies NVIDIA's vocoder files."""
     theirs = their_model(148)
     others = {"epoch": 1500, "config": {"n_symbols": 148}, "random_rng_states_all": torch.get_rng_state()}
     path = save_nvidia(tmp_path / "checkpoint_Tacotron2_1500.pt", theirs, "module.", **others)
     assert_says_the_same(load_tacotron2(path), theirs, NVIDIA_SYMBOLS, monkeypatch)
 
 
-def test_neither_the_name_of_the_file_nor_what_lies_beside_it_matters(tmp_path):
+def test_the_file_name_and_neighbouring_files_do_not_matter(tmp_path):
     save_model(tmp_path / "model", small_generator().config, generator=small_generator())
     path = save_torchaudio(tmp_path / "model" / "g_00000001", their_model())
     assert isinstance(load_tacotron2(path), Tacotron2)
 
 
-def test_sizes_are_read_off_the_tensors(tmp_path):
+def test_sizes_are_derived_from_the_tensors(tmp_path):
     config = read_tacotron2_config(save_torchaudio(tmp_path / "file.pth", their_model()))
     assert {name: getattr(config, name) for name in OUR_SIZES} == OUR_SIZES
 
 
 @pytest.mark.parametrize("save, num_symbols", [(save_torchaudio, 38), (save_nvidia, 148)])
-def test_the_published_sizes_are_the_papers(tmp_path, save, num_symbols):
-    """Shapes alone, of the models that are to be downloaded: next to no bytes."""
+def test_the_published_sizes_equal_the_papers(tmp_path, save, num_symbols):
+    """With tensors that have shapes but use almost no memory."""
     model = torchaudio_model(n_symbol=num_symbols)
     empty = {key: torch.zeros(()).expand(tensor.shape) for key, tensor in model.state_dict().items()}
     model.state_dict = lambda: empty
@@ -179,7 +176,7 @@ def test_the_published_sizes_are_the_papers(tmp_path, save, num_symbols):
     assert config == Tacotron2Config(inner_mel_scale="ln", end_symbol=False)
 
 
-def test_its_vocabulary_and_its_scale_are_ours(tmp_path):
+def test_vocabulary_and_scale_are_converted_to_ours(tmp_path):
     model = load_tacotron2(save_torchaudio(tmp_path / "file.pth", their_model()))
     config = model.config
     assert (config.num_symbols, config.end_symbol) == (len(SYMBOLS), False)
@@ -188,10 +185,10 @@ def test_its_vocabulary_and_its_scale_are_ours(tmp_path):
     rows = {symbol: model.embedding.weight[index] for index, symbol in enumerate(SYMBOLS)}
     for symbol, stand_in in (('"', "'"), ("<unknown>", " "), ("<end>", "<pad>")):
         assert torch.equal(rows[symbol], rows[stand_in])
-    assert len({tuple(row.tolist()) for row in rows.values()}) == 38  # nothing else is alike
+    assert len({tuple(row.tolist()) for row in rows.values()}) == 38  # nothing else is equal
 
 
-def test_letters_of_nvidias_have_the_rows_of_the_lower_case(tmp_path):
+def test_nvidias_lower_case_embeddings_are_used(tmp_path):
     theirs = their_model(148)
     model = load_tacotron2(save_nvidia(tmp_path / "file.pt", theirs))
     for letter in "az":
@@ -199,7 +196,7 @@ def test_letters_of_nvidias_have_the_rows_of_the_lower_case(tmp_path):
         assert torch.equal(model.embedding.weight[SYMBOLS.index(letter)], row)
 
 
-def test_torchaudios_other_model_of_characters_has_another_mel(tmp_path):
+def test_torchaudios_wavernn_model_has_other_mel_settings(tmp_path):
     path = save_torchaudio(
         tmp_path / "tacotron2_english_characters_1500_epochs_wavernn_ljspeech.pth", their_model()
     )
@@ -208,23 +205,20 @@ def test_torchaudios_other_model_of_characters_has_another_mel(tmp_path):
     assert (config.fmin, config.fmax) == (40.0, 11025.0)
 
 
-def test_batch_norm_need_not_have_counted_its_batches(tmp_path):
-    """Nor did it before PyTorch 0.4.1."""
+def test_batch_norm_without_a_batch_counter_is_accepted(tmp_path):
+    """PyTorch before 0.4.1 had no counter."""
     theirs = their_model()
     state = {key: tensor for key, tensor in theirs.state_dict().items() if "num_batches" not in key}
     torch.save(state, tmp_path / "file.pth")
     load_tacotron2(tmp_path / "file.pth")
 
 
-def test_another_model_loaded_is_saved_as_our_own_and_stays_the_same(tmp_path):
+def test_a_foreign_model_saved_in_our_format_is_unchanged(tmp_path):
     model = load_tacotron2(save_torchaudio(tmp_path / "file.pth", their_model()))
     save_model(tmp_path / "ours", model.config, tacotron2=model)
     again = load_tacotron2(tmp_path / "ours")
     assert again.config == model.config
     assert torch.equal(*[one.infer(our_tokens(), None, 20, 7).mel for one in (model, again)])
-
-
-# Our own.
 
 
 def small_tacotron2(**settings) -> Tacotron2:
@@ -240,7 +234,7 @@ def own_folder(tmp_path) -> Path:
 
 
 @pytest.mark.parametrize("file", ["", "config.json", "tacotron2.safetensors"])
-def test_our_own_is_named_by_its_folder_or_a_file_in_it(own_folder, file):
+def test_our_own_model_is_loaded_by_its_folder_or_a_file_in_it(own_folder, file):
     model = load_tacotron2(own_folder / file)
     assert model.config == read_tacotron2_config(own_folder / file) == small_tacotron2().config
     assert not model.training and not any(parameter.requires_grad for parameter in model.parameters())
@@ -248,7 +242,7 @@ def test_our_own_is_named_by_its_folder_or_a_file_in_it(own_folder, file):
         assert torch.equal(one, other)
 
 
-def test_weights_saved_in_half_precision_are_computed_with_in_single(own_folder):
+def test_half_precision_weights_are_loaded_as_float32(own_folder):
     file = own_folder / "tacotron2.safetensors"
     state = load_file(file)
     save_file(
@@ -262,10 +256,7 @@ def test_weights_saved_in_half_precision_are_computed_with_in_single(own_folder)
     assert model.infer(our_tokens(), None, 5, 0).mel.dtype == torch.float32
 
 
-# To train on from.
-
-
-def test_training_goes_on_from_either_form(own_folder, tmp_path):
+def test_training_continues_from_either_format(own_folder, tmp_path):
     other = save_torchaudio(tmp_path / "file.pth", their_model())
     for path in (own_folder, other):
         model = Tacotron2(read_tacotron2_config(path))
@@ -276,16 +267,13 @@ def test_training_goes_on_from_either_form(own_folder, tmp_path):
 
 
 @pytest.mark.parametrize("setting", [{"mel_scale": "ln"}, {"hop_size": 300, "fmax": 7600.0}])
-def test_a_model_of_another_mel_is_not_trained_on(own_folder, setting):
+def test_pretrained_weights_with_other_mel_settings_are_refused(own_folder, setting):
     with pytest.raises(UserError) as error:
         load_pretrained_tacotron2(own_folder, small_tacotron2(**setting))
     for name, value in setting.items():
         assert f"{name} is {getattr(MelConfig(), name)} in {own_folder} but {value} in this run" in str(
             error.value
         )
-
-
-# What is refused.
 
 
 def refused(path: Path, *words: str) -> None:
@@ -297,12 +285,12 @@ def refused(path: Path, *words: str) -> None:
         assert all(word in message for word in words), message
 
 
-def test_what_is_not_there_is_said(tmp_path):
+def test_a_missing_tacotron_2_is_a_user_error(tmp_path):
     refused(tmp_path / "nothing", "there is no", "name a Tacotron 2's folder")
     refused(tmp_path, "holds no tacotron2.safetensors")
 
 
-def test_a_vocoder_is_no_tacotron_2(tmp_path):
+def test_a_vocoder_is_refused_as_a_tacotron_2(tmp_path):
     generator = small_generator()
     save_model(tmp_path / "vocoder", generator.config, generator=generator)
     refused(tmp_path / "vocoder", "holds no tacotron2.safetensors")
@@ -321,7 +309,7 @@ def test_weights_without_their_configuration_are_refused(own_folder):
 
 
 @pytest.mark.parametrize("contents", [[1, 2], {"state_dict": 3}, {"state_dict": {"embedding.weight": 4}}, {}])
-def test_a_pickle_of_something_else_is_no_tacotron_2(tmp_path, contents):
+def test_a_pickle_of_something_else_is_refused(tmp_path, contents):
     torch.save(contents, tmp_path / "file.pt")
     refused(tmp_path / "file.pt", "is not a Tacotron 2")
 
@@ -331,19 +319,19 @@ class Bomb:
         return print, ("boom",)
 
 
-def test_a_pickle_with_code_is_refused_and_not_run(tmp_path, capsys):
+def test_a_pickle_with_code_is_refused_and_not_executed(tmp_path, capsys):
     path = save_nvidia(tmp_path / "file.pt", their_model(148), hparams=Bomb())
     refused(path, "is refused", "could run code")
     assert "boom" not in capsys.readouterr().out
 
 
-def test_a_file_cut_off_is_refused(tmp_path):
+def test_a_truncated_file_is_refused(tmp_path):
     path = save_torchaudio(tmp_path / "file.pth", their_model())
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     refused(path)
 
 
-def test_tensors_missing_or_left_over_are_refused(tmp_path):
+def test_missing_or_unexpected_tensors_are_refused(tmp_path):
     state = their_model().state_dict()
     torch.save({key: state[key] for key in state if key != "decoder.gate_layer.bias"}, tmp_path / "less.pth")
     torch.save(state | {"speakers.weight": torch.zeros(3, 3)}, tmp_path / "more.pth")
@@ -359,27 +347,27 @@ def test_tensors_missing_or_left_over_are_refused(tmp_path):
 
 
 def test_another_vocabulary_is_refused_with_its_size(tmp_path):
-    """Torchaudio's phonemes, which are not letters."""
+    """Torchaudio's phoneme vocabulary is not supported."""
     path = save_torchaudio(tmp_path / "tacotron2_english_phonemes_1500_epochs_ljspeech.pth", their_model(96))
     refused(path, "96 symbols", "38 or 148")
 
 
-def test_sizes_that_are_not_those_of_the_configuration_are_named(own_folder):
+def test_tensor_sizes_that_contradict_the_configuration_are_named(own_folder):
     values = json.loads((own_folder / "config.json").read_text())
     (own_folder / "config.json").write_text(json.dumps(values | {"attention_dim": 6}))
     with pytest.raises(UserError, match=r"location_dense.weight is \(20, 6\) in the file and \(6, 6\)"):
         load_tacotron2(own_folder)
 
 
-def test_silence_of_another_model_is_silence_here(tmp_path):
-    """The scales meet: what is 0.00001 in amplitude is -11.5 there and -4 here."""
+def test_silence_is_converted_between_scales(tmp_path):
+    """An amplitude of 0.00001 is -11.5 in their scale and -4 in ours."""
     model = load_tacotron2(save_torchaudio(tmp_path / "file.pth", their_model()))
     silence = model.from_inner(torch.tensor(math.log(1e-5)))
     assert silence == pytest.approx(-4.0, abs=1e-5) == model.config.silence
 
 
 @pytest.mark.parametrize("form", ["own", "config.json", "torchaudio's"])
-def test_convert_writes_any_tacotron_2_as_our_own_in_half_the_room(own_folder, tmp_path, form):
+def test_convert_writes_any_tacotron_2_in_our_format_in_half_precision(own_folder, tmp_path, form):
     source = {"own": own_folder, "config.json": own_folder / "config.json"}.get(form)
     source = source or save_torchaudio(tmp_path / "theirs.pth", their_model())
     convert(Path(source), tmp_path / "converted", "project", half=True)

@@ -57,7 +57,7 @@ def audio_of(generator, mel: torch.Tensor = MEL) -> torch.Tensor:
     return generator(mel)
 
 
-def test_a_published_vocos_is_loaded_from_its_folder_and_from_its_files(tmp_path):
+def test_a_published_vocos_is_loaded_from_its_folder_or_files(tmp_path):
     vocos = make_vocos(**PUBLISHED)
     folder = save_published(tmp_path / "vocos", vocos)
     for path in (folder, folder / "pytorch_model.bin", folder / "config.yaml"):
@@ -85,7 +85,7 @@ def test_a_published_vocos_is_converted_to_our_own_format(tmp_path, to):
         assert "Vocos" in (tmp_path / "out" / "README.md").read_text()
 
 
-def test_the_official_hifigan_code_does_not_get_a_vocos(tmp_path, capsys):
+def test_a_vocos_is_not_exported_to_the_official_hifigan_format(tmp_path, capsys):
     folder = save_published(tmp_path / "vocos", make_vocos(**PUBLISHED))
     with pytest.raises(SystemExit) as stop:
         main(["convert", str(folder), str(tmp_path / "out"), "--to", "official"])

@@ -35,7 +35,7 @@ def compared(tmp_path_factory) -> tuple[list[System], list[Clip]]:
 
 
 def make(compared, folder: Path, kind: str, seed: int = 0) -> tuple[dict, dict, str]:
-    """The test's data, its key and its page."""
+    """Return the test's data, its key and its page."""
     page = write_listening_test(kind, *compared, folder, seed=seed).read_text(encoding="utf-8")
     (data,) = re.findall(r"^const test = (.*);$", page, re.MULTILINE)
     return json.loads(data), json.loads((folder / KEY).read_text(encoding="utf-8")), page

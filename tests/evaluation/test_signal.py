@@ -22,7 +22,7 @@ def test_pitch_is_compared_only_where_both_are_voiced():
     reference = harmonics(200, 2.0)
     half = np.concatenate([harmonics(200 * 2 ** (20 / 1200)), 0.01 * noise()])
     assert signal.pitch_rmse(half, reference, RATE) == pytest.approx(20, abs=1)
-    assert signal.voicing_f1(half, reference, RATE) == pytest.approx(2 / 3, abs=0.02)  # recall is a half
+    assert signal.voicing_f1(half, reference, RATE) == pytest.approx(2 / 3, abs=0.02)  # recall is one half
     assert signal.voicing_f1(reference, half, RATE) == pytest.approx(2 / 3, abs=0.02)  # precision is
     assert signal.voicing_f1(noise(2.0), reference, RATE) == pytest.approx(0.0, abs=0.05)
 

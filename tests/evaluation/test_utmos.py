@@ -25,7 +25,7 @@ VOICE = voice(0.6, SAMPLING_RATE)
 
 
 def published_shapes() -> dict[str, tuple[int, ...]]:
-    """The tensors of the published file, written down without the module that reads it."""
+    """Return the shapes of the published tensors, written independently of the module under test."""
     shapes = {"domain_emb": (1, 128), "judge_emb": (1, 128), "wav2vec2.mask_emb": (768,)}
 
     def add(name: str, *shape: int) -> None:
@@ -59,7 +59,7 @@ def published_shapes() -> dict[str, tuple[int, ...]]:
 
 
 def make_weights(seed: int = 0) -> dict[str, Tensor]:
-    """Random weights that keep the variance of what goes through a layer, so that every layer is heard."""
+    """Return random weights that keep the variance of activations, so that every layer affects the score."""
     generator = torch.Generator().manual_seed(seed)
     weights = {}
     for name, shape in published_shapes().items():
@@ -75,7 +75,7 @@ def make_weights(seed: int = 0) -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module")
 def weights_file(tmp_path_factory):
-    """A file in the published form. It is deleted, as pytest keeps what tests leave and this is 400 MB."""
+    """A file in the published form, deleted after the tests because it has 400 MB."""
     path = tmp_path_factory.mktemp("weights") / "weights.pt"
     torch.save(make_weights(), path)
     yield path
@@ -89,17 +89,14 @@ def score(weights_file) -> Score:
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch) -> Path:
-    """Where the published file is looked for: an empty cache, and no variable that names another."""
+    """An empty cache for the published file, without the environment variable."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.delenv(utmos.CHECKPOINT_VARIABLE, raising=False)
     monkeypatch.setattr(torch.hub, "_hub_dir", None)
     return tmp_path / "torch" / "hub" / "checkpoints" / FILE_NAME
 
 
-# The computation.
-
-
-def test_the_scores_are_those_of_the_reference(shared, reference, formula, tmp_path):
+def test_the_scores_equal_those_of_the_reference(shared, reference, formula, tmp_path):
     wanted = reference("utmos")
     seed, samples = int(wanted["seed"]), int(wanted["samples_16k"])
     shapes = json.loads(str(wanted["keys"]))
@@ -127,7 +124,7 @@ def test_a_score_is_a_float_that_depends_on_the_audio(score):
     assert len(scores) == 3
 
 
-def test_a_clip_has_the_score_that_it_has_alone(score):
+def test_the_score_of_a_clip_does_not_depend_on_its_batch(score):
     clips = [VOICE, VOICE[:4000], voice(0.3, SAMPLING_RATE, seed=1), VOICE]
     alone = [score.calculate_wav(clip, SAMPLING_RATE) for clip in clips]
     assert score.calculate_batch(clips, SAMPLING_RATE) == alone
@@ -143,7 +140,7 @@ def test_a_bad_clip_of_a_batch_is_named_by_its_number(score):
         score.calculate_batch([VOICE, VOICE[:3]], SAMPLING_RATE)
 
 
-def test_autocast_and_other_settings_of_a_caller_change_nothing(score):
+def test_autocast_and_global_settings_do_not_change_the_score(score):
     expected = score.calculate_wav(VOICE, SAMPLING_RATE)
     before = torch.backends.cudnn.allow_tf32
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -153,7 +150,7 @@ def test_autocast_and_other_settings_of_a_caller_change_nothing(score):
     assert torch.backends.cudnn.allow_tf32 == before
 
 
-def test_loading_takes_no_random_numbers_and_gives_a_model_for_inference(weights_file):
+def test_loading_draws_no_random_numbers_and_returns_a_model_in_eval_mode(weights_file):
     before = torch.random.get_rng_state()
     model = load_model(weights_file)
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -162,11 +159,8 @@ def test_loading_takes_no_random_numbers_and_gives_a_model_for_inference(weights
     assert {parameter.device.type for parameter in model.parameters()} == {"cpu"}
 
 
-# Rates and lengths.
-
-
 @pytest.mark.parametrize("rate", [8000, 22050, 24000, 44100, 48000])
-def test_a_clip_scores_alike_at_every_sampling_rate(score, rate):
+def test_the_score_hardly_depends_on_the_sampling_rate(score, rate):
     clip = voice(0.6, 48000)  # its harmonics end at 4 kHz
     expected = score.calculate_wav(clip, 48000)
     other_voice = score.calculate_wav(voice(0.6, 48000, seed=2), 48000)
@@ -179,15 +173,15 @@ def tone(frequency: float, rate: int, seconds: float = 0.2) -> np.ndarray:
 
 
 @pytest.mark.parametrize("rate", [11025, 15995, 22050, 44100, 48000])
-def test_resampling_keeps_what_16_khz_can_hold_and_leaves_out_the_rest(rate):
+def test_resampling_removes_frequencies_above_8_khz_and_keeps_the_others(rate):
     inside = slice(200, 3000)  # away from the ends, beyond which a tone is cut off
     assert np.abs(resample(tone(3000, rate), rate) - tone(3000, SAMPLING_RATE))[inside].max() < 0.01
-    if rate > 20000:  # interpolated linearly, this tone would stay, at another pitch
+    if rate > 20000:  # with linear interpolation, this tone would remain as an alias
         assert np.abs(resample(tone(10000, rate), rate))[inside].max() < 0.02
 
 
 @pytest.mark.parametrize("rate", [8000, 22050, 44100])
-def test_resampling_is_torchaudios(rate):
+def test_resampling_equals_torchaudios(rate):
     try:
         from torchaudio.functional import resample as original
     except (ImportError, OSError) as error:
@@ -205,17 +199,14 @@ def test_resampling_in_blocks_leaves_no_seams():
 @pytest.mark.parametrize(
     ("samples", "rate"), [(1600, 16000), (2205, 22050), (2206, 22050), (4410, 44100), (400, 16000)]
 )
-def test_a_tenth_of_a_second_has_a_score_and_so_has_25_ms(score, samples, rate):
+def test_clips_of_100_ms_and_25_ms_have_a_score(score, samples, rate):
     assert math.isfinite(score.calculate_wav(voice(1.0, rate)[:samples], rate))
 
 
 @pytest.mark.parametrize(("samples", "rate"), [(399, 16000), (549, 22050), (1, 48000), (0, 16000)])
-def test_what_is_too_short_is_refused_with_its_length(score, samples, rate):
+def test_a_clip_that_is_too_short_is_refused_with_its_length(score, samples, rate):
     with pytest.raises(UserError, match=f"has {samples} samples at {rate} Hz, less than the 25 ms"):
         score.calculate_wav(np.zeros(samples, np.float32), rate)
-
-
-# Arrays of every kind.
 
 
 PCM = (VOICE * 32767).astype(np.int16)
@@ -238,14 +229,14 @@ SAME_CLIP = {
 
 
 @pytest.mark.parametrize("kind", SAME_CLIP)
-def test_the_same_clip_in_another_form_has_the_same_score(score, kind):
+def test_the_score_does_not_depend_on_the_type_of_the_array(score, kind):
     expected = score.calculate_wav(PCM.astype(np.float32) / 32768, SAMPLING_RATE)
     if kind == "channels that differ":
         expected = score.calculate_wav(PCM.astype(np.float32) / 65536, SAMPLING_RATE)
     assert score.calculate_wav(SAME_CLIP[kind], SAMPLING_RATE) == pytest.approx(expected, abs=1e-6)
 
 
-def test_half_precision_and_8_bits_score_nearly_alike(score):
+def test_half_precision_and_8_bit_audio_have_nearly_the_same_score(score):
     expected = score.calculate_wav(VOICE, SAMPLING_RATE)
     for rough in (torch.from_numpy(VOICE).half(), (VOICE * 127 + 128).astype(np.uint8)):
         assert score.calculate_wav(rough, SAMPLING_RATE) == pytest.approx(expected, abs=0.1)
@@ -268,13 +259,13 @@ def test_half_precision_and_8_bits_score_nearly_alike(score):
         ([[0.1, 0.2], [0.3]], "not an array of samples"),
     ],
 )
-def test_what_is_no_clip_is_refused_with_words(score, clip, message):
+def test_invalid_audio_is_refused_with_a_message(score, clip, message):
     with pytest.raises(UserError, match=message):
         score.calculate_wav(clip, SAMPLING_RATE)
 
 
 @pytest.mark.parametrize("rate", [0, -16000, 22050.5, math.nan, math.inf, None, "16000"])
-def test_what_is_no_sampling_rate_is_refused(score, rate):
+def test_an_invalid_sampling_rate_is_refused(score, rate):
     with pytest.raises(UserError, match="can't have a sampling rate of"):
         score.calculate_wav(VOICE, rate)
 
@@ -291,10 +282,7 @@ def test_quiet_speech_is_not_silence(score):
         score.calculate_wav(VOICE / 1000, SAMPLING_RATE)
 
 
-# Files of audio.
-
-
-def test_a_file_scores_as_its_samples_do(score, tmp_path):
+def test_a_file_has_the_score_of_its_samples(score, tmp_path):
     clip = voice(0.4)
     soundfile.write(tmp_path / "mono.wav", clip, 22050, subtype="FLOAT")
     soundfile.write(tmp_path / "stereo.flac", np.stack([clip, clip], axis=1), 22050, subtype="PCM_24")
@@ -303,7 +291,7 @@ def test_a_file_scores_as_its_samples_do(score, tmp_path):
     assert score.calculate_wav_file(str(tmp_path / "stereo.flac")) == pytest.approx(expected, abs=1e-3)
 
 
-def test_a_file_that_has_no_score_is_named(score, tmp_path):
+def test_a_file_without_a_score_is_named(score, tmp_path):
     path = tmp_path / "clip.wav"
     for samples, message in (([np.nan] * 1600, "not finite"), ([0.1] * 10, "has 10 samples"), ([], "has 0")):
         soundfile.write(path, np.array(samples, np.float32), 16000, subtype="FLOAT")
@@ -316,10 +304,7 @@ def test_a_file_that_has_no_score_is_named(score, tmp_path):
         score.calculate_wav_file(tmp_path / "missing.wav")
 
 
-# Where the weights come from.
-
-
-def test_the_variable_names_the_file_and_an_argument_overrules_it(hub, weights_file, monkeypatch):
+def test_an_argument_takes_precedence_over_the_environment_variable(hub, weights_file, monkeypatch):
     monkeypatch.setenv(utmos.CHECKPOINT_VARIABLE, str(weights_file))
     assert find_checkpoint() == weights_file
     with pytest.raises(UserError, match=r"there is no file other\.pt; download UTMOS's weights: https://"):
@@ -330,7 +315,7 @@ def test_the_variable_names_the_file_and_an_argument_overrules_it(hub, weights_f
     assert find_checkpoint(weights_file) == weights_file
 
 
-def test_a_file_in_the_cache_is_used_and_doubted_if_it_is_not_the_published_one(hub, score, weights_file):
+def test_a_cached_file_with_another_hash_is_used_with_a_warning(hub, score, weights_file):
     hub.parent.mkdir(parents=True)
     hub.symlink_to(weights_file)
     with pytest.warns(UserWarning, match=f"{FILE_NAME} is not the published file"):
@@ -338,7 +323,7 @@ def test_a_file_in_the_cache_is_used_and_doubted_if_it_is_not_the_published_one(
     assert cached.calculate_wav(VOICE, SAMPLING_RATE) == score.calculate_wav(VOICE, SAMPLING_RATE)
 
 
-def test_the_published_file_is_fetched_once_and_without_doubts(hub, tmp_path, monkeypatch):
+def test_the_published_file_is_downloaded_once_without_a_warning(hub, tmp_path, monkeypatch):
     source = tmp_path / "release" / FILE_NAME
     source.parent.mkdir()
     source.write_bytes(b"weights")
@@ -352,7 +337,7 @@ def test_the_published_file_is_fetched_once_and_without_doubts(hub, tmp_path, mo
     assert hub.read_bytes() == b"weights"
 
 
-def test_a_download_with_another_hash_is_refused_and_not_kept(hub, tmp_path, monkeypatch):
+def test_a_download_with_another_hash_is_refused_and_deleted(hub, tmp_path, monkeypatch):
     source = tmp_path / FILE_NAME
     source.write_bytes(b"something else")
     monkeypatch.setattr(utmos, "CHECKPOINT_URL", source.as_uri())
@@ -361,7 +346,7 @@ def test_a_download_with_another_hash_is_refused_and_not_kept(hub, tmp_path, mon
     assert list(hub.parent.iterdir()) == []
 
 
-def test_a_folder_that_can_not_be_written_is_told(hub, tmp_path, monkeypatch):
+def test_a_cache_that_cannot_be_written_is_a_user_error(hub, tmp_path, monkeypatch):
     (tmp_path / "torch").write_text("a file where the folder should be")
     with pytest.raises(UserError, match="can't download UTMOS's weights"):
         find_checkpoint()
@@ -387,9 +372,9 @@ def test_a_file_without_the_published_weights_is_refused(tmp_path, contents, mes
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_one_tensor_too_few_or_too_many_is_named(tmp_path, monkeypatch):
+def test_a_missing_or_unexpected_tensor_is_named(tmp_path, monkeypatch):
     shapes = published_shapes()
-    # expanded zeros take no room in a file
+    # expanded zeros use no space in a file
     state = {name: torch.zeros(1).expand(shape) for name, shape in shapes.items()}
     for change, message in (
         ({"projection.3.bias": torch.zeros(1)}, r"projection\.3\.bias is unexpected; download"),
@@ -401,14 +386,14 @@ def test_one_tensor_too_few_or_too_many_is_named(tmp_path, monkeypatch):
             load_model(tmp_path / "weights.pt")
 
 
-def test_half_of_a_download_is_refused(weights_file, tmp_path):
+def test_a_truncated_file_is_refused(weights_file, tmp_path):
     with open(weights_file, "rb") as file:
         (tmp_path / "half.pt").write_bytes(file.read(1 << 20))
     with pytest.raises(UserError, match=r"half\.pt can't be read as a checkpoint.*is the file "):
         Score(tmp_path / "half.pt")
 
 
-def test_weights_in_other_files_and_types_are_the_same_weights(score, tmp_path):
+def test_weights_in_other_formats_and_types_have_the_same_score(score, tmp_path):
     state = dict(score.model.state_dict())
     path = tmp_path / "weights.safetensors"
     save_file(state | {"domain_emb": state["domain_emb"].double()}, path)
@@ -417,7 +402,7 @@ def test_weights_in_other_files_and_types_are_the_same_weights(score, tmp_path):
     assert other.calculate_wav(VOICE, SAMPLING_RATE) == score.calculate_wav(VOICE, SAMPLING_RATE)
 
 
-def test_a_device_that_is_not_there_is_told(weights_file):
+def test_an_unavailable_device_is_a_user_error(weights_file):
     for device in ("cuda:99", "nonsense"):
         with pytest.raises(UserError, match=f"can't use the device {device}"):
             Score(weights_file, device)
@@ -443,9 +428,9 @@ def test_the_command_prints_a_score_for_each_file(score, weights_file, tmp_path)
     assert done.stderr == f"utmos.py: warning: {silent} is silent: its UTMOS is meaningless\n"
 
 
-def test_without_network_and_file_the_command_says_which_file_to_put_where(tmp_path):
+def test_without_a_network_the_message_states_the_file_and_where_to_put_it(tmp_path):
     soundfile.write(tmp_path / "clip.wav", voice(0.2), 22050)
-    nowhere = "http://127.0.0.1:9"  # nothing listens there
+    nowhere = "http://127.0.0.1:9"  # no server at this address
     environment = {"TORCH_HOME": str(tmp_path), "UTMOS_CHECKPOINT": ""}
     environment |= dict.fromkeys(("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"), nowhere)
     environment |= dict.fromkeys(("no_proxy", "NO_PROXY"), "")
@@ -457,7 +442,7 @@ def test_without_network_and_file_the_command_says_which_file_to_put_where(tmp_p
         assert part in done.stderr
 
 
-def test_a_mistake_on_the_command_line_is_told_in_one_line(tmp_path):
+def test_a_mistake_on_the_command_line_is_one_line(tmp_path):
     done = run(tmp_path / "missing.wav")
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr == f"utmos.py: error: there is no file {tmp_path}/missing.wav; expected audio files\n"
@@ -470,7 +455,7 @@ def test_a_mistake_on_the_command_line_is_told_in_one_line(tmp_path):
         ([__file__, "--checkpoint", "missing.pt"], "there is no file missing.pt"),
     ],
 )
-def test_so_are_others(capsys, arguments, message):
+def test_other_mistakes_on_the_command_line_are_user_errors(capsys, arguments, message):
     with pytest.raises(SystemExit) as caught:
         utmos.main(arguments)
     assert caught.value.code == 2

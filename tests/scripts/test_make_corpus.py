@@ -54,7 +54,7 @@ def test_another_process_and_another_count_give_the_same_bytes(espeak_corpus, tm
     assert (espeak_corpus / "metadata.csv").read_bytes().startswith(few_lines)
 
 
-def test_a_sentence_sounds_the_same_after_any_other():
+def test_the_audio_of_a_sentence_does_not_depend_on_earlier_ones():
     texts = sentences(10)
     forwards = [Espeak().say(text) for text in texts]
     engine = Espeak()
@@ -96,7 +96,7 @@ def test_existing_clips_are_kept(tmp_path):
     assert (tmp_path / "metadata.csv").read_text().count("\n") == 4
 
 
-def test_the_voice_speaks_at_ljspeechs_pace_level_and_silence():
+def test_pace_level_and_pauses_match_ljspeech():
     engine = Espeak()
     texts = sentences(40)
     clips = [engine.say(text) for text in texts]

@@ -14,7 +14,7 @@ from checkpoint import load_tacotron2
 from tacotron2.speak import speak
 
 VOICE = ROOT / "voices" / "espeak"
-# None of them is in a corpus that the voice was trained on.
+# Sentences that are not in the voice's training corpus.
 UNSEEN = [
     "Please leave the blue umbrella by the kitchen door.",
     "Seven thousand and twelve people signed the letter before noon.",
@@ -54,23 +54,23 @@ def test_the_bare_command_speaks_anywhere_without_home_or_network(tmp_path):
     assert np.abs(audio).max() > 0.05
 
 
-def test_unseen_sentences_come_out_whole(tacotron2):
+def test_unseen_sentences_are_spoken_completely(tacotron2):
     utterances = [utterance for text in UNSEEN for utterance in speak(tacotron2, text)]
     assert [utterance.problem for utterance in utterances] == [""] * len(UNSEEN)
     assert sum(utterance.attempts for utterance in utterances) <= len(UNSEEN) + 3
     for utterance in utterances:
         seconds = utterance.mel.shape[1] * 256 / 22050
-        assert 0.04 < seconds / utterance.attention.shape[1] < 0.12  # a character, in speech of usual pace
+        assert 0.04 < seconds / utterance.attention.shape[1] < 0.12  # per character, at a normal pace
 
 
-def test_a_paragraph_of_sixty_words_comes_out_whole(tacotron2):
+def test_a_paragraph_of_sixty_words_is_spoken_completely(tacotron2):
     assert len(PARAGRAPH.split()) >= 60
     utterances = speak(tacotron2, PARAGRAPH)
     assert " ".join(utterance.text for utterance in utterances) == PARAGRAPH
     assert not any(utterance.problem for utterance in utterances)
 
 
-def test_it_says_a_text_again_exactly(tacotron2):
+def test_speech_is_reproducible(tacotron2):
     first, again, other = (speak(tacotron2, UNSEEN[0], seed)[0].mel for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert first.shape != other.shape or not torch.allclose(first, other, atol=1e-2)

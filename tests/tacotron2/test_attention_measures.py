@@ -44,7 +44,7 @@ def test_pauses_are_found_between_words_and_not_at_the_end():
     assert is_pause.tolist() == word * (WORDS - 1) + [False] * len(word)
 
 
-def test_a_reader_that_waits_in_pauses_gets_the_best_marks():
+def test_waiting_in_pauses_is_measured_as_best():
     found = measures(reading(TOKENS))
     assert found["attention_rest"] > 0.95 and found["attention_sharpness"] > 0.95
     assert found["attention_skipped"] == found["attention_repeated"] == 0
@@ -73,13 +73,13 @@ def test_a_skipped_word_and_a_repeated_word_are_counted():
 
     repeating = TOKENS.clone()
     second = TOKENS >= TOKENS_PER_WORD
-    repeating[second] -= TOKENS_PER_WORD  # the first word twice, the last one never
+    repeating[second] -= TOKENS_PER_WORD  # the first word twice, the last word never
     repeated = measures(reading(repeating))
     assert 0 < repeated["attention_repeated"] < 0.25
     assert repeated["attention_skipped"] == pytest.approx(1 / WORDS)
 
 
-def test_a_clip_without_a_pause_says_nothing_about_rest():
+def test_a_clip_without_a_pause_has_no_measure_of_rest():
     mel = 0.1 * torch.randn(80, len(TOKENS) * FRAMES_PER_STEP, generator=torch.manual_seed(0))
     found = attention_measures(reading(TOKENS), mel, CONFIG, FRAMES_PER_STEP)
     assert found["attention_rest"] is None and found["attention_sharpness"] > 0.95

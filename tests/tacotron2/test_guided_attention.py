@@ -1,4 +1,4 @@
-"""The guide that starts the attention on the diagonal, and what happens if it does not end."""
+"""The guide that draws the attention to the diagonal, with and without an end."""
 
 import numpy as np
 import torch

@@ -39,7 +39,7 @@ def mel_of(audio: np.ndarray, config: MelConfig = LN) -> torch.Tensor:
 
 
 def librosa_mel(audio: np.ndarray, config: MelConfig) -> np.ndarray:
-    """The natural-log mel by another library."""
+    """Return the natural-log mel computed with librosa."""
     left = (config.n_fft - config.hop_size) // 2
     padded = np.pad(audio.astype(np.float64), (left, config.n_fft - config.hop_size - left), mode="reflect")
     spectrum = librosa.stft(
@@ -55,10 +55,7 @@ def librosa_mel(audio: np.ndarray, config: MelConfig) -> np.ndarray:
     return np.log(np.maximum(filters @ np.abs(spectrum), 1e-5))
 
 
-# The values.
-
-
-def test_the_mel_is_the_official_one(formula, reference):
+def test_the_mel_equals_the_official_one(formula, reference):
     official = reference("mel")
     audio = formula.audio(int(official["samples"]), int(official["seed"]))[0, 0].numpy()
     for name, fmax in (("fmax8000", 8000.0), ("fmax_none", None)):
@@ -67,13 +64,13 @@ def test_the_mel_is_the_official_one(formula, reference):
 
 
 @pytest.mark.parametrize("config", **BY_NAME)
-def test_the_mel_is_what_librosa_computes(config):
+def test_the_mel_equals_librosas(config):
     audio = voice(0.5, config.sampling_rate)
     np.testing.assert_allclose(mel_of(audio, config), librosa_mel(audio, config), atol=2e-3)
 
 
 @pytest.mark.parametrize("config", **BY_NAME)
-def test_there_are_samples_over_hop_size_frames_whatever_the_length(config):
+def test_the_number_of_frames_is_samples_over_hop_size(config):
     audio = voice(0.3, config.sampling_rate)
     for samples in (
         config.min_samples,
@@ -91,7 +88,7 @@ def test_audio_too_short_for_a_mel_is_refused_with_both_lengths(config):
         mel_of(np.zeros(config.min_samples - 1, np.float32), config)
 
 
-def test_frame_i_sees_the_hop_that_starts_at_sample_i_times_hop_size():
+def test_frame_i_starts_at_sample_i_times_hop_size():
     audio = np.zeros(40 * 256, np.float32)
     audio[17 * 256 + 128] = 1.0
     loudness = mel_of(audio).mean(0)
@@ -99,7 +96,7 @@ def test_frame_i_sees_the_hop_that_starts_at_sample_i_times_hop_size():
     np.testing.assert_allclose(loudness[16], loudness[18], atol=1e-3)
 
 
-def test_leading_dimensions_are_kept_and_a_batch_is_the_clips_one_by_one():
+def test_leading_dimensions_are_kept_and_a_batch_equals_its_clips():
     frontend = MelSpectrogram(DB)
     audio = torch.from_numpy(np.stack([voice(0.2, seed=seed) for seed in range(6)]))
     alone = torch.stack([frontend(clip) for clip in audio])
@@ -110,7 +107,7 @@ def test_leading_dimensions_are_kept_and_a_batch_is_the_clips_one_by_one():
         torch.testing.assert_close(mel.reshape(alone.shape), alone)
 
 
-def test_a_bfloat16_region_does_not_touch_the_mel():
+def test_autocast_does_not_change_the_mel():
     frontend, audio = MelSpectrogram(DB), torch.from_numpy(voice(0.2))
     with torch.autocast("cpu", torch.bfloat16):
         mel = frontend(audio)
@@ -118,7 +115,7 @@ def test_a_bfloat16_region_does_not_touch_the_mel():
     assert torch.equal(mel, frontend(audio))
 
 
-def test_the_gradient_tells_how_the_mel_changes():
+def test_the_gradient_of_the_mel_equals_finite_differences():
     frontend = MelSpectrogram(DB)
     audio = torch.from_numpy(voice(0.2)).requires_grad_()
     frontend(audio).mean().backward()
@@ -137,9 +134,6 @@ def test_gradients_are_finite_in_digital_silence(config):
         assert torch.isfinite(clip.grad).all()
 
 
-# The two scales.
-
-
 def test_the_db_scale_is_twenty_log10_with_minus_100_to_0_db_at_minus_4_to_4():
     audio = voice(0.3)
     decibels = 20 * np.log10(np.exp(mel_of(audio, LN).double().numpy()))
@@ -156,7 +150,7 @@ def test_min_db_and_max_scaled_abs_set_the_scale():
     assert torch.allclose(quiet, torch.tensor(-1.0))
 
 
-def test_conversion_there_and_back_changes_nothing():
+def test_conversion_to_another_scale_is_invertible():
     mel = mel_of(voice(0.3), LN).double()
     for scale in (DB, MelConfig(min_db=-80, max_scaled_abs=1)):
         there = convert_mel_scale(mel, LN, scale)
@@ -164,7 +158,7 @@ def test_conversion_there_and_back_changes_nothing():
         torch.testing.assert_close(convert_mel_scale(there, scale, scale), there, rtol=0, atol=1e-12)
 
 
-def test_a_converted_mel_is_the_one_computed_in_the_other_scale():
+def test_a_converted_mel_equals_one_computed_in_the_other_scale():
     audio = voice(0.3)
     in_ln, in_db = mel_of(audio, LN), mel_of(audio, DB)
     np.testing.assert_allclose(convert_mel_scale(in_ln, LN, DB), in_db, atol=1e-5)
@@ -182,7 +176,7 @@ def test_nothing_is_clipped_above_0_db():
 
 
 @pytest.mark.parametrize("config", [DB, LN, MelConfig(min_db=-80, max_scaled_abs=1)], ids=["db", "ln", "-80"])
-def test_the_silence_value_is_what_digital_silence_has(config):
+def test_the_silence_value_equals_the_mel_of_digital_silence(config):
     assert config.silence == pytest.approx({DB: -4.0, LN: math.log(1e-5)}.get(config, -1.0))
     mel = mel_of(np.zeros(5000, np.float32), config)
     np.testing.assert_allclose(mel, np.full(mel.shape, config.silence), rtol=1e-6)
@@ -193,10 +187,7 @@ def test_mels_of_other_frequencies_or_frames_are_not_converted():
         convert_mel_scale(np.zeros((80, 3)), LN, MelConfig(hop_size=300))
 
 
-# The settings.
-
-
-def test_each_setting_in_which_two_mels_differ_is_named_with_both_values():
+def test_each_differing_setting_is_named_with_both_values():
     other = {
         "sampling_rate": 16000, "n_fft": 2048, "window_size": 800, "hop_size": 200, "num_mels": 64,
         "fmin": 50.0, "fmax": 7600.0, "mel_scale": "ln", "min_db": -80.0, "max_scaled_abs": 1.0,
@@ -212,19 +203,19 @@ def test_each_setting_in_which_two_mels_differ_is_named_with_both_values():
     assert "fmax is 8000.0 in a but 11025.0 in b" in str(error.value)
 
 
-def test_settings_that_mean_the_same_are_no_difference():
+def test_equivalent_settings_are_not_a_difference():
     check_same_mel(MelConfig(fmax=None), MelConfig(fmax=11025.0), "a", "b")
     check_same_mel(LN, MelConfig(mel_scale="ln", max_scaled_abs=1.0), "a", "b")
     check_same_mel(DB, HiFiGANConfig(upsample_initial_channel=32), "a", "b")
     check_same_mel(LN, DB, "a", "b", scale_matters=False)
 
 
-def test_a_configuration_survives_its_json():
+def test_a_configuration_is_unchanged_by_saving_and_loading():
     for config in (*SETTINGS.values(), DB, MelConfig(min_db=-80, max_scaled_abs=1), HiFiGANConfig()):
         assert type(config).from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
-def test_official_key_names_are_read_and_mean_natural_logarithms():
+def test_official_key_names_are_read_and_imply_natural_logarithms():
     official = {"win_size": 800, "hop_size": 200, "fmax_for_loss": 9000, "num_freq": 1025, "num_gpus": 0}
     assert MelConfig.from_dict(official) == MelConfig(window_size=800, hop_size=200, mel_scale="ln")
     assert HiFiGANConfig.from_dict({"fmax_for_loss": 9000}).fmax_loss == 9000
@@ -248,18 +239,15 @@ def test_official_key_names_are_read_and_mean_natural_logarithms():
         ({"fmin": None}, ["wrong type"]),
     ],
 )
-def test_a_mel_that_can_not_be_is_refused_with_its_numbers(settings, words):
+def test_impossible_mel_settings_are_refused_with_the_numbers(settings, words):
     with pytest.raises(UserError) as error:
         MelConfig.from_dict(settings)
     assert all(word in str(error.value) for word in words), error.value
 
 
-# Griffin-Lim.
-
-
 @pytest.fixture(scope="module")
 def spoken() -> np.ndarray:
-    """Half a second of voice between silences, so that its place in time can be seen."""
+    """Half a second of voice between silences, which shows a shift in time."""
     return np.concatenate([np.zeros(4000, np.float32), voice(0.4), np.zeros(6000, np.float32)])
 
 
@@ -269,21 +257,21 @@ def envelope(audio: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("config", [DB, LN, MelConfig(hop_size=275)], ids=["db", "ln", "odd edges"])
-def test_griffin_lim_keeps_time_length_and_sound(config, spoken):
+def test_griffin_lim_keeps_timing_length_and_spectrum(config, spoken):
     mel = mel_of(spoken, config)
     audio = griffin_lim(mel, config, iterations=20)
     assert audio.dtype == np.float32
     assert audio.shape == (mel.shape[1] * config.hop_size,)
     original, again = envelope(spoken[: len(audio)]), envelope(audio)
     lag = int(np.correlate(again, original, mode="full").argmax()) - (len(audio) - 1)
-    assert abs(lag) <= 20  # samples; the edges it would be late by are 374 and more
+    assert abs(lag) <= 20  # samples; a shift by the padding would be 374 or more
     voiced = mel[:, 20:40]
     error = float((mel_of(audio, config)[:, 20:40] - voiced).abs().mean())
     decibels = error * (20 / math.log(10) if config.mel_scale == "ln" else 100 / 8)
     assert decibels < 1.5
 
 
-def test_griffin_lim_puts_a_click_where_it_was():
+def test_griffin_lim_keeps_the_position_of_a_click():
     audio = np.zeros(40 * 256, np.float32)
     audio[5000] = 0.9
     rebuilt = griffin_lim(mel_of(audio, DB), DB)
@@ -291,7 +279,7 @@ def test_griffin_lim_puts_a_click_where_it_was():
     assert abs(int(energy.argmax()) - 5000) <= 128
 
 
-def test_griffin_lim_repeats_with_its_seed(spoken):
+def test_griffin_lim_is_reproducible_with_a_seed(spoken):
     mel = mel_of(spoken, DB)
     first, same, other = (griffin_lim(mel, DB, iterations=2, seed=seed) for seed in (3, 3, 4))
     assert np.array_equal(first, same)
@@ -311,10 +299,7 @@ def test_magnitudes_are_not_negative_and_explain_the_mel_better_than_the_pseudo_
     assert error < 0.005 < 0.02 < clipped_error
 
 
-# Pictures.
-
-
-def test_a_picture_of_mels_has_seconds_and_hertz_on_its_axes(tmp_path):
+def test_a_plot_of_mels_has_axes_in_seconds_and_hertz(tmp_path):
     sine = np.sin(2 * np.pi * 2000 * np.arange(RATE) / RATE).astype(np.float32)
     mel = mel_of(sine, DB)
     figure = plot_mels({"real": mel, "generated": mel.numpy()}, DB)

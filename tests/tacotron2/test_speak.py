@@ -1,4 +1,4 @@
-"""From text to audio: sentences spoken, attention watched, and inference.py --text."""
+"""From text to audio: sentences, failures of the attention, and inference.py --text."""
 
 import subprocess
 import sys
@@ -25,22 +25,22 @@ STEP = 0.0348  # seconds of a decoder step of three frames
 
 
 def attention_along(places: list[int], length: int) -> torch.Tensor:
-    """(steps, length) attention whose peak is at each place in turn."""
+    """Return attention (steps, length) with its peak at each position in turn."""
     attention = torch.full((len(places), length), 0.1 / length)
     attention[torch.arange(len(places)), torch.tensor(places)] = 0.9
     return attention
 
 
 def reading(length: int) -> list[int]:
-    """A step and a half for each character."""
+    """Return positions that advance by one character in a step and a half."""
     return [int(step / 1.5) for step in range(round(1.5 * length))]
 
 
-def test_reading_along_is_no_problem():
+def test_a_regular_attention_is_not_a_problem():
     assert attention_problem(attention_along(reading(40), 40), True, STEP) == ""
 
 
-def test_a_pause_and_a_glance_back_are_no_problems():
+def test_a_pause_and_a_short_step_back_are_not_problems():
     places = reading(40)
     places = places[:20] + [13] * 12 + places[20:30] + [places[30] - 4] + places[31:]
     assert attention_problem(attention_along(places, 40), True, STEP) == ""
@@ -59,11 +59,11 @@ def test_a_pause_and_a_glance_back_are_no_problems():
         (reading(40)[:30] + [20] * 40 + reading(40)[30:], True, "stays on one character"),
     ],
 )
-def test_each_failure_of_the_attention_is_told(places, stopped, words):
+def test_each_failure_of_the_attention_is_reported(places, stopped, words):
     assert words in attention_problem(attention_along(places, 40), stopped, STEP)
 
 
-def test_an_attention_that_has_learned_nothing_is_a_problem():
+def test_an_untrained_attention_is_a_problem():
     noise = torch.softmax(torch.randn(80, 40, generator=torch.Generator().manual_seed(0)), dim=1)
     assert attention_problem(noise, True, STEP)
 
@@ -74,7 +74,7 @@ def small_model(**settings) -> Tacotron2:
     return Tacotron2(Tacotron2Config(**dict.fromkeys(sizes, 20), **settings)).eval()
 
 
-def test_phonemes_have_limits_of_their_own_because_stress_marks_make_no_sound():
+def test_phonemes_have_separate_limits_because_stress_marks_are_silent():
     limits = READING_LIMITS["phonemes"]
     places = reading(40)[:20] + reading(40)[26:]
     assert "skips 5 characters" in attention_problem(attention_along(places, 40), True, STEP)
@@ -83,7 +83,7 @@ def test_phonemes_have_limits_of_their_own_because_stress_marks_make_no_sound():
     assert "phonemes after" in attention_problem(attention_along(places, 40), True, STEP, limits)
 
 
-def test_a_model_that_reads_phonemes_speaks_them_with_the_words_of_a_lexicon(monkeypatch):
+def test_a_phoneme_model_speaks_with_a_lexicon(monkeypatch):
     pytest.importorskip("espeakng_loader")
     model = small_model(text_input="phonemes", num_symbols=len(INVENTORIES["phonemes"]))
     read = []
@@ -96,14 +96,14 @@ def test_a_model_that_reads_phonemes_speaks_them_with_the_words_of_a_lexicon(mon
     assert utterance.attention.shape[1] == read[1].shape[1] and utterance.mel.shape[0] == 20
 
 
-def test_a_model_with_several_speakers_asks_for_one():
+def test_a_model_with_several_speakers_requires_one():
     with pytest.raises(UserError, match="choose one: ann, bob"):
         speak(small_model(speakers=("ann", "bob")), "Well.")
 
 
 @pytest.fixture
 def said(monkeypatch) -> list[tuple[list[str], int]]:
-    """What is asked of a voice that fails at "Bad." always, and at "Shy." until its third try."""
+    """The calls to a model that always fails at "Bad." and fails twice at "Shy."."""
     calls = []
 
     def speak_batch(model, sentences, seed, lexicon=None):
@@ -119,24 +119,24 @@ def said(monkeypatch) -> list[tuple[list[str], int]]:
     return calls
 
 
-def test_what_failed_is_said_again_with_other_dropout_and_the_rest_is_not(said):
+def test_only_failed_sentences_are_repeated_with_other_dropout(said):
     first, second = speak(None, "Fine words. Shy.")
     assert (first.text, first.attempts, first.problem) == ("Fine words.", 1, "")
     assert (second.text, second.attempts, second.problem) == ("Shy.", 3, "")
     assert said == [(["Shy.", "Fine words."], 0), (["Shy."], 1), (["Shy."], 2)]
 
 
-def test_what_never_succeeds_is_reported_and_still_there(said):
+def test_a_sentence_that_always_fails_is_reported_and_returned(said):
     (only,) = speak(None, "Bad.", max_attempts=4)
     assert only.problem == "it mumbles" and only.attempts == 4 and len(said) == 4
 
 
-def test_a_text_without_words_is_a_mistake():
+def test_a_text_without_words_is_a_user_error():
     with pytest.raises(UserError, match="nothing to say"):
         speak(None, " ... ")
 
 
-def test_the_same_text_and_seed_say_the_same_in_any_batch(tmp_path):
+def test_speech_depends_only_on_text_and_seed(tmp_path):
     model = load_tacotron2(save_taco(tmp_path, gate_bias=-9, frames_per_step=2))
     text = "One sentence. Another, longer sentence. A third."
     whole = speak(model, text, seed=5, max_attempts=1)
@@ -148,12 +148,9 @@ def test_the_same_text_and_seed_say_the_same_in_any_batch(tmp_path):
     assert differs[1].mel.shape != whole[1].mel.shape or not torch.allclose(differs[1].mel, whole[1].mel)
 
 
-# The command line.
-
-
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> dict[str, Path]:
-    """A Tacotron 2 and vocoders, all untrained: they speak noise, and at length."""
+    """An untrained Tacotron 2 and untrained vocoders. They generate long noise."""
     folder = tmp_path_factory.mktemp("models")
     vocoder, other = small_generator(), small_generator(fmax=7600.0, hop_size=256)
     save_model(folder / "vocoder", vocoder.config, generator=vocoder)
@@ -170,16 +167,18 @@ def say(models: dict, *flags, vocoder: str = "vocoder") -> None:
     inference.main([str(flag) for flag in [*names, *flags]])
 
 
-def test_a_text_becomes_one_file_with_a_picture_of_each_sentence(models, tmp_path, capsys):
+def test_a_text_is_written_to_one_file_with_a_plot_of_each_sentence(models, tmp_path, capsys):
     say(models, "--text", "One. Two.", "--output_dir", tmp_path, "--plot")
     audio, rate = soundfile.read(tmp_path / "speech.wav")
     assert rate == 22050 and len(audio) > 22050 * 0.3
     assert {path.name for path in tmp_path.iterdir()} == {"speech.wav", "speech_1.png", "speech_2.png"}
     error = capsys.readouterr().err
-    assert "'One.' did not come out well" in error and "attempts" in error  # an untrained voice says so
+    assert (
+        "'One.' did not come out well" in error and "attempts" in error
+    )  # an untrained voice reports failures
 
 
-def test_a_text_file_names_the_output(models, tmp_path):
+def test_the_output_is_named_after_the_text_file(models, tmp_path):
     (tmp_path / "tale.txt").write_text("Once upon a time.\n", encoding="utf-8")
     say(models, "--text_file", tmp_path / "tale.txt", "--output_dir", tmp_path)
     assert (tmp_path / "tale.wav").is_file()
@@ -192,7 +191,7 @@ def test_griffin_lim_speaks_without_a_vocoder(models, tmp_path):
     assert len(audio) % 256 == 0 and np.abs(audio).max() > 0
 
 
-def test_a_vocoder_of_the_other_scale_is_given_converted_mels(models, tmp_path, monkeypatch):
+def test_a_vocoder_of_another_scale_receives_converted_mels(models, tmp_path, monkeypatch):
     given = []
     monkeypatch.setattr(
         speech, "vocode", lambda generator, mel, *_: given.append(mel) or iter([np.zeros(256, np.float32)])
@@ -220,14 +219,14 @@ def test_mismatched_settings_are_named_with_both_values(models, tmp_path, capsys
         (["--text", "Well.", "--text_file", "tale.txt"], "not allowed with"),
     ],
 )
-def test_mistakes_are_told_in_a_line(models, tmp_path, capsys, flags, words):
+def test_user_errors_are_one_line(models, tmp_path, capsys, flags, words):
     with pytest.raises(SystemExit) as leaving:
         say(models, *flags, "--output_dir", tmp_path)
     error = capsys.readouterr().err
     assert leaving.value.code == 2 and words in error and error.count("\n") == 1
 
 
-def test_streamed_speech_is_what_the_file_would_hold(models, tmp_path):
+def test_streamed_speech_equals_the_file(models, tmp_path):
     say(models, "--text", "One. Two.", "--output_dir", tmp_path, "--seed", 3)
     whole, _ = soundfile.read(tmp_path / "speech.wav", dtype="int16")
     command = [sys.executable, str(ROOT / "inference.py"), "--text", "One. Two.", "--seed", "3", "--stream"]
@@ -239,7 +238,7 @@ def test_streamed_speech_is_what_the_file_would_hold(models, tmp_path):
 
 
 @pytest.mark.parametrize(("frames_per_step", "chunk_frames"), [(1, 1), (3, 7), (2, 1000)])
-def test_a_streamed_mel_is_the_mel_of_infer(tmp_path, frames_per_step, chunk_frames):
+def test_a_streamed_mel_equals_that_of_infer(tmp_path, frames_per_step, chunk_frames):
     model = load_tacotron2(save_taco(tmp_path, gate_bias=-9, frames_per_step=frames_per_step))
     tokens = torch.tensor([encode("A sentence of some length.")])
     whole = model.infer(tokens, max_frames=90, seeds=4)

@@ -16,7 +16,7 @@ CLOSED = 1.0  # a gate threshold that no probability exceeds
 
 
 def small_config(**settings) -> Tacotron2Config:
-    """All the parts of Tacotron 2, with 1 % of the paper's weights."""
+    """Return all parts of Tacotron 2 with 1 % of the paper's parameters."""
     small = {
         "character_embed_dim": 32,
         "encoder_embed_dim": 32,
@@ -33,7 +33,7 @@ def small_config(**settings) -> Tacotron2Config:
 
 
 def small_model(seed: int = 0, **settings) -> Tacotron2:
-    """In eval mode, with batch norms that have seen something."""
+    """Return a model in eval mode whose batch norm statistics are not the initial ones."""
     torch.manual_seed(seed)
     model = Tacotron2(small_config(**settings)).eval()
     for name, buffer in model.named_buffers():
@@ -52,9 +52,9 @@ def some_mel(config: Tacotron2Config, batch: int, frames: int) -> Tensor:
 
 
 def gate_logits(model: Tacotron2, tokens: Tensor, lengths: Tensor, steps: int, seeds: list[int]) -> Tensor:
-    """(B, steps) what the gate says while nobody listens to it, once it is turned to open late, not early."""
+    """Return the gate logits (B, steps) without stopping, with a sign that lets the gate open late."""
     gate, said = model.decoder.gate_layer, []
-    gate.weight.mul_(20)  # far enough apart for a threshold between them
+    gate.weight.mul_(20)  # far enough apart for a threshold in between
     hook = gate.register_forward_hook(lambda _, __, logit: said.append(logit.squeeze(1)))
     frames = steps * model.config.frames_per_step
     model.infer(tokens, lengths, frames, seeds, gate_threshold=CLOSED)
@@ -70,16 +70,13 @@ def close(ours: Tensor, theirs: Tensor, atol: float) -> None:
     torch.testing.assert_close(ours, theirs, rtol=0, atol=atol)
 
 
-# Agreement with torchaudio.
-
-
 @pytest.fixture
 def twins(monkeypatch):
-    """twins(frames_per_step) gives a model of ours and torchaudio's of the same weights, without dropout."""
+    """Return a function from frames_per_step to our model and torchaudio's, with equal weights."""
     pytest.importorskip("torchaudio", exc_type=(ImportError, OSError))
     from benchmarks.tacotron2_infer import torchaudio_twin
 
-    # torchaudio's prenet has no setting for it
+    # torchaudio's prenet has no option for this
     monkeypatch.setattr(torch.nn.functional, "dropout", lambda x, *_, **__: x)
 
     def make(frames_per_step: int):
@@ -92,11 +89,11 @@ def twins(monkeypatch):
 @pytest.mark.parametrize("frames_per_step", [1, 3])
 @pytest.mark.parametrize("batch", [1, 3])
 @torch.inference_mode()
-def test_teacher_forced_it_computes_what_torchaudio_does(frames_per_step, batch, twins):
+def test_the_teacher_forced_model_agrees_with_torchaudio(frames_per_step, batch, twins):
     model, twin = twins(frames_per_step)
     tokens, mel = some_tokens(model.config, batch, 21), some_mel(model.config, batch, 60)
-    # torchaudio's convolutions see padding, so sentences of one length alone can agree
-    # and its view of several frames a step wants them next to each other in memory
+    # torchaudio's convolutions read padding, so only sentences of equal length agree
+    # with several frames per step, it needs them contiguous in memory
     mel = mel.transpose(1, 2).contiguous().transpose(1, 2)
     given = tokens, torch.full((batch,), 21), mel, torch.full((batch,), 60)
     for ours, theirs in zip(model(*given), twin(*given), strict=True):
@@ -106,7 +103,7 @@ def test_teacher_forced_it_computes_what_torchaudio_does(frames_per_step, batch,
 @pytest.mark.parametrize("frames_per_step", [1, 3])
 @pytest.mark.parametrize("batch", [1, 3])
 @torch.inference_mode()
-def test_free_running_it_computes_what_torchaudio_does(frames_per_step, batch, twins):
+def test_the_free_running_model_agrees_with_torchaudio(frames_per_step, batch, twins):
     model, twin = twins(frames_per_step)
     tokens, lengths = some_tokens(model.config, batch, 21), torch.full((batch,), 21)
     twin.decoder.decoder_max_step, twin.decoder.gate_threshold = 60, CLOSED
@@ -114,13 +111,13 @@ def test_free_running_it_computes_what_torchaudio_does(frames_per_step, batch, t
         mel, frames, attention = twin.infer(tokens, lengths)
     speech = model.infer(tokens, lengths, 60 * frames_per_step, gate_threshold=CLOSED)
     assert speech.frames.tolist() == [60 * frames_per_step] * batch
-    assert frames.tolist() == [60] * batch  # torchaudio counts steps
+    assert frames.tolist() == [60] * batch  # torchaudio's limit is in steps
     close(speech.mel, mel, 1e-4)
     close(speech.attention, attention, 1e-4)
 
 
 @torch.inference_mode()
-def test_a_gate_that_opens_in_the_middle_ends_a_sentence_where_torchaudio_does(twins):
+def test_the_gate_ends_a_sentence_at_the_same_step_as_torchaudio(twins):
     model, twin = twins(1)
     tokens, lengths = some_tokens(model.config, 1, 21), torch.tensor([21])
     logits = gate_logits(model, tokens, lengths, 60, [0])[0]
@@ -136,14 +133,11 @@ def test_a_gate_that_opens_in_the_middle_ends_a_sentence_where_torchaudio_does(t
     close(speech.attention, attention, 1e-4)
 
 
-# A sentence does not know its batch.
-
-
 @pytest.mark.parametrize("frames_per_step", [1, 3])
 @torch.inference_mode()
-def test_teacher_forced_a_sentence_does_not_depend_on_its_batch(frames_per_step):
+def test_a_teacher_forced_sentence_does_not_depend_on_its_batch(frames_per_step):
     model = small_model(frames_per_step=frames_per_step, decoder_prenet_dropout_p=0.0)
-    mel_lengths = torch.tensor([31, 17, 40, 9])  # whole steps of 3 only the last
+    mel_lengths = torch.tensor([31, 17, 40, 9])  # only the last is a multiple of 3
     tokens, mel = some_tokens(model.config, 4, 21), some_mel(model.config, 4, 40)
     mel = torch.where(length_mask(mel_lengths, 40).unsqueeze(1), mel, 99.0)
     together = model(tokens, LENGTHS, mel, mel_lengths)
@@ -161,10 +155,12 @@ def test_teacher_forced_a_sentence_does_not_depend_on_its_batch(frames_per_step)
 
 @pytest.mark.parametrize("frames_per_step", [1, 3])
 @torch.inference_mode()
-def test_speaking_a_sentence_does_not_depend_on_its_batch(frames_per_step):
+def test_a_generated_sentence_does_not_depend_on_its_batch(frames_per_step):
     model = small_model(frames_per_step=frames_per_step)
     tokens, seeds = some_tokens(model.config, 4, 21), [5, 6, 7, 2**40]
-    limits = torch.tensor([70, 50, 80, 31]) * frames_per_step  # beyond a block of dropout, and within one
+    limits = (
+        torch.tensor([70, 50, 80, 31]) * frames_per_step
+    )  # longer than a block of dropout masks, and shorter
     together = model.infer(tokens, LENGTHS, limits, seeds, gate_threshold=CLOSED)
     for row, length in enumerate(LENGTHS.tolist()):
         one, frames = slice(row, row + 1), int(limits[row])
@@ -175,7 +171,7 @@ def test_speaking_a_sentence_does_not_depend_on_its_batch(frames_per_step):
 
 
 @torch.inference_mode()
-def test_padding_is_neither_read_nor_attended_nor_spoken():
+def test_padding_is_not_encoded_attended_or_generated():
     model = small_model()
     tokens = some_tokens(model.config, 4, 21)
     in_text = length_mask(LENGTHS, 21)
@@ -192,17 +188,14 @@ def test_padding_is_neither_read_nor_attended_nor_spoken():
     assert (speech.mel.transpose(1, 2)[~spoken] == model.config.silence).all()
 
 
-# Where a sentence ends.
-
-
 @pytest.mark.parametrize("frames_per_step", [1, 3])
 @torch.inference_mode()
-def test_each_sentence_stops_at_its_own_gate_or_at_the_limit_and_says_which(frames_per_step):
+def test_each_sentence_stops_at_its_gate_or_the_limit_and_reports_which(frames_per_step):
     model = small_model(frames_per_step=frames_per_step)
     tokens, seeds, steps = some_tokens(model.config, 4, 21), [1, 2, 3, 4], 40
-    logits = gate_logits(model, tokens, LENGTHS, steps, seeds)  # the dropout makes them jump
+    logits = gate_logits(model, tokens, LENGTHS, steps, seeds)  # varied by the dropout
     peaks = logits.max(1).values.sort().values
-    opens = logits > (peaks[0] + peaks[1]) / 2  # one sentence never, three at some time
+    opens = logits > (peaks[0] + peaks[1]) / 2  # three sentences stop, one does not
     expected = [int(row.nonzero()[0]) + 1 if row.any() else steps for row in opens]
     speech = model.infer(
         tokens,
@@ -219,7 +212,7 @@ def test_each_sentence_stops_at_its_own_gate_or_at_the_limit_and_says_which(fram
 
 
 @torch.inference_mode()
-def test_limits_hold_for_each_sentence_in_whole_steps():
+def test_limits_apply_to_each_sentence_in_whole_steps():
     model = small_model(frames_per_step=3)
     tokens = some_tokens(model.config, 4, 21)
     limits = torch.tensor([9, 11, 30, 4])
@@ -230,7 +223,7 @@ def test_limits_hold_for_each_sentence_in_whole_steps():
 
 
 @torch.inference_mode()
-def test_a_gate_that_opens_at_the_last_step_allowed_counts_as_the_gate():
+def test_a_gate_that_opens_at_the_limit_counts_as_the_gate():
     model = small_model()
     tokens = some_tokens(model.config, 2, 21)
     speech = model.infer(tokens, None, torch.tensor([1, 7]), 1, gate_threshold=-1.0)
@@ -238,11 +231,8 @@ def test_a_gate_that_opens_at_the_last_step_allowed_counts_as_the_gate():
     assert speech.stopped.all()
 
 
-# The prenet's dropout.
-
-
 @torch.inference_mode()
-def test_the_same_seed_says_the_same_again_and_another_does_not():
+def test_speech_is_reproducible_with_a_seed_and_differs_with_another():
     model = small_model()
     tokens = some_tokens(model.config, 1, 21)
 
@@ -260,7 +250,7 @@ def test_the_same_seed_says_the_same_again_and_another_does_not():
 
 
 @torch.inference_mode()
-def test_one_seed_for_all_gives_each_sentence_the_same_dropout():
+def test_with_one_seed_each_sentence_has_the_same_dropout():
     model = small_model()
     tokens = some_tokens(model.config, 1, 21).expand(3, -1)
     mel = model.infer(tokens, None, 70, 3, gate_threshold=CLOSED).mel
@@ -268,12 +258,12 @@ def test_one_seed_for_all_gives_each_sentence_the_same_dropout():
 
 
 @torch.inference_mode()
-def test_the_prenet_drops_in_eval_mode_and_drops_the_share_it_should():
+def test_the_prenets_dropout_is_active_in_eval_mode_with_its_probability():
     model = small_model(decoder_prenet_dropout_p=0.25)
     frames = torch.rand(500, model.config.num_mels)
     prenet = model.decoder.prenet
     assert not torch.equal(prenet(frames), prenet(frames))
-    prenet.layers[-1].weight.abs_()  # so that the rectifier leaves no zeros
+    prenet.layers[-1].weight.abs_()  # so that the ReLU returns no zeros
     zeros = (prenet(frames) == 0).float().mean()
     assert 0.2 < zeros < 0.35
     given = some_tokens(model.config, 1, 21), torch.tensor([21]), frames[:30].T[None], torch.tensor([30])
@@ -282,13 +272,10 @@ def test_the_prenet_drops_in_eval_mode_and_drops_the_share_it_should():
     assert torch.equal(model(*given).mel, model(*given).mel)
 
 
-# The step that is laid out for speed.
-
-
 @pytest.mark.parametrize("batch", [1, 2, 9])
 @pytest.mark.parametrize("kind", ["cell", "layer"])
 @torch.inference_mode()
-def test_a_packed_step_is_the_lstms_own(batch, kind):
+def test_the_packed_step_equals_the_lstm_cells(batch, kind):
     torch.manual_seed(0)
     layer = torch.nn.LSTMCell(37, 64) if kind == "cell" else torch.nn.LSTM(37, 64, batch_first=True)
     step = SteppingLSTM(layer)
@@ -305,7 +292,7 @@ def test_a_packed_step_is_the_lstms_own(batch, kind):
 
 
 @torch.inference_mode()
-def test_speech_is_the_same_where_pytorch_can_not_pack(monkeypatch):
+def test_speech_is_the_same_without_packed_weights(monkeypatch):
     model = small_model()
     given = some_tokens(model.config, 4, 21), LENGTHS, torch.tensor([30, 20, 40, 10]), [1, 2, 3, 4], CLOSED
     packed = model.infer(*given)
@@ -317,7 +304,7 @@ def test_speech_is_the_same_where_pytorch_can_not_pack(monkeypatch):
 
 
 @torch.inference_mode()
-def test_it_speaks_under_autocast_as_well():
+def test_speech_works_under_autocast():
     model = small_model()
     given = some_tokens(model.config, 2, 21), None, 20, 1, CLOSED
     with torch.autocast("cpu", torch.bfloat16):
@@ -326,7 +313,7 @@ def test_it_speaks_under_autocast_as_well():
 
 
 @torch.inference_mode()
-def test_speech_follows_weights_that_have_changed():
+def test_changed_weights_change_the_speech():
     model = small_model()
     tokens = some_tokens(model.config, 1, 21)
     before = model.infer(tokens, None, 20, 1, gate_threshold=CLOSED).mel
@@ -336,7 +323,7 @@ def test_speech_follows_weights_that_have_changed():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @torch.inference_mode()
-def test_a_gpu_says_what_the_cpu_says():
+def test_speech_is_the_same_on_gpu_and_cpu():
     model = small_model()
     given = some_tokens(model.config, 4, 21), LENGTHS, torch.tensor([30, 20, 40, 10])
     there = [tensor.cuda() for tensor in given]
@@ -347,11 +334,8 @@ def test_a_gpu_says_what_the_cpu_says():
     assert torch.equal(speech.frames.cpu(), here.frames)
 
 
-# Speakers.
-
-
 @torch.inference_mode()
-def test_a_model_for_one_speaker_speaks_as_the_model_of_all_does_for_that_speaker():
+def test_a_single_speaker_model_equals_the_shared_model_for_that_speaker():
     model = small_model(speakers=("ann", "bob"), decoder_prenet_dropout_p=0.0)
     model.speaker_embedding.weight.mul_(10)
     tokens, limits = some_tokens(model.config, 4, 21), torch.tensor([20, 10, 30, 15])
@@ -387,11 +371,8 @@ def test_an_unknown_speaker_is_refused_with_the_known_ones():
         model.infer(some_tokens(model.config, 4, 21), LENGTHS)
 
 
-# Mel scales.
-
-
 @torch.inference_mode()
-def test_weights_that_work_in_natural_logarithms_give_and_take_decibels():
+def test_a_model_with_an_inner_scale_reads_and_returns_its_mel_scale():
     natural = small_model(mel_scale="ln", decoder_prenet_dropout_p=0.0)
     config = replace(natural.config, mel_scale="db", inner_mel_scale="ln")
     model = Tacotron2(config).eval()
@@ -408,35 +389,29 @@ def test_weights_that_work_in_natural_logarithms_give_and_take_decibels():
     close(spoken, config.from_ln(natural.infer(tokens, LENGTHS, limits, gate_threshold=CLOSED).mel), 1e-4)
 
 
-# Learning.
-
-
 @pytest.mark.parametrize("frames_per_step", [1, 3])
-def test_every_weight_learns(frames_per_step):
+def test_every_weight_has_a_gradient(frames_per_step):
     model = small_model(frames_per_step=frames_per_step).train()
     tokens, mel = some_tokens(model.config, 4, 21), some_mel(model.config, 4, 40)
     given = model(tokens, LENGTHS, mel, torch.tensor([31, 17, 40, 9]))
     sum(part.square().mean() for part in given).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
-        # batch norm takes away again what the bias before it adds
+        # batch norm removes the bias before it
         assert ".conv.bias" in name or parameter.grad.abs().sum() > 1e-8, name
 
 
-def test_the_default_sizes_are_the_papers_28_million_weights():
+def test_the_default_sizes_have_the_papers_28_million_parameters():
     model = Tacotron2(Tacotron2Config())
     assert sum(weight.numel() for weight in model.parameters()) / 1e6 == pytest.approx(28.1, abs=0.1)
 
 
-# How good an attention is.
-
-
 def attention_of(*places: int, length: int) -> Tensor:
-    """(1, steps, length), each step wholly at one place."""
+    """Return attention (1, steps, length) that is at one position per step."""
     return torch.nn.functional.one_hot(torch.tensor([places]), length).float()
 
 
-def test_guided_attention_is_the_papers_formula():
+def test_guided_attention_follows_the_papers_formula():
     two = torch.tensor([2])
     assert guided_attention(attention_of(0, 1, length=2), two, two, 0.4) == 0
     # half the text off the diagonal: d = 0.5
@@ -455,7 +430,7 @@ def test_guided_attention_ignores_padding():
     attention = torch.zeros(2, 4, 6)
     attention[0, range(4), range(4)] = 1  # 4 steps, 4 characters, on the diagonal
     attention[1, range(2), [1, 0]] = 1  # 2 steps, 2 characters, read backwards
-    attention[1, [2, 3], [2, 5]] = 1  # what a model says in the padding: on the diagonal, and far off it
+    attention[1, [2, 3], [2, 5]] = 1  # attention in the padding: on the diagonal, and far from it
     lengths = torch.tensor([4, 2])
     cost = 1 - math.exp(-(0.5**2) / (2 * 0.4**2))
     assert float(guided_attention(attention, lengths, lengths, 0.4)) == pytest.approx(2 * cost / 6, abs=1e-6)
@@ -468,10 +443,7 @@ def test_guided_attention_is_between_0_and_1():
         assert 0 < guided_attention(attention, lengths, steps, width) < 1
 
 
-# Configurations.
-
-
-def test_a_configuration_comes_back_from_its_dictionary():
+def test_a_configuration_is_restored_from_its_dictionary():
     for config in (Tacotron2Config(), small_config(frames_per_step=3, inner_mel_scale="ln", fmax=None)):
         assert Tacotron2Config.from_dict(config.to_dict()) == config
         assert Tacotron2Config.from_dict(config.to_dict() | {"of_another_program": 1}) == config
@@ -496,7 +468,7 @@ def test_a_configuration_comes_back_from_its_dictionary():
         ({"decoder_rnn_dim": "1024"}, ["wrong type"]),
     ],
 )
-def test_a_configuration_that_can_not_work_is_refused(settings, words):
+def test_an_impossible_configuration_is_refused(settings, words):
     with pytest.raises(UserError) as error:
         Tacotron2Config.from_dict(settings)
     assert all(word in str(error.value) for word in words), error.value

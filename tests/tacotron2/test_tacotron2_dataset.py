@@ -1,4 +1,4 @@
-"""Clips with their transcripts, one by one and in batches."""
+"""Clips with their transcripts, as items and in batches."""
 
 import csv
 from pathlib import Path
@@ -19,7 +19,7 @@ from tacotron2.text import END_ID, PAD_ID, decode
 from utils import UserError
 
 TEXTS = ["One.", "Twenty-two clips, no more?", 'He said: "No!"']
-LENGTHS = [385, 5119, 5120]  # the shortest that has a mel; one sample less than 20 hops; 20 hops
+LENGTHS = [385, 5119, 5120]  # the shortest clip with a mel; one sample less than 20 hops; 20 hops
 
 
 def make_manifest(folder: Path, lengths: list[int] = LENGTHS, texts: list[str] = TEXTS) -> Path:
@@ -46,15 +46,12 @@ def dataset(manifest) -> TextMelDataset:
     return TextMelDataset(read_manifest(manifest, RATE), Tacotron2Config())
 
 
-# One clip.
-
-
-def test_a_clip_has_as_many_frames_as_whole_hops(dataset):
+def test_the_frames_of_a_clip_are_its_whole_hops(dataset):
     assert [dataset[index]["mel"].shape for index in range(3)] == [(80, 1), (80, 19), (80, 20)]
     assert dataset.frames == [1, 19, 20]
 
 
-def test_real_clips_have_as_many_frames_as_whole_hops(shared):
+def test_the_frames_of_real_clips_are_their_whole_hops(shared):
     manifest = shared / "data" / "ljspeech-mini" / "metadata.csv"
     clips = read_manifest(manifest, RATE, manifest.parent / "wavs")
     dataset = TextMelDataset(clips, Tacotron2Config())
@@ -63,22 +60,22 @@ def test_real_clips_have_as_many_frames_as_whole_hops(shared):
         assert dataset[index]["mel"].shape == (80, frames) and dataset.frames[index] == frames
 
 
-def test_its_mel_is_that_of_the_audio_as_it_is_on_the_disk(dataset):
-    """Whatever its peak is, of which the vocoder's pretraining makes 0.95."""
+def test_the_mel_is_computed_from_unscaled_audio(dataset):
+    """The vocoder's pretraining, in contrast, scales clips to a peak of 0.95."""
     audio = torch.from_numpy(soundfile.read(dataset.clips[1].path, dtype="float32")[0])
     assert torch.equal(dataset[1]["mel"], MelSpectrogram(Tacotron2Config())(audio))
     assert dataset[1]["name"] == "clip1"
 
 
-def test_a_text_is_its_tokens_and_the_end(dataset, manifest):
+def test_the_tokens_are_those_of_the_text_and_the_end_symbol(dataset, manifest):
     assert [decode(dataset[index]["tokens"]) for index in range(2)] == ["one.", "twenty-two clips, no more?"]
     assert all(item["tokens"][-1] == END_ID for item in map(dataset.__getitem__, range(3)))
     without = TextMelDataset(dataset.clips, Tacotron2Config(end_symbol=False))
     assert all(torch.equal(without[index]["tokens"], dataset[index]["tokens"][:-1]) for index in range(3))
 
 
-def test_an_item_is_the_same_in_each_epoch_and_when_it_is_repeated(dataset):
-    """There is nothing random in it. A sampler counts on, beyond the corpus, to fill a step."""
+def test_an_item_does_not_depend_on_epoch_or_repetition(dataset):
+    """Samplers use indices beyond the corpus to fill a step."""
     for key in ((0, 1), (5, 1), (0, 4)):
         assert torch.equal(dataset[key]["mel"], dataset[1]["mel"])
 
@@ -109,9 +106,6 @@ def test_the_speaker_of_a_clip_is_its_index_in_the_configuration(manifest, datas
         TextMelDataset(clips, Tacotron2Config(speakers=("ann", "eve")))
 
 
-# A batch.
-
-
 @pytest.mark.parametrize("settings", [{}, {"mel_scale": "ln"}, {"max_scaled_abs": 1.0}])
 def test_a_batch_is_padded_to_its_longest_with_silence_and_the_pad_symbol(dataset, settings):
     dataset = TextMelDataset(dataset.clips, Tacotron2Config(**settings))
@@ -131,11 +125,8 @@ def test_a_batch_is_padded_to_its_longest_with_silence_and_the_pad_symbol(datase
         assert (batch["mel"][row, :, frames:] == dataset.config.silence).all()
 
 
-# Batches of like lengths.
-
-
 def draw_lengths(clips: int = 1000) -> list[int]:
-    """As a corpus of sentences has them: from one second to ten."""
+    """Return lengths of one to ten seconds, distributed as in a corpus of sentences."""
     return np.random.default_rng(0).integers(86, 861, clips).tolist()
 
 
@@ -152,7 +143,7 @@ def padding_share(batches: list[list[int]], lengths: list[int]) -> float:
     return 1 - sum(lengths[index] for batch in batches for index in batch) / padded
 
 
-def test_an_epoch_has_each_clip_once_but_for_those_that_make_no_whole_batch():
+def test_an_epoch_contains_each_clip_once_except_for_an_incomplete_batch():
     lengths, left_over = draw_lengths(1003), set()
     sampler = EpochSampler(1003, 16, seed=1, lengths=lengths)
     for epoch in range(3):
@@ -160,10 +151,10 @@ def test_an_epoch_has_each_clip_once_but_for_those_that_make_no_whole_batch():
         used = [index for batch in batches for index in batch]
         assert len(batches) == 62 and len(set(used)) == len(used) == 62 * 16
         left_over |= set(range(1003)) - set(used)
-    assert len(left_over) > 11  # others in each epoch
+    assert len(left_over) > 11  # different in each epoch
 
 
-def test_batches_of_like_lengths_have_little_padding():
+def test_batches_of_similar_lengths_have_little_padding():
     lengths = draw_lengths()
     at_random = batches_of(EpochSampler(1000, 16, seed=1), 16)
     alike = batches_of(EpochSampler(1000, 16, seed=1, lengths=lengths), 16)
@@ -171,7 +162,7 @@ def test_batches_of_like_lengths_have_little_padding():
     assert padding_share(alike, lengths) < 0.05
 
 
-def test_batches_are_others_in_each_epoch_and_come_in_no_order_of_length():
+def test_batches_differ_between_epochs_and_are_not_ordered_by_length():
     lengths = draw_lengths()
     sampler = EpochSampler(1000, 16, seed=1, lengths=lengths)
     first, second = (batches_of(sampler, 16, epoch) for epoch in (0, 1))
@@ -180,7 +171,7 @@ def test_batches_are_others_in_each_epoch_and_come_in_no_order_of_length():
     assert abs(np.corrcoef(longest, range(len(longest)))[0, 1]) < 0.4
 
 
-def test_the_order_depends_on_seed_and_epoch_alone():
+def test_the_order_depends_only_on_seed_and_epoch():
     lengths = draw_lengths()
     sampler = EpochSampler(1000, 16, seed=1, lengths=lengths)
     wanted = batches_of(sampler, 16, epoch=3)
@@ -190,7 +181,7 @@ def test_the_order_depends_on_seed_and_epoch_alone():
     assert batches_of(EpochSampler(1000, 16, seed=2, lengths=lengths), 16, epoch=3) != wanted
 
 
-def test_a_corpus_smaller_than_a_step_fills_it_with_like_lengths():
+def test_a_corpus_smaller_than_a_step_is_repeated_with_similar_lengths():
     lengths = [10, 900, 11, 901, 12]
     (batch,) = batches_of(EpochSampler(5, 16, seed=1, lengths=lengths), 16)
     assert len(batch) == 16 and {index % 5 for index in batch} == set(range(5))

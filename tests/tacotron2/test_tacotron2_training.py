@@ -1,4 +1,4 @@
-"""`python -m tacotron2.train`: whole runs of a tiny model, from the command line."""
+"""`python -m tacotron2.train`: complete runs of a small model from the command line."""
 
 import json
 import os
@@ -50,10 +50,8 @@ TINY = {
     "decoder_rnn_dim": 20, "decoder_prenet_dim": 8, "decoder_postnet_num_convs": 2,
     "decoder_postnet_n_filters": 12,
 }  # fmt: skip
-VOCODER_FLAGS = dict.fromkeys(
-    [*SMALL_MODEL, "segment_size"]
-)  # which `command_line` adds where they have a value
-EPOCHS, STEPS_PER_EPOCH = 4, 4  # 8 clips by twos
+VOCODER_FLAGS = dict.fromkeys([*SMALL_MODEL, "segment_size"])  # `command_line` omits options without a value
+EPOCHS, STEPS_PER_EPOCH = 4, 4  # 8 clips in batches of 2
 SETTINGS = {"training_epochs": EPOCHS, "learning_rate": 0.01, "start_decay_epochs": 2}
 
 TRAIN_KEYS = {
@@ -74,7 +72,7 @@ def train_here(corpus: Path, folder: Path, **settings) -> Path:
 
 
 def start(launcher: list[str], arguments: list[str], **environment: str | None) -> subprocess.Popen:
-    """A run in processes of its own, leaders of a process group; None takes a variable away."""
+    """Start a run in a new process group. None removes an environment variable."""
     variables = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT), **environment}
     return subprocess.Popen(
         [*launcher, *arguments],
@@ -104,7 +102,7 @@ def different_weights(first: Path, second: Path) -> list[str]:
 
 
 def refused(capsys, corpus: Path, folder: Path, **settings) -> str:
-    """The line in which a run says what is wrong with these settings."""
+    """Return the error line of a run with these settings."""
     capsys.readouterr()
     with pytest.raises(SystemExit) as stop:
         train_here(corpus, folder, **settings)
@@ -114,7 +112,7 @@ def refused(capsys, corpus: Path, folder: Path, **settings) -> str:
 
 @pytest.fixture(scope="module")
 def corpus(small_corpus, tmp_path_factory) -> Path:
-    """The clips of `small_corpus`, and things that could have been said in them."""
+    """The clips of `small_corpus` with transcripts."""
     folder = tmp_path_factory.mktemp("spoken")
     texts = [
         "a",
@@ -138,11 +136,8 @@ def corpus(small_corpus, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(corpus, tmp_path_factory) -> Path:
-    """A run that nothing has interrupted."""
+    """A run that was not interrupted."""
     return train_here(corpus, tmp_path_factory.mktemp("finished") / "run", **SETTINGS)
-
-
-# What a run leaves.
 
 
 def test_the_log_has_a_line_for_each_step_and_each_validation(finished):
@@ -155,11 +150,11 @@ def test_the_log_has_a_line_for_each_step_and_each_validation(finished):
     for record in records:
         keys = TRAIN_KEYS if record["split"] == "train" else VAL_KEYS
         assert record.keys() == keys | {"step", "epoch", "split"}
-        # short clips of one sound have no pause
+        # clips of one sound have no pause
         assert all(np.isfinite(record[name]) for name in keys - {"attention_rest"})
 
 
-def test_the_losses_fall_and_the_attention_is_a_share(finished):
+def test_the_losses_fall_and_the_attention_measures_are_fractions(finished):
     train, val = metrics(finished, "train"), metrics(finished, "val")
     assert np.mean([r["loss"] for r in train[-4:]]) < 0.8 * np.mean([r["loss"] for r in train[:4]])
     assert val[-1]["val_loss"] < 0.9 * val[0]["val_loss"]
@@ -169,13 +164,13 @@ def test_the_losses_fall_and_the_attention_is_a_share(finished):
     assert all(record["free_mel_difference"] > 0 for record in val)
 
 
-def test_the_logged_losses_add_up_to_what_is_minimised(finished):
+def test_the_logged_losses_add_up_to_the_total_loss(finished):
     for record in metrics(finished, "train"):
         parts = record["mel_before_loss"] + record["mel_after_loss"] + record["gate_loss"]
         assert record["loss"] == pytest.approx(parts, rel=1e-5)
 
 
-def test_the_learning_rate_is_constant_and_then_falls_evenly_in_its_logarithm(finished):
+def test_the_learning_rate_is_constant_and_then_decays_exponentially(finished):
     steps = np.arange(EPOCHS * STEPS_PER_EPOCH) / STEPS_PER_EPOCH
     way = np.clip((steps - 2) / (EPOCHS - 2), 0, 1)
     wanted = 0.01 * (1e-5 / 0.01) ** way
@@ -184,7 +179,7 @@ def test_the_learning_rate_is_constant_and_then_falls_evenly_in_its_logarithm(fi
     assert rates[:9] == [0.01] * 9 and rates[12] == pytest.approx((0.01 * 1e-5) ** 0.5)
 
 
-def test_checkpoints_are_models_that_speak(finished):
+def test_checkpoints_can_be_loaded_for_inference(finished):
     names = {path.name for path in finished.iterdir() if path.is_dir()}
     assert names == {*(f"checkpoint_{epoch}" for epoch in range(1, 5)), "final_checkpoint", "generated"}
     model = load_tacotron2(finished / "checkpoint_1")
@@ -195,14 +190,14 @@ def test_checkpoints_are_models_that_speak(finished):
     assert [name for name in first if torch.equal(first[name], last[name])] == []
 
 
-def test_each_validation_shows_and_speaks_the_first_clip(finished):
+def test_each_validation_saves_a_plot_and_audio_of_the_first_clip(finished):
     names = {f"epoch_000{epoch}_clip8.{kind}" for epoch in range(1, 5) for kind in ("png", "wav")}
     assert {path.name for path in (finished / "generated").iterdir()} == names
     audio, rate = soundfile.read(finished / "generated" / "epoch_0001_clip8.wav")
     assert rate == RATE and len(audio) % 256 == 0 and np.isfinite(audio).all()
 
 
-def test_gradients_are_clipped_to_a_norm_of_one_and_logged_as_they_were(corpus, tmp_path, monkeypatch):
+def test_gradients_are_clipped_to_norm_1_and_logged_unclipped(corpus, tmp_path, monkeypatch):
     norms, step = [], torch.optim.Adam.step
 
     def measured(optimizer, *args, **kwargs):
@@ -217,8 +212,11 @@ def test_gradients_are_clipped_to_a_norm_of_one_and_logged_as_they_were(corpus, 
     assert norms == pytest.approx([min(norm, 1.0) for norm in logged], rel=1e-4)
 
 
-def test_real_speech_of_a_filelist_trains_with_guided_attention(espeak_corpus, tmp_path):
-    """LJSpeech's metadata.csv is such a filelist. Three frames a step, of clips that are no whole steps."""
+def test_a_filelist_of_real_speech_trains_with_guided_attention(espeak_corpus, tmp_path):
+    """LJSpeech's metadata.csv is such a filelist.
+
+    Three frames per step, with clips that are not whole steps.
+    """
     metadata = espeak_corpus / "metadata.csv"
     test = tmp_path / "test.csv"
     test.write_text(metadata.read_text().splitlines()[0] + "\n")
@@ -236,7 +234,7 @@ def test_real_speech_of_a_filelist_trains_with_guided_attention(espeak_corpus, t
 
 
 def test_the_readmes_command_runs(corpus, tmp_path):
-    """But for its sizes. With a home that holds no login, and fewer cores than workers."""
+    """With small sizes, a home without a login, and fewer cores than workers."""
     command = shlex.split("""
         --experiment_name tacotron2 --run_name tacotron2_trainer --working_directory work_dir
         --save_audio_gen work_dir/save_gen --path_to_train_manifest TRAIN_CSV --path_to_val_manifest TEST_CSV
@@ -263,18 +261,13 @@ def test_the_readmes_command_runs(corpus, tmp_path):
     assert load_tacotron2(run / "final_checkpoint").config == Tacotron2Config(**TINY)
 
 
-# Runs that end before their time, and runs of two processes.
-
-
 def assert_ended_alike(run: Path, finished: Path) -> None:
     assert repeatable(metrics(run)) == repeatable(metrics(finished))
     assert different_weights(run / "final_checkpoint", finished / "final_checkpoint") == []
 
 
-def test_a_run_killed_and_a_run_told_to_stop_end_as_if_never_interrupted(
-    corpus, finished, tmp_path, monkeypatch
-):
-    """Dropout and all: with what a step drops, and with batch norm's statistics."""
+def test_killed_and_stopped_runs_end_as_if_never_interrupted(corpus, finished, tmp_path, monkeypatch):
+    """Including dropout and the statistics of batch norm."""
     folder = tmp_path / "run"
     again = {**SETTINGS, "resume_from_checkpoint": "latest"}
     process = start(PYTHON, [*MODULE, *flags(corpus, folder, checkpoint_steps=3, num_workers=1, **again)])
@@ -300,11 +293,11 @@ def test_a_run_killed_and_a_run_told_to_stop_end_as_if_never_interrupted(
     assert_ended_alike(folder, finished)
 
 
-def test_a_run_goes_on_within_an_epoch_with_steps_of_another_size(corpus, tmp_path):
-    """The learning rate goes by the epochs done: fewer steps an epoch now don't make them more."""
+def test_a_run_resumes_within_an_epoch_with_another_batch_size(corpus, tmp_path):
+    """The learning rate depends on the epochs done, which the new number of steps does not change."""
     folder = tmp_path / "run"
     settings = {**SETTINGS, "training_epochs": 2, "start_decay_epochs": 0}
-    train_here(corpus, folder, **settings, max_train_steps=6)  # an epoch and a half
+    train_here(corpus, folder, **settings, max_train_steps=6)  # one and a half epochs
     train_here(corpus, folder, **settings, batch_size=4, resume_from_checkpoint="latest")
     rates = [record["learning_rate"] for record in metrics(folder, "train")]
     wanted = [0.01 * (1e-5 / 0.01) ** (epochs / 2) for epochs in (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5)]
@@ -329,8 +322,8 @@ torch.save(kept[0].state_dict(), f"{folder}/{os.environ['RANK']}.pt")
 
 
 @pytest.mark.skipif(available_cores() < 2, reason="two processes")
-def test_two_processes_hold_one_model_and_go_on_together(corpus, tmp_path):
-    """Weights and batch norm's statistics, of which each process would have its own."""
+def test_two_processes_have_identical_models_and_resume(corpus, tmp_path):
+    """Including batch norm statistics, which each process computes from its own batches."""
     script = tmp_path / "each_process.py"
     script.write_text(EACH_PROCESS)
     launcher = [*TORCHRUN, str(script), str(tmp_path)]
@@ -351,22 +344,19 @@ def test_two_processes_hold_one_model_and_go_on_together(corpus, tmp_path):
     assert repeatable(metrics(resumed)) == repeatable(metrics(whole))[-2:]
 
 
-# Losses.
-
-
 def losses(config: Tacotron2Config, output: TeacherForced, batch: dict) -> dict[str, float]:
     parts = tacotron2_losses(output, batch, config, guided_attention_weight=1.0)
     return {name: value.item() for name, value in parts.items()}
 
 
 @pytest.mark.parametrize("frames_per_step", [1, 2])
-def test_losses_leave_padding_out(frames_per_step):
-    """A long and a short clip together: whatever the padding holds, the mean over frames of both alone."""
+def test_losses_ignore_padding(frames_per_step):
+    """The losses are means over the frames of a long and a short clip, whatever the padding contains."""
     config = Tacotron2Config(**TINY, decoder_prenet_dropout_p=0.0, frames_per_step=frames_per_step)
     torch.manual_seed(0)
     model = Tacotron2(config).eval()
     tokens, token_lengths = torch.randint(3, 29, (2, 9)), torch.tensor([9, 4])
-    mel, mel_lengths = torch.randn(2, 80, 14), torch.tensor([14, 7])  # 7 is no whole number of two
+    mel, mel_lengths = torch.randn(2, 80, 14), torch.tensor([14, 7])  # 7 is not a multiple of 2
 
     def of(rows: slice, frames: int, letters: int) -> dict[str, float]:
         batch = {"tokens": tokens[rows, :letters], "token_lengths": token_lengths[rows]}
@@ -386,24 +376,21 @@ def test_losses_leave_padding_out(frames_per_step):
         assert first[name] == pytest.approx(np.average([long[name], short[name]], weights=shares), rel=1e-5)
 
 
-def test_the_gate_is_to_open_at_the_last_step_and_at_no_other():
+def test_the_gate_target_is_1_only_at_the_last_step():
     config = Tacotron2Config(**TINY)
     lengths = torch.tensor([5, 3])
     batch = {"mel": torch.zeros(2, 80, 5), "mel_lengths": lengths, "token_lengths": torch.tensor([2, 2])}
     attention, silence = torch.full((2, 5, 2), 0.5), torch.zeros(2, 80, 5)
     gate = torch.full((2, 5), -20.0)
     gate[0, 4] = gate[1, 2] = 20.0
-    gate[1, 3:] = 20.0  # the padding may say what it likes
+    gate[1, 3:] = 20.0  # the padding has no effect
     right = losses(config, TeacherForced(silence, silence, gate, attention), batch)["gate_loss"]
     gate[1, 2], gate[1, 1] = -20.0, 20.0
     wrong = losses(config, TeacherForced(silence, silence, gate, attention), batch)["gate_loss"]
     assert right < 1e-6 and wrong == pytest.approx((5 * 20 + 20) / 8, rel=1e-3)
 
 
-# Models to start from.
-
-
-def test_a_pretrained_model_brings_its_sizes_and_a_flag_beats_them(corpus, finished, tmp_path):
+def test_a_pretrained_model_provides_its_sizes_and_flags_override_them(corpus, finished, tmp_path):
     start_from = finished / "final_checkpoint"
     own_sizes = dict.fromkeys(TINY)
     arguments = flags(corpus, tmp_path, **own_sizes, path_to_pretrained_weights=start_from)
@@ -412,7 +399,7 @@ def test_a_pretrained_model_brings_its_sizes_and_a_flag_beats_them(corpus, finis
     assert (config.decoder_dropout_p, config.attention_dim, config.attention_rnn_dim) == (0.3, 10, 24)
 
 
-def test_training_goes_on_from_a_pretrained_model(corpus, finished, tmp_path, capsys):
+def test_training_starts_from_a_pretrained_model(corpus, finished, tmp_path, capsys):
     start_from = finished / "final_checkpoint"
     settings = dict.fromkeys(TINY) | {"path_to_pretrained_weights": start_from, "learning_rate": 1e-12}
     settings |= {"min_learning_rate": 1e-12, "weight_decay": 0.0, "training_epochs": 1, "max_train_steps": 1}
@@ -428,8 +415,8 @@ def test_training_goes_on_from_a_pretrained_model(corpus, finished, tmp_path, ca
     assert f"mel_scale is db in {start_from} but ln in this run" in line
 
 
-def test_what_belongs_to_another_models_weights_stays_with_them(corpus, tmp_path):
-    """Texts without an end, natural logarithms inside: so a model of other people is trained on."""
+def test_settings_of_a_foreign_models_weights_are_kept(corpus, tmp_path):
+    """Such a model has texts without an end symbol and computes in natural logarithms."""
     torch.manual_seed(0)
     config = Tacotron2Config(**TINY, end_symbol=False, inner_mel_scale="ln")
     save_model(tmp_path / "other", config, tacotron2=Tacotron2(config))
@@ -437,9 +424,6 @@ def test_what_belongs_to_another_models_weights_stays_with_them(corpus, tmp_path
     folder = train_here(corpus, tmp_path / "run", **settings, max_train_steps=1)
     assert load_tacotron2(folder / "final_checkpoint").config == config
     assert config.mel_scale == MelConfig().mel_scale == "db"
-
-
-# Users' mistakes.
 
 
 def test_a_clip_without_words_is_named(corpus, tmp_path, capsys):
@@ -464,7 +448,7 @@ def test_a_clip_without_words_is_named(corpus, tmp_path, capsys):
         ({"resume_from_checkpoint": "checkpoint_7"}, "checkpoint_7 is not a training checkpoint"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(corpus, tmp_path, capsys, settings, words):
+def test_a_user_error_is_one_line(corpus, tmp_path, capsys, settings, words):
     assert words in refused(capsys, corpus, tmp_path / "run", **settings)
 
 
@@ -474,21 +458,21 @@ def test_a_checkpoint_of_another_model_is_refused_with_both_values(corpus, finis
     assert "attention_dim was 8 and is now 10" in line
 
 
-def test_a_run_is_not_begun_over_another(corpus, finished, capsys):
+def test_a_run_does_not_overwrite_another(corpus, finished, capsys):
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
     line = refused(capsys, corpus, finished, **SETTINGS)
     assert "--resume_from_checkpoint latest" in line and "--experiment_name" in line
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
 
 
-def test_a_finished_run_is_resumed_to_no_effect(corpus, finished, tmp_path):
+def test_resuming_a_finished_run_has_no_effect(corpus, finished, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
     train_here(corpus, folder, **SETTINGS, resume_from_checkpoint="latest")
     assert_ended_alike(folder, finished)
 
 
-def test_a_step_that_is_not_finite_leaves_no_trace_in_the_model(corpus, tmp_path, monkeypatch):
+def test_a_non_finite_step_does_not_change_the_model(corpus, tmp_path, monkeypatch):
     step = Tacotron2Trainer.step
 
     def poisoned(trainer, batches, number):
@@ -520,5 +504,5 @@ def test_a_step_that_is_not_finite_leaves_no_trace_in_the_model(corpus, tmp_path
         ({"start_decay_epochs": -3}, "--start_decay_epochs is -3"),
     ],
 )
-def test_numbers_that_make_no_training_are_refused(corpus, tmp_path, capsys, settings, words):
+def test_invalid_training_options_are_refused(corpus, tmp_path, capsys, settings, words):
     assert words in refused(capsys, corpus, tmp_path / "run", **settings)

@@ -403,7 +403,7 @@ READINGS = {
 @pytest.mark.parametrize(
     ("written", "reading"), [case for group in READINGS.values() for case in group.items()]
 )
-def test_text_is_cleaned_as_it_is_read_aloud(written, reading):
+def test_text_is_cleaned_to_the_words_that_are_read_aloud(written, reading):
     assert clean(written) == reading.strip()
     assert clean(clean(written)) == clean(written)
 
@@ -415,7 +415,7 @@ def test_the_symbols_are_numbered_as_checkpoints_expect():
     assert len(set(SYMBOLS)) == len(SYMBOLS) == 41
 
 
-def test_encoding_ends_with_the_end_and_decoding_gives_the_cleaned_text():
+def test_encoding_appends_the_end_symbol_and_decoding_returns_the_cleaned_text():
     ids = encode("Dr. Smith has $5.")
     assert ids[-1] == END_ID
     assert PAD_ID not in ids
@@ -455,7 +455,7 @@ def test_cleaned_transcripts_have_known_symbols_and_stay_unchanged(transcripts):
         assert clean(cleaned) == cleaned
 
 
-def test_numbers_are_read_as_ljspeechs_narrator_reads_them(transcripts):
+def test_numbers_are_read_as_by_ljspeechs_narrator(transcripts):
     rows = [(printed, spoken) for printed, spoken in transcripts if printed != spoken]
     others = [printed for printed, spoken in rows if letters(clean(printed)) != letters(clean(spoken))]
     assert len(rows) > 1000
@@ -589,7 +589,7 @@ SPLITS = [
 
 
 @pytest.mark.parametrize("marked", SPLITS)
-def test_sentences_end_where_the_bars_are(marked):
+def test_sentences_are_split_at_the_bars(marked):
     assert split_sentences(marked.replace("| ", ""), 1000) == marked.split(" | ")
 
 
@@ -626,7 +626,7 @@ def test_a_long_sentence_is_cut_at_pauses_but_never_in_a_number(max_characters):
             assert piece[-1] in ";:,—" or following.split()[0] in ("because", "and", "which", "—"), pieces
 
 
-def test_the_better_pause_wins():
+def test_a_long_sentence_is_cut_at_the_better_pause():
     sentence = "The first clause goes on for a while, it has a comma; the second clause, too, is rather long"
     assert split_sentences(sentence, 70) == [
         "The first clause goes on for a while, it has a comma;",
@@ -641,7 +641,7 @@ def test_a_list_of_numbers_is_split_between_numbers():
         assert " ".join(pieces) == text
 
 
-def test_a_word_longer_than_the_limit_stays_whole_and_a_limit_must_be_positive():
+def test_a_word_longer_than_the_limit_is_not_cut_and_the_limit_must_be_positive():
     assert split_sentences("pneumonoultramicroscopic ends", 10) == ["pneumonoultramicroscopic", "ends"]
     with pytest.raises(ValueError, match="max_characters is 0"):
         split_sentences("a", 0)

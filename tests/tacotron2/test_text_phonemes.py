@@ -77,13 +77,13 @@ def test_the_inventory_keeps_its_first_184_symbols():
 
 
 @pytest.mark.parametrize("language", TRANSCRIPTIONS)
-def test_texts_keep_their_transcriptions(language):
+def test_phoneme_transcriptions_stay_unchanged(language):
     texts, expected = zip(*TRANSCRIPTIONS[language].items(), strict=True)
     assert phonemize(list(texts), language) == list(expected)
     assert all(UNKNOWN_ID not in encode_phonemes(ipa) for ipa in expected)
 
 
-def test_token_ids_of_english_stay_as_in_the_first_checkpoints():
+def test_english_token_ids_equal_those_of_the_first_checkpoints():
     assert encode_texts(["Hello, world!"], config()) == [
         [30, 63, 34, 19, 37, 115, 9, 3, 45, 19, 67, 21, 34, 26, 4, 1]
     ]
@@ -184,7 +184,7 @@ def test_mistakes_in_a_lexicon_are_reported_with_file_and_line(tmp_path, line, p
         read_lexicon(path)
 
 
-def test_a_lexicon_that_can_not_be_read_is_a_user_error(tmp_path):
+def test_an_unreadable_lexicon_is_a_user_error(tmp_path):
     (tmp_path / "latin1.txt").write_bytes(b"caf\xe9 ka")
     for name in ("missing.txt", "latin1.txt"):
         with pytest.raises(UserError, match=f"can't read the lexicon .*{name}"):

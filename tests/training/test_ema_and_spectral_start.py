@@ -50,7 +50,7 @@ def test_the_average_is_the_model_and_training_is_the_same_without_it(averaged, 
     with torch.no_grad():
         raw, mean = (load_generator(run / "final_checkpoint")(mel) for run in (plain, averaged))
     assert not torch.equal(raw, mean)
-    # the average is validated, so only the validation differs
+    # only the validation differs, which uses the average
     assert [r["gen_loss"] for r in metrics(averaged, "train")] == [
         r["gen_loss"] for r in metrics(plain, "train")
     ]

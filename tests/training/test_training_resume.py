@@ -1,4 +1,4 @@
-"""A run that ends before its time and goes on later; a run of two processes. From the command line."""
+"""Interrupted and resumed runs, and runs of two processes, from the command line."""
 
 import os
 import shutil
@@ -33,7 +33,7 @@ from checkpoint import save_model
 from model import Discriminators, Generator
 from utils import available_cores
 
-EPOCHS, STEPS_PER_EPOCH = 5, 4  # 8 clips by twos
+EPOCHS, STEPS_PER_EPOCH = 5, 4  # 8 clips in batches of 2
 SETTINGS = {"training_epochs": EPOCHS, "lr_decay": 0.9}
 needs_two_cores = pytest.mark.skipif(available_cores() < 2, reason="as many workers as cores are used")
 
@@ -54,7 +54,7 @@ def assert_ended_alike(run: Path, uninterrupted: Path) -> None:
 def test_an_uninterrupted_run_changes_every_weight_and_logs_every_step_once(uninterrupted):
     first, last = weights(uninterrupted / "checkpoint_1"), weights(uninterrupted / "final_checkpoint")
     unchanged = [name for name in first if torch.equal(first[name], last[name])]
-    # the left singular vector of a layer with one output has one number, 1 or -1
+    # the left singular vector of a layer with one output is 1 or -1
     assert [name for name in unchanged if not name.endswith("conv_post.parametrizations.weight.0._u")] == []
     steps = [record["step"] for record in metrics(uninterrupted, "train")]
     assert steps == list(range(EPOCHS * STEPS_PER_EPOCH))
@@ -64,16 +64,16 @@ def test_a_run_killed_at_any_moment_ends_as_if_never_interrupted(small_corpus, u
     folder = tmp_path / "run"
     again = {**SETTINGS, "resume_from_checkpoint": "latest", "checkpoint_steps": 3}
 
-    # "latest" starts a run that has no checkpoint yet; it is killed between two steps or within one
+    # "latest" starts a run without a checkpoint; it is killed between two steps or during one
     process = start(LAUNCH_ONE, command_line(small_corpus, folder, num_workers=2, **again))
     wait_until(has_done(folder, 6), process)
     kill_group(process)
     done = metrics(folder)[-1]["step"]
     assert 6 <= done < EPOCHS * STEPS_PER_EPOCH - 1
     with open(folder / "metrics.jsonl", "a") as file:
-        file.write('{"step": 7, "epo')  # a line half written
+        file.write('{"step": 7, "epo')  # an incomplete line
 
-    # killed while it writes a checkpoint
+    # killed while writing a checkpoint
     process = start(PYTHON, command_line(small_corpus, folder, **{**again, "checkpoint_steps": 1}))
     wait_until(lambda: any(folder.glob(".*checkpoint*.tmp/*")) and has_done(folder, 9)(), process)
     kill_group(process)
@@ -81,7 +81,7 @@ def test_a_run_killed_at_any_moment_ends_as_if_never_interrupted(small_corpus, u
     shutil.copytree(folder / "checkpoint_1", leftover)
     (leftover / "progress.json").write_text('{"step": 99')
 
-    # killed between the two renames with which a checkpoint replaces its forerunner
+    # killed between the two renames that replace a checkpoint
     (folder / "last_checkpoint").rename(folder / "last_checkpoint.replaced")
 
     said = complete(LAUNCH_ONE, command_line(small_corpus, folder, num_workers=2, **again))
@@ -90,19 +90,17 @@ def test_a_run_killed_at_any_moment_ends_as_if_never_interrupted(small_corpus, u
 
 
 @needs_two_cores
-def test_a_run_told_to_stop_saves_within_the_epoch_and_can_go_on_from_there(
-    small_corpus, uninterrupted, tmp_path
-):
+def test_a_stopped_run_saves_within_the_epoch_and_resumes_there(small_corpus, uninterrupted, tmp_path):
     folder = tmp_path / "run"
     endless = {**SETTINGS, "training_epochs": 1000}
     process = start(PYTHON, command_line(small_corpus, folder, num_workers=2, **endless))
     wait_until(has_done(folder, 5), process)
     workers = children(process.pid)
-    os.killpg(process.pid, signal.SIGTERM)  # as `timeout` and torchrun do
+    os.killpg(process.pid, signal.SIGTERM)  # like `timeout` and torchrun
     status, _, err = finish(process)
     assert status == 128 + signal.SIGTERM
     assert "Traceback" not in err and "--resume_from_checkpoint latest" in err
-    assert len(workers) == 2  # as many as --num_workers says
+    assert len(workers) == 2  # as many as --num_workers
     assert (folder / "last_checkpoint" / "progress.json").is_file()
     assert len(metrics(folder, "train")) < EPOCHS * STEPS_PER_EPOCH, "the machine is too busy for this test"
 
@@ -112,7 +110,7 @@ def test_a_run_told_to_stop_saves_within_the_epoch_and_can_go_on_from_there(
 
 
 def children(pid: int) -> list[int]:
-    """Processes that the threads of `pid` have started."""
+    """Return the processes started by the threads of `pid`."""
     lists = [task / "children" for task in Path(f"/proc/{pid}/task").iterdir()]
     return [int(child) for path in lists for child in path.read_text().split()]
 
@@ -124,8 +122,8 @@ def test_a_launched_run_does_not_outlive_its_launcher(small_corpus, tmp_path, nu
     endless = {"training_epochs": 1000, "checkpoint_epochs": 500}
     process = start(LAUNCH_ONE, command_line(small_corpus, folder, **endless))
     wait_until(has_done(folder, 1), process)
-    process.send_signal(number)  # to the launcher alone, as `kill %1` does
-    finish(process, timeout=30)  # until the run too has closed its output
+    process.send_signal(number)  # only to the launcher, like `kill %1`
+    finish(process, timeout=30)  # until the run has also closed its output
     assert (folder / "last_checkpoint" / "progress.json").is_file()
     with pytest.raises(ProcessLookupError):
         for _ in range(100):
@@ -145,27 +143,27 @@ def test_a_run_killed_after_validation_validates_once(small_corpus, uninterrupte
     folder = tmp_path / "run"
     settings = {**SETTINGS, "checkpoint_epochs": 3, "checkpoint_steps": STEPS_PER_EPOCH}
     train_here(small_corpus, folder, **{**settings, "training_epochs": 2})
-    # what there is left when the run is killed between its second validation and its second checkpoint
+    # the state of a run that was killed between its second validation and its second checkpoint
     shutil.rmtree(folder / "final_checkpoint")
     assert len(metrics(folder, "val")) == 2
     train_here(small_corpus, folder, **settings, resume_from_checkpoint="latest")
     assert_ended_alike(folder, uninterrupted)
 
 
-def test_a_run_cut_short_by_max_train_steps_goes_on_where_it_was(small_corpus, uninterrupted, tmp_path):
+def test_a_run_ended_by_max_train_steps_can_be_resumed(small_corpus, uninterrupted, tmp_path):
     folder = tmp_path / "run"
     train_here(small_corpus, folder, **SETTINGS, max_train_steps=6)
-    assert metrics(folder)[-1]["split"] == "val"  # of a model in the middle of an epoch
+    assert metrics(folder)[-1]["split"] == "val"  # a model saved in the middle of an epoch
     train_here(small_corpus, folder, **SETTINGS, resume_from_checkpoint="latest")
     assert_ended_alike(folder, uninterrupted)
 
 
-def test_the_learning_rate_decays_once_an_epoch_and_goes_on_after_a_resume(small_corpus, tmp_path):
+def test_the_learning_rate_decays_every_epoch_and_continues_after_a_resume(small_corpus, tmp_path):
     folder = tmp_path / "run"
     settings = {"lr_decay": 0.5, "learning_rate": 0.0008}
     train_here(small_corpus, folder, **settings, training_epochs=2)
     train_here(small_corpus, folder, **settings, training_epochs=3, resume_from_checkpoint="latest")
-    settings["learning_rate"] = 0.0004  # the advice that a run gives which has diverged: it must count
+    settings["learning_rate"] = 0.0004  # recommended after a divergence, so it must have an effect
     train_here(small_corpus, folder, **settings, training_epochs=4, resume_from_checkpoint="latest")
     for record in metrics(folder, "train"):
         begun_with = 0.0008 if record["epoch"] < 3 else 0.0004
@@ -173,7 +171,7 @@ def test_the_learning_rate_decays_once_an_epoch_and_goes_on_after_a_resume(small
     assert len(metrics(folder, "train")) == 4 * STEPS_PER_EPOCH
 
 
-def test_a_checkpoint_that_is_not_there_is_said_in_one_line(small_corpus, tmp_path, capsys):
+def test_a_missing_checkpoint_is_a_user_error(small_corpus, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         train_here(small_corpus, tmp_path / "run", resume_from_checkpoint="checkpoint_7")
     assert stop.value.code == 2
@@ -193,7 +191,7 @@ def test_a_checkpoint_of_another_model_is_refused_with_both_values(
     assert "upsample_initial_channel was 16 and is now 32" in error_line(capsys.readouterr().err)
 
 
-def test_a_run_is_not_begun_over_another(small_corpus, uninterrupted, capsys):
+def test_a_run_does_not_overwrite_another(small_corpus, uninterrupted, capsys):
     before = {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*")}
     with pytest.raises(SystemExit) as stop:
         train_here(small_corpus, uninterrupted, **SETTINGS)
@@ -203,15 +201,12 @@ def test_a_run_is_not_begun_over_another(small_corpus, uninterrupted, capsys):
     assert {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*")} == before
 
 
-# Several processes, several batches a step.
-
-
 @pytest.fixture(scope="module")
 def audible(tmp_path_factory) -> Path:
-    """A model whose audio is loud enough that rounding does not rule the gradient of its logarithmic mel.
+    """A model whose audio is loud enough that rounding hardly affects the gradient of its log mel.
 
-    Fresh weights make next to silence, where a bin's slope is one over its amplitude, and AdamW's first steps
-    make of any slope, however small, a step of the learning rate.
+    New models are nearly silent, where the slope of the logarithm is large, and AdamW's first steps have the
+    size of the learning rate whatever the gradient's size.
     """
     torch.manual_seed(0)
     config = small_config(resblock_kernel_sizes=(3,), resblock_dilation_sizes=((1, 3),))
@@ -227,13 +222,13 @@ def audible(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def alone(small_corpus, audible, tmp_path_factory) -> Path:
-    """One process with batches of 4."""
+    """A run of one process with batches of 4."""
     settings = {"training_epochs": 3, "lr_decay": 0.5, "batch_size": 4, "path_to_pretrained_weights": audible}
     return train_here(small_corpus, tmp_path_factory.mktemp("alone") / "run", **settings)
 
 
 def assert_trained_alike(run: Path, alone: Path, tolerance: float, buffers: bool = True) -> None:
-    """The logged norms of gradients count too: AdamW alone would hide one that is twice as large."""
+    """Compare logs and weights. Gradient norms count too: AdamW alone would hide a factor of two."""
     ours, theirs = repeatable(metrics(run)), repeatable(metrics(alone))
     assert [record.keys() for record in ours] == [record.keys() for record in theirs]
     for our, their in zip(ours, theirs, strict=True):
@@ -247,14 +242,12 @@ def assert_trained_alike(run: Path, alone: Path, tolerance: float, buffers: bool
 
 
 @needs_two_cores
-def test_two_processes_train_one_model_as_one_process_with_their_batches_together(
-    small_corpus, audible, alone, tmp_path
-):
-    """Both validate one of the two clips, so `val_mel_loss` shows that both hold the same weights."""
+def test_two_processes_train_like_one_with_twice_the_batch_size(small_corpus, audible, alone, tmp_path):
+    """Both validate one of the two clips, so `val_mel_loss` shows that both have the same weights."""
     folder = tmp_path / "run"
     settings = {"training_epochs": 3, "lr_decay": 0.5, "batch_size": 2, "path_to_pretrained_weights": audible}
     said = complete(LAUNCH_TWO, command_line(small_corpus, folder, **settings, max_train_steps=3))
-    assert said.count("2 steps per epoch") == 1, said  # told by one process: they know of each other
+    assert said.count("2 steps per epoch") == 1, said  # printed by one process, so both belong to one run
     settings["resume_from_checkpoint"] = "latest"  # in the middle of an epoch
     complete(TORCHRUN, command_line(small_corpus, folder, **settings, num_workers=1))
     assert_trained_alike(folder, alone, tolerance=1e-4)
@@ -262,26 +255,26 @@ def test_two_processes_train_one_model_as_one_process_with_their_batches_togethe
     assert rates == pytest.approx([2e-4, 2e-4, 1e-4, 1e-4, 0.5e-4, 0.5e-4])
 
 
-def test_two_accumulated_batches_make_the_step_of_one_twice_as_large(small_corpus, audible, alone, tmp_path):
-    """But for spectral norm: its estimate is refined with every pass, of which there are more."""
+def test_two_accumulated_batches_train_like_one_of_twice_the_size(small_corpus, audible, alone, tmp_path):
+    """Except for spectral norm, whose estimate is refined in every forward pass."""
     settings = {"training_epochs": 3, "lr_decay": 0.5, "path_to_pretrained_weights": audible}
     settings |= {"batch_size": 2, "gradient_accumulation_steps": 2}
     folder = train_here(small_corpus, tmp_path / "run", **settings)
     assert_trained_alike(folder, alone, tolerance=2e-3, buffers=False)
 
 
-def test_a_run_resumed_with_larger_steps_still_ends_its_epochs(small_corpus, tmp_path):
+def test_a_run_resumed_with_a_larger_batch_size_completes_its_epochs(small_corpus, tmp_path):
     folder = tmp_path / "run"
-    train_here(small_corpus, folder, batch_size=1, max_train_steps=5)  # of 8 in the epoch
+    train_here(small_corpus, folder, batch_size=1, max_train_steps=5)  # of 8 in this epoch
     train_here(
         small_corpus, folder, batch_size=1, resume_from_checkpoint="latest",
         gradient_accumulation_steps=4, training_epochs=2,
     )  # fmt: skip
-    # the 3 clips that were left are fewer than a step: the next epoch follows, two steps of four
+    # the 3 remaining clips are fewer than a step: the next epoch follows, with two steps of four
     assert [record["step"] for record in metrics(folder, "train")] == list(range(5 + 2))
 
 
-def test_going_back_to_an_older_checkpoint_sets_the_later_ones_aside(small_corpus, tmp_path):
+def test_resuming_from_an_older_checkpoint_sets_later_ones_aside(small_corpus, tmp_path):
     folder = tmp_path / "run"
     train_here(small_corpus, folder, training_epochs=3)
     train_here(
