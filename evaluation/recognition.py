@@ -144,8 +144,8 @@ def word_error_rate(
 ) -> float:
     """Word error rate of a Whisper recogniser in %: 0 upwards, lower is better.
 
-    `word_errors` divided by the number of words in the transcript. In the mean over clips, short and long clips
-    have the same weight. Raises Unavailable if the recogniser is missing or the transcript has no words.
+    `word_errors` divided by the number of words in the transcript. Short and long clips have the same weight
+    in the mean over clips. Raises Unavailable if the recogniser is missing or the transcript has no words.
     """
     audio = checked(audio)
     if not words_of(transcript):
