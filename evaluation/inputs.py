@@ -75,7 +75,7 @@ def cached_by_audio(function: Callable) -> Callable:
 @cached_by_audio
 def at_16_khz(audio: np.ndarray, sampling_rate: int) -> np.ndarray:
     """Return (samples,) float32 audio resampled to 16 kHz, the rate of most pretrained metrics."""
-    return audio if sampling_rate == 16000 else resample(audio, sampling_rate, 16000)
+    return resample(audio, sampling_rate, 16000)
 
 
 def require(module: str, hint: str = "", package: str = "") -> ModuleType:

@@ -112,8 +112,7 @@ def measure(
         if reference is None:
             raise Unavailable("needs a reference recording")
         reference_rate = reference_rate or sampling_rate
-        if sampling_rate != reference_rate:
-            audio = resample(audio, sampling_rate, reference_rate)
+        audio = resample(audio, sampling_rate, reference_rate)
         value = metric.function(audio, checked(reference, "the reference"), reference_rate)
     if not math.isfinite(value):
         raise Unavailable(f"the result is {value}")

@@ -171,8 +171,6 @@ def mel_spectrogram() -> MelSpectrogram:
 
 
 def at_mel_rate(audio: np.ndarray, sampling_rate: int) -> np.ndarray:
-    if sampling_rate == MEL.sampling_rate:
-        return audio
     return resample(audio, sampling_rate, MEL.sampling_rate)
 
 
