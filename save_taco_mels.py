@@ -47,13 +47,21 @@ class SaveMelsOptions:
         check_options(self, "--")
 
 
-@torch.inference_mode()
 def teacher_forced_mels(
     model: Tacotron2, clips: list[Clip], batch_size: int, num_workers: int, seed: int
 ) -> Iterator[tuple[Clip, Tensor, Tensor]]:
-    """Yield (clip, predicted mel, true mel), longest clip first; both (num_mels, samples // hop_size)."""
-    device = next(model.parameters()).device
-    dataset = TextMelDataset(clips, model.config)
+    """Return an iterator over (clip, predicted mel, true mel), longest clip first.
+
+    Both mels are (num_mels, samples // hop_size). Raises UserError, see `TextMelDataset`, before it returns.
+    """
+    return predict_mels(model, TextMelDataset(clips, model.config), batch_size, num_workers, seed)
+
+
+@torch.inference_mode()
+def predict_mels(
+    model: Tacotron2, dataset: TextMelDataset, batch_size: int, num_workers: int, seed: int
+) -> Iterator[tuple[Clip, Tensor, Tensor]]:
+    clips, device = dataset.clips, next(model.parameters()).device
     longest_first = sorted(range(len(clips)), key=lambda index: -clips[index].samples)
     loader = DataLoader(
         Subset(dataset, longest_first), batch_size, num_workers=num_workers, collate_fn=dataset.collate
@@ -127,10 +135,11 @@ def save_mels(
     The mels are in `config`'s scale. Returns the number of mels written and the mean absolute difference
     between them and the true mels.
     """
-    claim_folder(folder, config, weights_fingerprint(model), overwrite)
     missing = [clip for clip in clips if overwrite or not (folder / f"{clip.path.stem}.npy").is_file()]
-    difference, bins = 0.0, 0
+    # before anything is written or deleted, because it refuses clips that the model cannot read
     mels = teacher_forced_mels(model, missing, batch_size, num_workers, seed) if missing else iter(())
+    claim_folder(folder, config, weights_fingerprint(model), overwrite)
+    difference, bins = 0.0, 0
     for clip, predicted, true in tqdm(mels, total=len(missing), unit="clip", disable=None):
         predicted, true = (convert_mel_scale(mel, model.config, config) for mel in (predicted, true))
         difference += (predicted - true).abs().sum().item()

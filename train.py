@@ -125,7 +125,10 @@ class VocoderTrainer:
         return self.discriminator_update.step()
 
     def generator_turn(self, batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Train the generator on the adversarial, feature-matching and mel losses (equations 2 to 5)."""
+        """Train the generator on the adversarial, feature-matching and mel losses (equations 2 to 5).
+
+        With --lambda_stft, also on the STFT loss.
+        """
         for batch in self.generator_update.accumulate(batches):
             real = batch["real"]
             generated = batch["generated"] if len(batches) == 1 else self.generate(batch["mel"])
@@ -145,6 +148,9 @@ class VocoderTrainer:
                 + self.options.lambda_feature_mapping * losses["feature_matching_loss"]
                 + self.options.lambda_mel * losses["mel_loss"]
             )
+            if self.options.lambda_stft:
+                losses["stft_loss"] = multi_resolution_stft_loss(real, generated)
+                losses["gen_loss"] = losses["gen_loss"] + self.options.lambda_stft * losses["stft_loss"]
             self.generator_update.backward(losses["gen_loss"], losses)
         return self.generator_update.step()
 

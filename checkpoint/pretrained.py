@@ -12,6 +12,7 @@ from checkpoint.weights import load_weights
 from model import Discriminators, Generator
 from tacotron2.mel import MelConfig, check_same_mel
 from tacotron2.model import Tacotron2
+from utils import UserError
 from vocos import Vocos
 
 
@@ -34,9 +35,18 @@ def load_pretrained(path: Path | str, generator: Generator | Vocos, discriminato
 
 
 def load_pretrained_tacotron2(path: Path | str, model: Tacotron2) -> str:
-    """Load a Tacotron 2 to continue training from; return a phrase that names its file."""
+    """Load a Tacotron 2 to continue training from; return a phrase that names its file.
+
+    Raises UserError for a model with other mel settings or speakers.
+    """
     config, state, file = read_tacotron2(Path(path))
     check_same_mel(config, model.config, str(path), "this run")
+    if config.speakers != model.config.speakers:
+        saved, wanted = (", ".join(names) or "none" for names in (config.speakers, model.config.speakers))
+        raise UserError(
+            f"the speakers of {path} are {saved}, and those of this run {wanted}; leave out --speakers, or "
+            "reduce the model to one speaker with `python -m checkpoint convert --to project --speaker`"
+        )
     load_weights(model, state, file)
     return f"Tacotron 2 from {file}"
 

@@ -33,9 +33,11 @@ class TextMelDataset(Dataset):
         short = [clip for clip in clips if clip.samples < config.min_samples]
         refuse(short, f"have fewer than {config.min_samples} samples and no mel", "remove them")
         if config.speakers:
+            remedy = f"the model's speakers: {', '.join(config.speakers)}"
+            unnamed = [clip for clip in clips if not clip.speaker]
+            refuse(unnamed, "have no speaker in the manifest's column speaker", remedy)
             others = [clip for clip in clips if clip.speaker not in config.speakers]
-            known = ", ".join(config.speakers)
-            refuse(others, f"have no speaker of {known} in the column speaker", "correct the manifest")
+            refuse(others, "have a speaker that the model lacks", remedy)
         # one array, because workers would copy the memory pages of many small tensors
         self.tokens = np.fromiter((token for text in tokens for token in text), dtype=np.int16)
         self.ends = list(accumulate(map(len, tokens), initial=0))

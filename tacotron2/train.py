@@ -5,12 +5,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast, send_to_device
+from accelerate.utils import broadcast, broadcast_object_list, send_to_device
 from torch import Tensor
 
 from audio import write_wav
 from checkpoint import load_pretrained_tacotron2, read_tacotron2_config
 from dataset import read_manifest
+from evaluation.inputs import Unavailable, require
+from evaluation.recognition import Recognizer, word_errors, words_of
 from plots import plot_attention, render
 from tacotron2.attention_measures import MEASURES, aligned_difference, attention_measures
 from tacotron2.config import Tacotron2Config
@@ -25,7 +27,7 @@ from training.options import Tacotron2Options
 from training.processes import make_accelerator
 from training.run import TrainingRun
 from training.validation import ValidationMeans
-from utils import ArgumentParser, atomic_write, report_user_errors
+from utils import ArgumentParser, UserError, atomic_write, report_user_errors
 
 MAX_GRAD_NORM = 1.0
 NUM_FREE_RUNNING = 4  # validation clips per process that are also generated without teacher forcing
@@ -37,6 +39,7 @@ class Tacotron2Trainer:
 
     def __init__(self, accelerator: Accelerator, options: Tacotron2Options, config: Tacotron2Config):
         self.accelerator, self.options, self.config = accelerator, options, config
+        self.recognizer = load_recognizer(accelerator, options, config) if options.val_wer_clips else None
         self.model = Tacotron2(config)
         if options.path_to_pretrained_weights:
             found = load_pretrained_tacotron2(options.path_to_pretrained_weights, self.model)
@@ -118,8 +121,11 @@ class Tacotron2Trainer:
             free_running -= clips
         if self.accelerator.is_main_process:
             self.show(dataset, run)
+        values = means.result()
+        if self.options.val_wer_clips:
+            values["val_wer"] = self.word_error_rate(dataset, run)
         self.model.train()
-        return means.result()
+        return values
 
     def measure_attention(self, output: TeacherForced, batch: dict, row: int) -> dict[str, float | None]:
         frames, tokens = int(batch["mel_lengths"][row]), int(batch["token_lengths"][row])
@@ -136,6 +142,28 @@ class Tacotron2Trainer:
         """Generate the mels of some of a batch's sentences without teacher forcing."""
         tokens, token_lengths, mel, _, speakers = (values[rows] for values in model_inputs(batch))
         return self.model.infer(tokens, token_lengths, 2 * mel.shape[2], self.options.seed, speakers=speakers)
+
+    def word_error_rate(self, dataset: TextMelDataset, run: TrainingRun) -> float:
+        """Return the word error rate of the first validation sentences, spoken without teacher forcing.
+
+        A fraction: recognition errors divided by the number of words. The main process speaks, with
+        Griffin-Lim, and recognizes; the others return NaN. All processes must call this together: they meet
+        before each sentence, so that a signal stops the run and no process waits for all of them.
+        """
+        readable = [index for index, clip in enumerate(dataset.clips) if words_of(clip.transcript)]
+        errors = words = 0
+        for index in readable[: self.options.val_wer_clips]:
+            run.stop_if_asked()
+            if self.recognizer:
+                batch = send_to_device(dataset.collate([dataset[index]]), self.accelerator.device)
+                audio = griffin_lim(self.speak(batch, slice(1)).mel[0], self.config)
+                try:
+                    heard = self.recognizer.transcribe(audio, self.config.sampling_rate)
+                except Unavailable:  # a model that diverges generates values that are not finite
+                    heard = ""
+                wrong, spoken = word_errors(dataset.clips[index].transcript, heard)
+                errors, words = errors + wrong, words + spoken
+        return errors / words if words else float("nan")
 
     def show(self, dataset: TextMelDataset, run: TrainingRun) -> None:
         """Save a plot of the first clip, teacher-forced, and its audio, generated without teacher forcing."""
@@ -156,6 +184,31 @@ class Tacotron2Trainer:
 def model_inputs(batch: dict) -> list[Tensor]:
     """Return the arguments of `Tacotron2.forward`."""
     return [batch[name] for name in ("tokens", "token_lengths", "mel", "mel_lengths", "speakers")]
+
+
+def load_recognizer(
+    accelerator: Accelerator, options: Tacotron2Options, config: Tacotron2Config
+) -> Recognizer | None:
+    """Return the speech recogniser of --val_wer_clips in the main process, None in the others.
+
+    Raises UserError in all processes if the recogniser is not installed, or the language is not English.
+    """
+    if config.text_input == "phonemes" and not config.language.startswith("en"):
+        raise UserError(
+            f"--val_wer_clips recognizes English only, and --language is {config.language}; leave it out"
+        )
+    recognizer, problems = None, [""]
+    if accelerator.is_main_process:
+        try:
+            require("jiwer")
+            recognizer = Recognizer(options.recognizer)
+            accelerator.print(f"val_wer: {recognizer.name} recognizes {options.val_wer_clips} sentences")
+        except (Unavailable, UserError) as error:
+            problems = [str(error)]
+    broadcast_object_list(problems)
+    if problems[0]:
+        raise UserError(f"--val_wer_clips needs a speech recogniser: {problems[0]}")
+    return recognizer
 
 
 def train(options: Tacotron2Options, config: Tacotron2Config) -> Path:

@@ -1,5 +1,6 @@
 """save_taco_mels.py: mels aligned with their audio frame by frame, and written atomically."""
 
+import csv
 import json
 import os
 import signal
@@ -151,6 +152,51 @@ def test_overwriting_deletes_the_mels_of_another_model(corpus, taco, tmp_path):
     kept = {path: path.read_bytes() for path in folder.glob("*.npy")}
     save_taco_mels.main([str(flag) for flag in ["--path_to_manifest", corpus / "train.csv", *flags]])
     assert (folder / "clip2.npy").read_bytes() == kept[folder / "clip2.npy"]  # of the same model: it is kept
+
+
+def with_speakers(manifest: Path, target: Path, *names: str) -> Path:
+    """Write the rows of a manifest with these names in the column speaker."""
+    rows = list(csv.DictReader(manifest.read_text().splitlines()))
+    return write_manifest(target, [row | {"speaker": name} for row, name in zip(rows, names, strict=True)])
+
+
+def test_a_model_of_several_speakers_predicts_each_clip_with_its_own(corpus, tmp_path):
+    taco = save_taco(tmp_path / "several", speakers=("ann", "bob"), decoder_prenet_dropout_p=0.0)
+    manifest = with_speakers(corpus / "train.csv", corpus / "spoken.csv", "bob", "ann")
+    arguments = ["--path_to_manifest", manifest, "--path_to_save", tmp_path / "mels", "--num_workers", 0]
+    save_taco_mels.main([str(value) for value in [*arguments, "--taco_weights", taco]])
+    model = load_tacotron2(taco)
+    for clip in read_manifest(manifest, 22050):
+        found = np.load(tmp_path / "mels" / f"{clip.path.stem}.npy")
+        errors = {}
+        for name in ("ann", "bob"):
+            ((_, predicted, _),) = save_taco_mels.teacher_forced_mels(
+                model.for_speaker(name), [clip], 1, 0, 0
+            )
+            errors[name] = np.abs(found - predicted.numpy()).max()
+        assert errors[clip.speaker] < 1e-4 < max(errors.values()), (clip.path.stem, errors)
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (None, "2 clips have no speaker in the manifest's column speaker"),
+        (("ann", ""), "1 clips have no speaker in the manifest's column speaker, the first clip1"),
+        (("eve", "ann"), "1 clips have a speaker that the model lacks, the first clip0"),
+    ],
+)
+def test_a_clip_of_no_known_speaker_is_refused_before_any_work(corpus, tmp_path, capsys, names, words):
+    taco = save_taco(tmp_path / "several", speakers=("ann", "bob"))
+    manifest = corpus / "train.csv"
+    if names:
+        manifest = with_speakers(manifest, corpus / "spoken.csv", *names)
+    arguments = ["--path_to_manifest", manifest, "--path_to_save", tmp_path / "mels", "--taco_weights", taco]
+    with pytest.raises(SystemExit) as leaving:
+        save_taco_mels.main([str(value) for value in arguments])
+    error = capsys.readouterr().err
+    assert leaving.value.code == 2 and error.count("\n") == 1
+    assert words in error and "the model's speakers: ann, bob" in error
+    assert not (tmp_path / "mels").exists()
 
 
 def test_two_clips_with_the_same_name_are_refused_before_synthesis(corpus, taco, tmp_path):

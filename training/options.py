@@ -93,6 +93,9 @@ class VocoderOptions(RunOptions):
     lr_decay: float = option(0.999, "factor on the learning rate after each epoch", above=0)
     lambda_mel: float = option(45.0, "weight of the mel loss", minimum=0)
     lambda_feature_mapping: float = option(2.0, "weight of the feature-matching loss", minimum=0)
+    lambda_stft: float = option(
+        0.0, "weight of the multi-resolution STFT loss in adversarial training; 0: off", minimum=0
+    )
     adversarial_start_steps: int = option(
         0, "steps that train only the generator, on mel and STFT losses, before the discriminators", minimum=0
     )
@@ -145,6 +148,13 @@ class Tacotron2Options(RunOptions):
     )
     save_audio_gen: Path | None = option(
         None, "folder for a plot and the audio of one clip per validation; default: in the run's folder"
+    )
+    val_wer_clips: int = option(
+        0, "number of validation sentences that are spoken and recognized by Whisper, for val_wer; 0: off",
+        minimum=0,
+    )  # fmt: skip
+    recognizer: str = option(
+        "base.en", "Whisper model for val_wer: a name or a folder; tiny.en is used without a network"
     )
 
     def __post_init__(self):

@@ -1,27 +1,22 @@
 """`python -m tacotron2.train`: complete runs of a small model from the command line."""
 
+import csv
 import json
 import os
 import shlex
 import shutil
 import signal
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
-from helpers import RATE, ROOT
+from helpers import RATE
 from runs import (
     LAUNCH_ONE,
     PYTHON,
-    SMALL_MODEL,
     TORCHRUN,
-    as_own_process,
-    command_line,
-    error_line,
-    finish,
     has_done,
     kill_group,
     manifest_row,
@@ -31,6 +26,7 @@ from runs import (
     write_manifest,
 )
 from safetensors.torch import load_file
+from tacotron2_runs import MODULE, TINY, complete, flags, refused, start, train_here
 from torch import Tensor
 
 from checkpoint import load_tacotron2, read_tacotron2_config, save_model
@@ -39,18 +35,10 @@ from tacotron2.config import Tacotron2Config
 from tacotron2.losses import tacotron2_losses
 from tacotron2.mel import MelConfig
 from tacotron2.model import Tacotron2, TeacherForced
-from tacotron2.train import MAX_GRAD_NORM, VALIDATION_LOSSES, Tacotron2Trainer, main, parse_arguments
+from tacotron2.train import MAX_GRAD_NORM, VALIDATION_LOSSES, Tacotron2Trainer, parse_arguments
 from training.run import TrainingRun
 from utils import available_cores
 
-MODULE = ["-m", "tacotron2.train"]
-TINY = {
-    "character_embed_dim": 16, "encoder_embed_dim": 16, "encoder_n_convolutions": 1, "attention_rnn_dim": 24,
-    "attention_dim": 8, "attention_location_n_filters": 4, "attention_location_kernel_size": 7,
-    "decoder_rnn_dim": 20, "decoder_prenet_dim": 8, "decoder_postnet_num_convs": 2,
-    "decoder_postnet_n_filters": 12,
-}  # fmt: skip
-VOCODER_FLAGS = dict.fromkeys([*SMALL_MODEL, "segment_size"])  # `command_line` omits options without a value
 EPOCHS, STEPS_PER_EPOCH = 4, 4  # 8 clips in batches of 2
 SETTINGS = {"training_epochs": EPOCHS, "learning_rate": 0.01, "start_decay_epochs": 2}
 
@@ -61,36 +49,6 @@ TRAIN_KEYS = {
 VAL_KEYS = {*VALIDATION_LOSSES, *MEASURES, "free_mel_difference"}
 
 
-def flags(corpus: Path, folder: Path, **settings) -> list[str]:
-    return command_line(corpus, folder, **VOCODER_FLAGS | TINY | settings)
-
-
-def train_here(corpus: Path, folder: Path, **settings) -> Path:
-    with as_own_process():
-        main(flags(corpus, folder, **settings))
-    return folder
-
-
-def start(launcher: list[str], arguments: list[str], **environment: str | None) -> subprocess.Popen:
-    """Start a run in a new process group. None removes an environment variable."""
-    variables = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT), **environment}
-    return subprocess.Popen(
-        [*launcher, *arguments],
-        cwd=ROOT,
-        env={name: value for name, value in variables.items() if value is not None},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def complete(launcher: list[str], arguments: list[str], **environment: str | None) -> str:
-    status, out, err = finish(start(launcher, arguments, **environment), timeout=400)
-    assert status == 0, out + err
-    return out + err
-
-
 def weights(checkpoint: Path) -> dict[str, Tensor]:
     return load_file(checkpoint / "tacotron2.safetensors")
 
@@ -99,15 +57,6 @@ def different_weights(first: Path, second: Path) -> list[str]:
     one, other = weights(first), weights(second)
     assert one.keys() == other.keys()
     return [name for name in one if not torch.equal(one[name], other[name])]
-
-
-def refused(capsys, corpus: Path, folder: Path, **settings) -> str:
-    """Return the error line of a run with these settings."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        train_here(corpus, folder, **settings)
-    assert stop.value.code == 2
-    return error_line(capsys.readouterr().err)
 
 
 @pytest.fixture(scope="module")
@@ -424,6 +373,45 @@ def test_settings_of_a_foreign_models_weights_are_kept(corpus, tmp_path):
     folder = train_here(corpus, tmp_path / "run", **settings, max_train_steps=1)
     assert load_tacotron2(folder / "final_checkpoint").config == config
     assert config.mel_scale == MelConfig().mel_scale == "db"
+
+
+@pytest.fixture(scope="module")
+def two_speakers(corpus, tmp_path_factory) -> tuple[Path, Path]:
+    """A corpus of two speakers, and a run that was trained on it."""
+    folder = tmp_path_factory.mktemp("two_speakers")
+    for name in ("train.csv", "test.csv"):
+        rows = list(csv.DictReader((corpus / name).read_text().splitlines()))
+        rows = [row | {"speaker": ("ann", "bob")[number % 2]} for number, row in enumerate(rows)]
+        write_manifest(folder / name, rows)
+    run = train_here(folder, folder / "run", training_epochs=1, speakers=["ann", "bob"])
+    return folder, run / "final_checkpoint"
+
+
+START = dict.fromkeys(TINY) | {"training_epochs": 1, "max_train_steps": 1}
+
+
+def test_fine_tuning_a_model_of_several_speakers_keeps_them(two_speakers, tmp_path):
+    manifests, several = two_speakers
+    run = train_here(manifests, tmp_path / "run", path_to_pretrained_weights=several, **START)
+    assert load_tacotron2(run / "final_checkpoint").config == read_tacotron2_config(several)
+
+
+def test_a_model_of_one_speaker_starts_from_a_model_of_several(corpus, two_speakers, tmp_path, capsys):
+    several = two_speakers[1]
+    command = f"-m checkpoint convert {several} {tmp_path / 'bob'} --to project --speaker bob"
+    complete(PYTHON, command.split())
+    settings = START | {"path_to_pretrained_weights": tmp_path / "bob"}
+    settings |= {"learning_rate": 1e-12, "min_learning_rate": 1e-12, "weight_decay": 0.0}
+    run = train_here(corpus, tmp_path / "run", **settings)  # a corpus without a column speaker
+    model, expected = load_tacotron2(run / "final_checkpoint"), load_tacotron2(several).for_speaker("bob")
+    assert model.config.speakers == ()
+    torch.testing.assert_close(model.embedding.weight, expected.embedding.weight)
+
+    settings = START | {"path_to_pretrained_weights": several}
+    line = refused(capsys, corpus, tmp_path / "other", speakers=[], **settings)
+    assert "are ann, bob, and those of this run none" in line and "checkpoint convert" in line
+    line = refused(capsys, corpus, tmp_path / "other", **settings)
+    assert "clips have no speaker in the manifest's column speaker" in line
 
 
 def test_a_clip_without_words_is_named(corpus, tmp_path, capsys):

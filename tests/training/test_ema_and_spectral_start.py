@@ -108,3 +108,17 @@ def test_spectral_steps_accumulate_batches(small_corpus, tmp_path):
     settings = {"adversarial_start_steps": 9, "batch_size": 1, "gradient_accumulation_steps": 2}
     folder = train_here(small_corpus, tmp_path / "run", **settings, max_train_steps=2)
     assert len(metrics(folder, "train")) == 2
+
+
+def test_the_stft_loss_is_weighted_in_adversarial_training(small_corpus, tmp_path):
+    plain, weighted = (
+        train_here(small_corpus, tmp_path / name, max_train_steps=2, lambda_stft=weight)
+        for name, weight in (("plain", None), ("weighted", 3.0))
+    )
+    assert all("stft_loss" not in record for record in metrics(plain, "train"))
+    for record in metrics(weighted, "train"):
+        expected = record["adversarial_loss"] + 2 * record["feature_matching_loss"]
+        expected += 45 * record["mel_loss"] + 3 * record["stft_loss"]
+        assert record["gen_loss"] == pytest.approx(expected, rel=1e-5)
+    first, second = (generator(run / "final_checkpoint") for run in (plain, weighted))
+    assert not same(first, second)

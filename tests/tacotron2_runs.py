@@ -1,0 +1,59 @@
+"""Training runs of a tiny Tacotron 2 for tests, and ways to start them."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from helpers import ROOT
+from runs import SMALL_MODEL, as_own_process, command_line, error_line, finish
+
+from tacotron2.train import main
+
+MODULE = ["-m", "tacotron2.train"]
+TINY = {
+    "character_embed_dim": 16, "encoder_embed_dim": 16, "encoder_n_convolutions": 1, "attention_rnn_dim": 24,
+    "attention_dim": 8, "attention_location_n_filters": 4, "attention_location_kernel_size": 7,
+    "decoder_rnn_dim": 20, "decoder_prenet_dim": 8, "decoder_postnet_num_convs": 2,
+    "decoder_postnet_n_filters": 12,
+}  # fmt: skip
+VOCODER_FLAGS = dict.fromkeys([*SMALL_MODEL, "segment_size"])  # `command_line` omits options without a value
+
+
+def flags(corpus: Path, folder: Path, **settings) -> list[str]:
+    return command_line(corpus, folder, **VOCODER_FLAGS | TINY | settings)
+
+
+def train_here(corpus: Path, folder: Path, **settings) -> Path:
+    with as_own_process():
+        main(flags(corpus, folder, **settings))
+    return folder
+
+
+def start(launcher: list[str], arguments: list[str], **environment: str | None) -> subprocess.Popen:
+    """Start a run in a new process group. None removes an environment variable."""
+    variables = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT), **environment}
+    return subprocess.Popen(
+        [*launcher, *arguments],
+        cwd=ROOT,
+        env={name: value for name, value in variables.items() if value is not None},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def complete(launcher: list[str], arguments: list[str], **environment: str | None) -> str:
+    status, out, err = finish(start(launcher, arguments, **environment), timeout=400)
+    assert status == 0, out + err
+    return out + err
+
+
+def refused(capsys, corpus: Path, folder: Path, **settings) -> str:
+    """Return the error line of a run with these settings."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        train_here(corpus, folder, **settings)
+    assert stop.value.code == 2
+    return error_line(capsys.readouterr().err)
