@@ -33,10 +33,12 @@ except ImportError as error:
 
 MAX_MEGABYTES = 20  # of an upload
 MAX_WAITING = 20  # requests in the queue
+KEPT_SESSIONS = 20  # of visitors, with their last results of a few megabytes each
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 CSS = """
-figure { margin: 0 0 1rem; } figcaption { font-weight: 600; } audio { width: 100%; max-width: 40rem; }
+figure { margin: 0 0 1rem; } figcaption { font-weight: 600; overflow-wrap: anywhere; }
+audio { width: 100%; max-width: 40rem; }
 .picture { overflow-x: auto; } .picture img { width: 100%; max-width: 60rem; margin: 0.5rem 0; }
 .failed { color: #b91c1c; } .dark .failed { color: #fca5a5; }
 table th, table td { word-break: normal; overflow-wrap: normal; }
@@ -231,6 +233,7 @@ def main(arguments: list[str] | None = None) -> None:
                 js=PAGE_SCRIPT,
                 ssr_mode=False,
                 run_history=False,
+                state_session_capacity=KEPT_SESSIONS,
                 max_file_size=f"{MAX_MEGABYTES}mb",
                 footer_links=[],
             )

@@ -111,8 +111,8 @@ def speak(speaker: Speaker, sentences: list[str], titles: list[str], seed: float
     """Yield (HTML of the sentences so far, whole audio or None, progress) whenever there is more."""
     check_seed(int(seed or 0))
     run, html, spoken, failed = secrets.token_hex(4), "", [], []
-    progress = f"of {len(sentences)} sentences"
-    yield "", None, f"0 {progress}"
+    total = f"{len(sentences)} sentence{'s' if len(sentences) > 1 else ''}"
+    yield "", None, f"0 of {total}"
     for title, utterance in zip(titles, speaker.speak_batches(sentences, int(seed or 0)), strict=True):
         sentence = Sentence(utterance, speaker.audio_of(utterance.mel))
         spoken.append(sentence)
@@ -120,12 +120,12 @@ def speak(speaker: Speaker, sentences: list[str], titles: list[str], seed: float
         if problem:
             failed.append(f"{title!r} {problem}")
         html += player(title, (sentence.audio, speaker.sampling_rate), run, problem)
-        yield html, None, f"{len(spoken)} {progress}"
+        yield html, None, f"{len(spoken)} of {total}"
         figure = plot_attention({"mel": utterance.mel}, utterance.attention, speaker.tacotron2.config)
         html += picture(figure, f"mel and attention of {title}")
-        yield html, None, f"{len(spoken)} {progress}"
+        yield html, None, f"{len(spoken)} of {total}"
     audio = join_sentences(spoken, speaker.silence)
-    seconds = f"{len(sentences)} sentences, {len(audio) / speaker.sampling_rate:.1f} s"
+    seconds = f"{total}, {len(audio) / speaker.sampling_rate:.1f} s"
     summary = (
         "\n".join([f"{seconds}; {len(failed)} failed:", *failed]) if failed else f"{seconds}; none failed"
     )
