@@ -581,7 +581,7 @@ def test_a_clip_shorter_than_in_the_manifest_is_named(small_corpus, tmp_path, ca
     line = refused(
         capsys, small_corpus, tmp_path / "run", path_to_train_manifest=manifest, num_workers=num_workers
     )
-    assert re.search(r"error: \S*clip5.wav is shorter than the manifest says", line)
+    assert re.search(r"error: \S*clip5.wav is shorter than its manifest states", line)
 
 
 def test_help_describes_every_flag(capsys):

@@ -1,9 +1,12 @@
 """A voice exported to ONNX, and the example script that speaks with it without torch."""
 
+import _ctypes
+import ctypes
 import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -59,7 +62,18 @@ def run_export(*arguments: str | Path) -> subprocess.CompletedProcess:
 
 @pytest.fixture(scope="module")
 def speak_onnx():
-    return load_script("scripts/speak_onnx.py")
+    """The example; afterwards espeak-ng is unloaded, because other tests need it in its initial state."""
+    script, handles = load_script("scripts/speak_onnx.py"), []
+
+    class RecordedLibrary(ctypes.CDLL):
+        def __init__(self, *args):
+            super().__init__(*args)
+            handles.append(self._handle)
+
+    script.ctypes = SimpleNamespace(**vars(ctypes) | {"CDLL": RecordedLibrary})
+    yield script
+    for handle in handles:
+        _ctypes.dlclose(handle)
 
 
 def torch_audio(models: Path, sentence: str, seed: int) -> np.ndarray:
