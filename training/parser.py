@@ -4,11 +4,12 @@ import argparse
 import ast
 import dataclasses
 import operator
+import types
 import typing
 from pathlib import Path
 from typing import Any
 
-from utils import ArgumentParser, UserError, constraint, option_types, read_json
+from utils import ArgumentParser, UserError, constraint, option_types, read_json, without_none
 
 # Sections of --help, in the order in which users need them.
 GROUPS = (
@@ -50,12 +51,12 @@ def flag_groups(*classes: type) -> dict[str, list[tuple[dataclasses.Field, Any]]
     groups: dict[str, list] = {group: [] for group in GROUPS}
     seen = set()
     for options_class in classes:
-        types, group = option_types(options_class), GROUPS[0]
+        hints, group = typing.get_type_hints(options_class), GROUPS[0]
         for field in dataclasses.fields(options_class):
             group = field.metadata["group"] or group
             if field.metadata["flag"] and field.name not in seen:
                 seen.add(field.name)
-                groups[group].append((field, types[field.name]))
+                groups[group].append((field, hints[field.name]))
     return {group: flags for group, flags in groups.items() if flags}
 
 
@@ -81,6 +82,7 @@ def default_text(value: Any) -> str:
 
 def flag_settings(field: dataclasses.Field, kind: Any) -> dict:
     """Return the arguments of `add_argument` for a field of type `kind`."""
+    kind, is_optional = without_none(kind), isinstance(kind, types.UnionType)
     if kind is bool:
         return {"action": "store_true"}
     settings: dict[str, Any] = {}
@@ -91,7 +93,7 @@ def flag_settings(field: dataclasses.Field, kind: Any) -> dict:
         settings["choices"] = field.metadata["choices"]
     else:
         settings["metavar"] = field.metadata["metavar"] or METAVARS[kind]
-    return settings | {"type": converter(kind, optional=field.default is None)}
+    return settings | {"type": converter(kind, is_optional)}
 
 
 def converter(kind: Any, optional: bool = False) -> Any:
@@ -132,12 +134,12 @@ def read_run_settings(path: Path, options_class: type) -> dict:
     Strings are converted as flags are. Raises UserError for a string that can't be converted.
     """
     settings = {OFFICIAL_NAMES.get(name, name): value for name, value in read_json(path).items()}
-    types = option_types(options_class)
+    kinds = option_types(options_class)
     found = {}
     for name, value in settings.items():
-        if name in types and value is not None:
+        if name in kinds and value is not None:
             try:
-                found[name] = converter(types[name])(value) if isinstance(value, str) else value
+                found[name] = converter(kinds[name])(value) if isinstance(value, str) else value
             except ValueError as error:
                 raise UserError(f"{name} in {path} is {value!r}; it must be a number") from error
     return found

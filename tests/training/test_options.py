@@ -135,3 +135,11 @@ def test_every_option_has_a_help_text():
     for options_class in (VocoderOptions, Tacotron2Config, save_taco_mels.SaveMelsOptions):
         fields = options_class.__dataclass_fields__.values()
         assert [field.name for field in fields if not field.metadata.get("help")] == []
+
+
+def test_none_is_a_value_of_options_that_may_be_none_whatever_their_default(tmp_path):
+    names = ("fmax", "fmax_loss", "gen_istft_n_fft", "max_train_steps")
+    options, config = train.parse_arguments(
+        command_line(tmp_path, tmp_path / "run", **dict.fromkeys(names, "none"))
+    )
+    assert [config.fmax, config.fmax_loss, config.gen_istft_n_fft, options.max_train_steps] == [None] * 4
