@@ -1,7 +1,9 @@
 """Web page: speak text with a voice, copy a clip with vocoders, and compare runs of evaluate.py."""
 
+import ctypes
 import functools
 import os
+import platform
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
@@ -209,12 +211,22 @@ def build_compare_tab(folder: Path, tab: "gr.Tab") -> None:
     )
 
 
+def return_freed_memory() -> None:
+    """Make glibc return freed memory, which would otherwise accumulate in an arena of each thread."""
+    if platform.libc_ver()[0] == "glibc":
+        arena_max, mmap_threshold = -8, -3  # M_ARENA_MAX and M_MMAP_THRESHOLD of malloc.h
+        libc = ctypes.CDLL(None)
+        libc.mallopt(arena_max, 2)
+        libc.mallopt(mmap_threshold, 65536)
+
+
 @report_user_errors
 def main(arguments: list[str] | None = None) -> None:
     args = build_parser().parse_args(arguments)
     if gr is None:
         raise UserError(f"{missing}; run: pip install -r requirements-app.txt")
     local = args.host in LOCAL_HOSTS and not args.share
+    return_freed_memory()
     models = Models(args.checkpoint_file, args.device, any_path=local)
     for path in args.checkpoint_file:
         models.load_vocoder(path)
