@@ -31,6 +31,7 @@ from utils import ArgumentParser, UserError, atomic_write, report_user_errors
 
 MAX_GRAD_NORM = 1.0
 NUM_FREE_RUNNING = 4  # validation clips per process that are also generated without teacher forcing
+LOUDEST = 8.0  # natural logarithm of an amplitude far above that of speech
 VALIDATION_LOSSES = ("val_loss", "val_mel_loss", "val_gate_loss")
 
 
@@ -133,15 +134,26 @@ class Tacotron2Trainer:
         attention, mel = output.attention[row, :steps, :tokens], batch["mel"][row, :, :frames]
         return attention_measures(attention, mel, self.config, self.config.frames_per_step)
 
-    def free_mel_difference(self, output: TeacherForced, batch: dict, row: int) -> float:
-        frames = int(batch["mel_lengths"][row])
-        speech = self.speak(batch, slice(row, row + 1))
-        return aligned_difference(output.mel[row, :, :frames], speech.mel[0])
+    def free_mel_difference(self, output: TeacherForced, batch: dict, row: int) -> float | None:
+        forced = output.mel[row, :, : int(batch["mel_lengths"][row])]
+        free = self.speak(batch, slice(row, row + 1)).mel[0]
+        is_finite = forced.isfinite().all() and free.isfinite().all()
+        return aligned_difference(forced, free) if is_finite else None
 
     def speak(self, batch: dict, rows: slice) -> Speech:
         """Generate the mels of some of a batch's sentences without teacher forcing."""
         tokens, token_lengths, mel, _, speakers = (values[rows] for values in model_inputs(batch))
         return self.model.infer(tokens, token_lengths, 2 * mel.shape[2], self.options.seed, speakers=speakers)
+
+    def audio_of(self, mel: Tensor) -> np.ndarray:
+        """Convert a mel (num_mels, T) to audio (samples,) with Griffin-Lim.
+
+        A model that diverges generates values that are not finite, or whose amplitudes are not; they become
+        silence or the loudest value.
+        """
+        loudest = self.config.from_ln(LOUDEST)
+        mel = mel.nan_to_num(self.config.silence, posinf=loudest, neginf=self.config.silence)
+        return griffin_lim(mel.clamp(max=loudest), self.config)
 
     def word_error_rate(self, dataset: TextMelDataset, run: TrainingRun) -> float:
         """Return the word error rate of the first validation sentences, spoken without teacher forcing.
@@ -156,10 +168,10 @@ class Tacotron2Trainer:
             run.stop_if_asked()
             if self.recognizer:
                 batch = send_to_device(dataset.collate([dataset[index]]), self.accelerator.device)
-                audio = griffin_lim(self.speak(batch, slice(1)).mel[0], self.config)
+                audio = self.audio_of(self.speak(batch, slice(1)).mel[0])
                 try:
                     heard = self.recognizer.transcribe(audio, self.config.sampling_rate)
-                except Unavailable:  # a model that diverges generates values that are not finite
+                except Unavailable:
                     heard = ""
                 wrong, spoken = word_errors(dataset.clips[index].transcript, heard)
                 errors, words = errors + wrong, words + spoken
@@ -172,7 +184,7 @@ class Tacotron2Trainer:
         frames = batch["mel"].shape[2]
         mels = {"true": batch["mel"][0], "predicted": output.mel[0, :, :frames]}
         figure = plot_attention(mels, output.attention[0], self.config)
-        audio = griffin_lim(self.speak(batch, slice(1)).mel[0], self.config)
+        audio = self.audio_of(self.speak(batch, slice(1)).mel[0])
         folder = self.options.save_audio_gen or run.folder / "generated"
         name = f"epoch_{run.progress.epoch + 1:04d}_{batch['name'][0]}"
         with atomic_write(folder / f"{name}.png") as temporary:

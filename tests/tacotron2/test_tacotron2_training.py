@@ -494,3 +494,11 @@ def test_a_non_finite_step_does_not_change_the_model(corpus, tmp_path, monkeypat
 )
 def test_invalid_training_options_are_refused(corpus, tmp_path, capsys, settings, words):
     assert words in refused(capsys, corpus, tmp_path / "run", **settings)
+
+
+def test_a_model_that_diverges_is_validated(corpus, tmp_path):
+    """Its weights are finite but its mels are not, so they have no difference, and their audio is silence."""
+    folder = train_here(corpus, tmp_path / "run", learning_rate=1e30, training_epochs=1)
+    (record,) = metrics(folder, "val")
+    assert record["val_loss"] is None and record["free_mel_difference"] is None
+    assert list((folder / "generated").glob("*.wav"))
