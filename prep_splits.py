@@ -68,8 +68,8 @@ def read_metadata(corpus: Path | str) -> tuple[list[CorpusClip], list[Rejection]
     """
     corpus = Path(corpus)
     metadata = corpus / "metadata.csv"
-    for name in ("metadata.csv", "wavs"):
-        if not (corpus / name).exists():
+    for name, is_found in (("metadata.csv", metadata.is_file()), ("wavs", (corpus / "wavs").is_dir())):
+        if not is_found:
             raise UserError(f"{corpus} has no {name}; pass the folder that contains metadata.csv and wavs/")
     # Only line feeds end a line; str.splitlines would also split a text at rare characters such as U+2028.
     lines = metadata.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")

@@ -287,6 +287,15 @@ def test_file_paths_survive_symbolic_links(tmp_path):
             assert (out / row["file_path"]).is_file()
 
 
+@pytest.mark.parametrize("name", ["metadata.csv", "wavs"])
+def test_a_corpus_with_a_file_in_place_of_a_folder_or_vice_versa_is_refused(tmp_path, name):
+    corpus = make_corpus(tmp_path / "corpus", numbered_lines(1))
+    (corpus / name).rename(tmp_path / name)
+    (corpus / name).write_text("") if name == "wavs" else (corpus / name).mkdir()
+    with pytest.raises(UserError, match=f"has no {name}"):
+        read_metadata(corpus)
+
+
 def test_user_errors_are_one_line(tmp_path):
     corpus = make_corpus(tmp_path / "corpus", numbered_lines(1))
     bare = tmp_path / "bare"
