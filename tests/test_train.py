@@ -511,7 +511,7 @@ def test_a_run_from_a_config_file_trains(small_corpus, tmp_path):
     "text, words",
     [
         ("{", "can't read the configuration"),
-        ("[1]", "no JSON object"),
+        ("[1]", "does not contain a JSON object"),
         ('{"upsample_rates": 8}', "wrong type"),
         ('{"upsample_rates": [8, 8, 2, 4]}', "8 x 8 x 2 x 4 = 512, but hop_size is 256"),
         ('{"n_fft": "many"}', "wrong type"),
