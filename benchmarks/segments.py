@@ -9,6 +9,7 @@ import argparse
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +20,54 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from audio import read_audio
 from config import HiFiGANConfig
-from dataset import SegmentDataset, read_manifest
+from dataset import Clip, SegmentDataset, read_manifest
 from tacotron2.mel import MelSpectrogram
+
+BASELINE = "whole files, one mel at a time"
+
+
+def loading_programs(clips: list[Clip], num_clips: int, batch_size: int) -> dict[str, Callable[[], None]]:
+    """Return the three programs to compare. Each loads `num_clips` items."""
+    config, segment_size = HiFiGANConfig(), 8192
+    segments = SegmentDataset(clips, config, segment_size, seed=0)
+    mels = [MelSpectrogram(config), MelSpectrogram(replace(config, fmax=None))]
+    random = np.random.default_rng(0)
+
+    def whole_files() -> None:
+        for index in range(num_clips):
+            audio, _, _ = read_audio(clips[index % len(clips)].path)
+            audio = audio / np.abs(audio).max() * 0.95
+            start = random.integers(0, max(1, len(audio) - segment_size))
+            segment = torch.from_numpy(audio[start : start + segment_size].astype(np.float32))
+            for mel in mels:
+                mel(torch.nn.functional.pad(segment, (0, segment_size - len(segment))))
+
+    def read_only() -> None:
+        for index in range(num_clips):
+            segments[0, index]
+
+    def read_and_batch_mels() -> None:
+        for first in range(0, num_clips, batch_size):
+            batch = torch.stack([segments[0, first + index]["audio"] for index in range(batch_size)])
+            for mel in mels:
+                mel(batch)
+
+    return {
+        BASELINE: whole_files,
+        "segments (what a worker does)": read_only,
+        "segments and batched mels": read_and_batch_mels,
+    }
+
+
+def median_seconds(programs: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
+    """Run the programs in alternation; return the median time of each, without the first round."""
+    seconds: dict[str, list[float]] = {name: [] for name in programs}
+    for _ in range(rounds + 1):
+        for name, program in programs.items():
+            started = time.perf_counter()
+            program()
+            seconds[name].append(time.perf_counter() - started)
+    return {name: statistics.median(values[1:]) for name, values in seconds.items()}
 
 
 def main() -> None:
@@ -33,47 +80,11 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)  # as in a DataLoader's workers
 
-    config, segment_size = HiFiGANConfig(), 8192
-    clips = read_manifest(args.manifest, config.sampling_rate, args.input_wavs_dir)
-    segments = SegmentDataset(clips, config, segment_size, seed=0)
-    mels = [MelSpectrogram(config), MelSpectrogram(replace(config, fmax=None))]
-    random = np.random.default_rng(0)
-
-    def whole_files() -> None:
-        for index in range(args.clips):
-            audio, _, _ = read_audio(clips[index % len(clips)].path)
-            audio = audio / np.abs(audio).max() * 0.95
-            start = random.integers(0, max(1, len(audio) - segment_size))
-            segment = torch.from_numpy(audio[start : start + segment_size].astype(np.float32))
-            for mel in mels:
-                mel(torch.nn.functional.pad(segment, (0, segment_size - len(segment))))
-
-    def read_only() -> None:
-        for index in range(args.clips):
-            segments[0, index]
-
-    def read_and_batch_mels() -> None:
-        for first in range(0, args.clips, args.batch_size):
-            batch = torch.stack([segments[0, first + index]["audio"] for index in range(args.batch_size)])
-            for mel in mels:
-                mel(batch)
-
-    programs = {
-        "whole files, one mel at a time": whole_files,
-        "segments (what a worker does)": read_only,
-        "segments and batched mels": read_and_batch_mels,
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in programs}
-    for number in range(args.rounds + 1):
-        for name, program in programs.items():
-            started = time.perf_counter()
-            program()
-            if number > 0:  # the first round warms the caches
-                seconds[name].append(time.perf_counter() - started)
-    baseline = statistics.median(seconds["whole files, one mel at a time"])
-    for name, values in seconds.items():
-        median = statistics.median(values)
-        print(f"{name:>30}: {args.clips / median:6.0f} clips/s, {baseline / median:.1f} times the baseline")
+    clips = read_manifest(args.manifest, HiFiGANConfig().sampling_rate, args.input_wavs_dir)
+    medians = median_seconds(loading_programs(clips, args.clips, args.batch_size), args.rounds)
+    for name, median in medians.items():
+        ratio = medians[BASELINE] / median
+        print(f"{name:>30}: {args.clips / median:6.0f} clips/s, {ratio:.1f} times the baseline")
 
 
 if __name__ == "__main__":
