@@ -7,6 +7,7 @@ errors, words = word_errors("The text that was spoken.", heard)
 import importlib.util
 import re
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -33,6 +34,15 @@ class RecognizerModel:
     folder: Path
 
 
+@dataclass(frozen=True)
+class TimedWord:
+    """A recognised word with its start and end in seconds."""
+
+    text: str
+    start: float
+    end: float
+
+
 class Recognizer:
     """English speech recognition by a Whisper model, on the CPU, through the `faster-whisper` package.
 
@@ -57,13 +67,21 @@ class Recognizer:
             raise Unavailable(f"cannot load the recogniser from {found.folder}: {error}") from error
 
     def transcribe(self, audio: np.ndarray, sampling_rate: int) -> str:
-        """Return the recognised text of (samples,) float audio in [-1, 1] at `sampling_rate` Hz.
+        """Return the recognised text of (samples,) float audio in [-1, 1] at `sampling_rate` Hz."""
+        return " ".join(segment.text.strip() for segment in self._segments(audio, sampling_rate))
 
-        The result is deterministic: beam search without the sampling that Whisper falls back to by default.
-        """
+    def timed_words(self, audio: np.ndarray, sampling_rate: int) -> list[TimedWord]:
+        """Return the recognised words of (samples,) float audio in [-1, 1], with their times."""
+        segments = self._segments(audio, sampling_rate, word_timestamps=True)
+        return [
+            TimedWord(word.word.strip(), word.start, word.end) for part in segments for word in part.words
+        ]
+
+    def _segments(self, audio: np.ndarray, sampling_rate: int, **options) -> Iterable:
+        """Recognise deterministically: by beam search, without Whisper's sampling after failures."""
         audio = at_16_khz(checked(audio), sampling_rate)
         if not audio.any():
-            return ""
+            return []
         seconds = min(len(audio) / 16000, LONGEST_WINDOW)
         segments, _ = self.model.transcribe(
             audio,
@@ -72,8 +90,9 @@ class Recognizer:
             temperature=0.0,
             condition_on_previous_text=False,
             max_new_tokens=EXTRA_TOKENS + int(TOKENS_PER_SECOND * seconds),
+            **options,
         )
-        return " ".join(segment.text.strip() for segment in segments)
+        return segments
 
 
 def find_recognizer(name: str) -> RecognizerModel:

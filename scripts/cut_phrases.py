@@ -1,0 +1,188 @@
+"""Cut recordings at pauses into phrases, a corpus in LJSpeech's layout on which Tacotron 2 learns faster.
+
+    python scripts/cut_phrases.py --path_to_manifest splits/train_metadata.csv --output_dir phrases
+
+Whisper finds the time of each word. A recording is cut where it pauses between two words on which the
+transcript and the recogniser agree, once into short phrases and once into longer ones that still contain
+pauses. Short clips make batches cheaper and the attention easier to learn.
+"""
+
+import difflib
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+if not __package__:  # run as `python scripts/cut_phrases.py`, which puts only scripts/ on the path
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from audio import read_audio, write_wav
+from dataset import read_manifest
+from evaluation.inputs import Unavailable
+from evaluation.recognition import DEFAULT_RECOGNIZER, Recognizer, TimedWord
+from utils import ArgumentParser, UserError, atomic_write, number, report_user_errors
+
+HOP = 0.01  # seconds between two measurements of the level
+MIN_PAUSE = 0.10  # seconds
+SEARCH = 0.25  # seconds around the recognised end and start of two words in which a pause is looked for
+PAUSE_LEVEL, EDGE_LEVEL = (
+    -35.0,
+    -42.0,
+)  # dB relative to loud speech: of a pause, and of silence at a clip's ends
+LEAD, TAIL = 0.05, 0.08  # seconds of silence that remain before and after a phrase
+MIN_SECONDS, MIN_CHARACTERS = 0.8, 6
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Silence from `start` to `end` in seconds, before the word with index `word`."""
+
+    word: int
+    start: float
+    end: float
+
+
+def find_pauses(
+    audio: np.ndarray, sampling_rate: int, words: list[str], heard: list[TimedWord]
+) -> list[Pause]:
+    """Return the pauses between words of the transcript, with empty ones at the start and the end."""
+    level = levels(audio, sampling_rate)
+    quiet = level < np.percentile(level, 95) + PAUSE_LEVEL
+    places = matching_words(words, [word.text for word in heard])
+    seconds = len(audio) / sampling_rate
+    pauses = [Pause(0, 0.0, 0.0)]
+    for word in range(1, len(words)):
+        before, after = places.get(word - 1), places.get(word)
+        if before is None or after != before + 1:
+            continue
+        first = int(max(0.0, heard[before].end - SEARCH) / HOP)
+        last = int(min(seconds, heard[after].start + SEARCH) / HOP)
+        start, end = longest_run(quiet[first:last])
+        if (end - start) * HOP >= MIN_PAUSE:
+            pauses.append(Pause(word, (first + start) * HOP, (first + end + 1) * HOP))
+    return [*pauses, Pause(len(words), seconds, seconds)]
+
+
+def levels(audio: np.ndarray, sampling_rate: int) -> np.ndarray:
+    """Return the level in dB of windows of 2 * HOP seconds that start every HOP seconds."""
+    hop = int(HOP * sampling_rate)
+    windows = np.lib.stride_tricks.sliding_window_view(audio, 2 * hop)[::hop]
+    return 20 * np.log10(np.sqrt((windows**2).mean(1)) + 1e-7)
+
+
+def matching_words(words: list[str], heard: list[str]) -> dict[int, int]:
+    """Map indices of transcript words to indices of equal recognised words, in order."""
+    plain = [[re.sub(r"[^a-z0-9]", "", word.lower()) for word in side] for side in (words, heard)]
+    blocks = difflib.SequenceMatcher(None, *plain, autojunk=False).get_matching_blocks()
+    return {block.a + k: block.b + k for block in blocks for k in range(block.size)}
+
+
+def longest_run(mask: np.ndarray) -> tuple[int, int]:
+    """Return the start and the end of the longest run of true values."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(int), [0]])))
+    runs = edges.reshape(-1, 2)
+    return tuple(runs[(runs[:, 1] - runs[:, 0]).argmax()]) if len(runs) else (0, 0)
+
+
+def spans(pauses: list[Pause], longest: float) -> Iterator[tuple[int, int]]:
+    """Yield (first, last) pauses of phrases that take as many pieces as fit in `longest` seconds."""
+    first = 0
+    while first < len(pauses) - 1:
+        last = first + 1
+        while last + 1 < len(pauses) and pauses[last + 1].start - pauses[first].end <= longest:
+            last += 1
+        yield first, last
+        first = last
+
+
+def phrase_text(words: list[str], ends_clip: bool) -> str:
+    """Return the words with the punctuation that the last one has; a cut elsewhere adds none."""
+    text = " ".join(words).strip(" ,;:-")
+    return text if ends_clip or words[-1][-1] not in ",;:" else text + words[-1][-1]
+
+
+def trimmed(audio: np.ndarray, sampling_rate: int) -> np.ndarray:
+    """Return audio with LEAD and TAIL seconds of silence at its ends."""
+    level = levels(audio, sampling_rate)
+    loud = np.flatnonzero(level > np.percentile(level, 95) + EDGE_LEVEL)
+    start, end = loud[0] * HOP - LEAD, (loud[-1] + 2) * HOP + TAIL
+    return audio[max(0, int(start * sampling_rate)) : int(end * sampling_rate)]
+
+
+def cut_clip(
+    audio: np.ndarray, sampling_rate: int, transcript: str, heard: list[TimedWord], durations: list[float]
+) -> Iterator[tuple[str, np.ndarray, str]]:
+    """Yield (suffix of the name, audio, text) of the phrases of a clip, once per longest duration."""
+    words = transcript.split()
+    pauses = find_pauses(audio, sampling_rate, words, heard)
+    seen = set()
+    for kind, longest in zip("abcdefgh", durations, strict=False):
+        for first, last in spans(pauses, longest):
+            start, end = pauses[first], pauses[last]
+            ends_clip = last == len(pauses) - 1
+            text = phrase_text(words[start.word : end.word], ends_clip)
+            begin = max(0.0, start.end - LEAD) if first else 0.0
+            finish = end.start + (0.0 if ends_clip else LEAD)
+            phrase = audio[int(begin * sampling_rate) : int(finish * sampling_rate)]
+            seconds = len(phrase) / sampling_rate
+            fits = MIN_SECONDS <= seconds <= max(durations) + 2 * LEAD and len(text) >= MIN_CHARACTERS
+            if fits and (first, last) not in seen:
+                seen.add((first, last))
+                yield f"{kind}{first:02d}", trimmed(phrase, sampling_rate), text
+
+
+def cut_phrases(
+    manifest: Path, output_dir: Path, sampling_rate: int, recognizer: str, durations: list[float]
+) -> Path:
+    """Write the phrases of a manifest's clips to `output_dir`/wavs and return the path of `metadata.csv`.
+
+    Raises UserError if the folder already has phrases, or if the recogniser can't be used.
+    """
+    metadata = output_dir / "metadata.csv"
+    if metadata.exists():
+        raise UserError(f"{metadata} exists; choose another --output_dir or delete it")
+    try:
+        whisper = Recognizer(recognizer)
+    except Unavailable as error:
+        raise UserError(f"cut_phrases.py needs a recogniser: {error}") from error
+    lines = []
+    for clip in tqdm(read_manifest(manifest, sampling_rate), desc="cutting", unit="clip"):
+        audio, _, _ = read_audio(clip.path)
+        heard = whisper.timed_words(audio, sampling_rate)
+        for suffix, phrase, text in cut_clip(audio, sampling_rate, clip.transcript, heard, durations):
+            name = f"{clip.path.stem}_{suffix}"
+            write_wav(output_dir / "wavs" / f"{name}.wav", phrase, sampling_rate)
+            lines.append(f"{name}|{text}|{text}\n")
+    with atomic_write(metadata) as temporary:
+        temporary.write_text("".join(lines), encoding="utf-8", newline="\n")
+    print(f"{len(lines)} phrases in {metadata}")
+    return metadata
+
+
+@report_user_errors
+def main(argv: list[str] | None = None) -> None:
+    parser = ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "--path_to_manifest", type=Path, required=True, help="manifest of the clips to cut, English only"
+    )
+    parser.add_argument(
+        "--output_dir", type=Path, required=True, help="output folder of metadata.csv and wavs/"
+    )
+    parser.add_argument(
+        "--max_durations", type=number(float, 1.0), nargs="+", default=[2.6, 5.6], metavar="SECONDS",
+        help="longest phrase; each value cuts all clips once more",
+    )  # fmt: skip
+    parser.add_argument("--sampling_rate", type=number(int, 1), default=22050, help="of the clips, in Hz")
+    parser.add_argument("--recognizer", default=DEFAULT_RECOGNIZER, help="Whisper model: a name or a folder")
+    args = parser.parse_args(argv)
+    cut_phrases(
+        args.path_to_manifest, args.output_dir, args.sampling_rate, args.recognizer, args.max_durations
+    )
+
+
+if __name__ == "__main__":
+    main()
