@@ -26,7 +26,7 @@ from evaluation.web import (
     speak_pronunciation,
     speak_text,
 )
-from utils import ArgumentParser, UserError, number, report_user_errors
+from utils import ArgumentParser, UserError, checked, report_user_errors
 
 try:
     import gradio as gr
@@ -69,7 +69,9 @@ watch("value", () => {
 
 def build_parser() -> ArgumentParser:
     parser = ArgumentParser(prog="app.py", description=__doc__)
-    parser.add_argument("--port", type=number(int, 1, 65535), default=7860, help="port of the page")
+    parser.add_argument(
+        "--port", type=checked(int, minimum=1, maximum=65535), default=7860, help="port of the page"
+    )
     parser.add_argument(
         "--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
         help="address to listen on; 0.0.0.0 admits other computers",
@@ -86,7 +88,7 @@ def build_parser() -> ArgumentParser:
         help="output folder of evaluate.py, or a folder of such folders",
     )  # fmt: skip
     parser.add_argument(
-        "--delete_after", type=number(int, 1), default=3600,
+        "--delete_after", type=checked(int, minimum=1), default=3600,
         help="seconds after which uploads and generated files are deleted",
     )  # fmt: skip
     parser.add_argument(

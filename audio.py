@@ -1,6 +1,8 @@
 """Read and write audio files as 1-D float32 arrays in [-1, 1], with soundfile."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +12,11 @@ import soundfile
 from utils import UserError, atomic_write
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+SAMPLING_RATES = range(1000, 768_001)  # in Hz; a damaged header can state any other
+UNKNOWN_BYTES = 0x7FFF0000  # programs that write WAV files to a pipe state this size or a larger one
+# libsndfile reads a truncated file up to its end, and reports what is missing only in its log.
+TRUNCATED = re.compile(r"^ *(?:data|SSND) : (\d+) \(should be (\d+)\)|^\*\*\* Calculated frame count", re.M)
+DECODING_ERRORS = (soundfile.SoundFileError, RuntimeError, OSError, ValueError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,19 @@ class ClipInfo:
     problem: str = ""
 
 
+@contextmanager
+def open_audio(path: Path | str) -> Iterator[soundfile.SoundFile]:
+    """Open an audio file for reading. Raises one of DECODING_ERRORS for a damaged or truncated file."""
+    with soundfile.SoundFile(path) as file:
+        match = TRUNCATED.search(file.extra_info)
+        if match and not (match[1] and int(match[1]) >= UNKNOWN_BYTES):
+            sizes = f": it has {match[2]} bytes of audio, not {match[1]} as its header states"
+            raise ValueError(f"the file is truncated{sizes if match[1] else ''}")
+        if file.samplerate not in SAMPLING_RATES:
+            raise ValueError(f"its header states a sampling rate of {file.samplerate} Hz")
+        yield file
+
+
 def inspect_clip(path: Path | str) -> ClipInfo:
     """Decode a file and return its length and peak amplitude. Failures are reported in `ClipInfo.problem`."""
     try:
@@ -30,7 +50,7 @@ def inspect_clip(path: Path | str) -> ClipInfo:
             return ClipInfo(problem="file is missing")
         if Path(path).stat().st_size == 0:
             return ClipInfo(problem="file is empty")
-        with soundfile.SoundFile(path) as file:
+        with open_audio(path) as file:
             samples, peak = 0, 0.0
             for block in file.blocks(blocksize=1 << 18, dtype="float32"):
                 samples += len(block)
@@ -38,7 +58,7 @@ def inspect_clip(path: Path | str) -> ClipInfo:
                 if not np.isfinite(peak) or np.isnan(block).any():
                     return ClipInfo(problem="audio holds values that are not finite")
             info = ClipInfo(samples, file.samplerate, file.channels, peak)
-    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
+    except DECODING_ERRORS as error:
         return ClipInfo(problem=f"can't be decoded: {' '.join(str(error).split())}")
     if info.samples == 0:
         return ClipInfo(0, info.sampling_rate, info.channels, problem="audio is empty (0 samples)")
@@ -52,12 +72,12 @@ def read_audio(path: Path | str, start: int = 0, samples: int = -1) -> tuple[np.
     and the number of channels of the file. Raises UserError for a file that is missing or can't be decoded.
     """
     try:
-        audio, sampling_rate = soundfile.read(path, frames=samples, start=start, dtype="float32")
-    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
+        with open_audio(path) as file:
+            file.seek(min(start, file.frames))
+            audio = file.read(samples, dtype="float32", always_2d=True)
+            return audio.mean(axis=1) if file.channels > 1 else audio[:, 0], file.samplerate, file.channels
+    except DECODING_ERRORS as error:
         raise UserError(f"can't read audio from {path}: {error}; check the file, or leave it out") from error
-    if audio.ndim == 1:
-        return audio, sampling_rate, 1
-    return audio.mean(axis=1), sampling_rate, audio.shape[1]
 
 
 def resample(audio: np.ndarray, source_rate: int, target_rate: int) -> np.ndarray:

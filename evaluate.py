@@ -20,7 +20,7 @@ from evaluation.ratings import add_ratings
 from evaluation.recognition import DEFAULT_RECOGNIZER
 from evaluation.systems import FINETUNED, HIFIGAN, READY_MADE
 from evaluation.table import COLUMNS
-from utils import ArgumentParser, UserError, available_cores, check_seed, report_user_errors
+from utils import SEED, ArgumentParser, UserError, available_cores, checked, report_user_errors
 
 
 def build_parser() -> ArgumentParser:
@@ -53,16 +53,22 @@ def build_parser() -> ArgumentParser:
         help="Whisper model of the word error rate: a name such as tiny.en or small.en, a repository on the "
         "Hugging Face Hub, or a folder",
     )  # fmt: skip
-    group.add_argument("--max_clips", type=int, help="number of clips, from the start of the manifest")
-    group.add_argument("--report_clips", type=int, default=12, help="number of clips in report.html")
     group.add_argument(
-        "--seed", type=int, default=0, help="seed of Tacotron 2's dropout and of the listening test"
+        "--max_clips", type=checked(int, minimum=1), help="number of clips, from the start of the manifest"
     )
     group.add_argument(
-        "--sampling_rate", type=int, default=22050, help="sampling rate of the clips in Hz, without a model"
+        "--report_clips", type=checked(int, minimum=0), default=12, help="number of clips in report.html"
     )
     group.add_argument(
-        "--num_workers", type=int, default=available_cores(),
+        "--seed", type=checked(int, **SEED), default=0,
+        help="seed of Tacotron 2's dropout and of the listening test",
+    )  # fmt: skip
+    group.add_argument(
+        "--sampling_rate", type=checked(int, minimum=1), default=22050,
+        help="sampling rate of the clips in Hz, without a model",
+    )  # fmt: skip
+    group.add_argument(
+        "--num_workers", type=checked(int, minimum=0), default=available_cores(),
         help="number of worker processes; 0 runs everything in the main process",
     )  # fmt: skip
     group.add_argument(
@@ -83,11 +89,7 @@ def build_parser() -> ArgumentParser:
 
 def check_arguments(args: argparse.Namespace) -> None:
     """Raise UserError for values out of range and flags that exclude each other."""
-    check_seed(args.seed)
     check_systems(args)
-    for name, least in (("max_clips", 1), ("report_clips", 0), ("num_workers", 0), ("sampling_rate", 1)):
-        if (value := getattr(args, name)) is not None and value < least:
-            raise UserError(f"--{name} is {value}; it must be at least {least}")
     if args.num_workers > available_cores():
         print(f"--num_workers {args.num_workers} exceeds the {available_cores()} cores; using these")
         args.num_workers = available_cores()

@@ -27,7 +27,7 @@ from synthesis.vocoder import (
 )
 from tacotron2.mel import MEL_SCALES, MelConfig, MelSpectrogram
 from tacotron2.text import read_lexicon
-from utils import ArgumentParser, UserError, atomic_write, check_seed, number, report_user_errors
+from utils import SEED, ArgumentParser, UserError, atomic_write, checked, report_user_errors
 
 
 def build_parser() -> ArgumentParser:
@@ -86,10 +86,12 @@ def build_parser() -> ArgumentParser:
         help="output folder; default: generated_files, generated_files_from_mel or generated_speech; "
         "- with --stream: standard output",
     )
-    group.add_argument("--seed", type=int, default=0, help="seed of Tacotron 2's prenet dropout")
+    group.add_argument(
+        "--seed", type=checked(int, **SEED), default=0, help="seed of Tacotron 2's prenet dropout"
+    )
     group.add_argument(
         "--denoising_strength",
-        type=number(float, 0.0),
+        type=checked(float, minimum=0),
         default=0.0,
         help="factor of the vocoder's bias spectrum to subtract; typical values are 0.005 to 0.1",
     )
@@ -113,7 +115,6 @@ def check_arguments(args, speaks: bool) -> None:
             raise UserError(f"--{name} requires text; add --text or --text_file")
     if speaks and (args.mel_scale or args.transposed):
         raise UserError("--mel_scale and --transposed describe saved mels; omit them with text")
-    check_seed(args.seed)
     for name in ("denoising_strength", "mixed_precision"):
         if args.vocoder == "griffin_lim" and getattr(args, name) not in (0, "no"):
             raise UserError(f"--{name} applies to neural vocoders; omit it with --vocoder griffin_lim")

@@ -23,7 +23,15 @@ import numpy as np
 from tqdm import tqdm
 
 from audio import ClipInfo, inspect_clip
-from utils import ArgumentParser, UserError, atomic_write, available_cores, report_user_errors
+from utils import (
+    SEED,
+    ArgumentParser,
+    UserError,
+    atomic_write,
+    available_cores,
+    checked,
+    report_user_errors,
+)
 
 MANIFEST_COLUMNS = ("file_path", "normalized_transcript", "duration", "samples", "peak")
 REJECTED_COLUMNS = ("id", "file_path", "reason")
@@ -252,18 +260,19 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "--download", type=Path, metavar="DIR", help="folder to download LJSpeech 1.1 into and read it from"
     )
     parser.add_argument("--path_to_save", type=Path, required=True, help="folder for the manifests")
-    parser.add_argument("--seed", type=int, default=42, help="seed of the split")
-    parser.add_argument("--test_split_pct", type=float, default=0.01, help="fraction of the clips in test")
-    parser.add_argument("--sampling_rate", type=int, default=22050, help="required sampling rate in Hz")
+    parser.add_argument("--seed", type=checked(int, **SEED), default=42, help="seed of the split")
     parser.add_argument(
-        "--max_duration", type=float, default=math.inf,
+        "--test_split_pct", type=checked(float, minimum=0, below=1), default=0.01,
+        help="fraction of the clips in test",
+    )  # fmt: skip
+    parser.add_argument(
+        "--sampling_rate", type=checked(int, minimum=1), default=22050, help="required sampling rate in Hz"
+    )
+    parser.add_argument(
+        "--max_duration", type=checked(float, above=0), default=math.inf,
         help="maximum duration of a clip in seconds; the split of the other clips does not depend on it",
     )  # fmt: skip
     args = parser.parse_args(argv)
-    if not 0 <= args.test_split_pct < 1:
-        raise UserError(
-            f"--test_split_pct {args.test_split_pct} is not in [0, 1); pass a fraction such as 0.01"
-        )
     if args.path_to_save.exists() and not args.path_to_save.is_dir():
         raise UserError(f"--path_to_save {args.path_to_save} is a file; pass a folder")
     return args

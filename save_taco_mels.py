@@ -22,9 +22,8 @@ from tacotron2.dataset import TextMelDataset
 from tacotron2.mel import MelConfig, check_same_mel, convert_mel_scale
 from tacotron2.model import Tacotron2
 from training.loaders import limited_workers
-from training.options import MAX_SEED
 from training.parser import build_parser, select
-from utils import UserError, atomic_write, check_options, option, read_json, report_user_errors
+from utils import SEED, UserError, atomic_write, check_options, option, read_json, report_user_errors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +38,7 @@ class SaveMelsOptions:
     )
     overwrite: bool = option(False, "replace mels that exist, and delete those of another model")
     batch_size: int = option(16, "clips per batch", minimum=1)
-    seed: int = option(1234, "seed of the prenet's dropout", minimum=0, maximum=MAX_SEED)
+    seed: int = option(1234, "seed of the prenet's dropout", **SEED)
     num_workers: int | None = option(None, "processes that read clips; default: one per core", minimum=0)
     device: str | None = option(None, "cpu, cuda, cuda:1, ...; default: a GPU if there is one")
 

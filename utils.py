@@ -1,12 +1,13 @@
 """One-line user errors, atomic writes, options in dataclasses and other functions for every module."""
 
 import argparse
+import contextlib
 import dataclasses
 import functools
 import json
-import math
 import operator
 import os
+import re
 import shutil
 import sys
 import types
@@ -22,26 +23,35 @@ class UserError(Exception):
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """argparse with one-line errors, defaults in `--help`, and no abbreviated flags."""
+    """argparse with one-line errors, defaults in `--help`, no abbreviated flags, and values checked by kind.
+
+    `type=float` refuses nan and inf, `type=Path` an empty path; see `option_problem`.
+    """
 
     def __init__(self, **kwargs):
         kwargs.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
         super().__init__(allow_abbrev=False, **kwargs)
+        for kind in (int, float, Path):
+            self.register("type", kind, checked(kind))
+        self.register("type", None, checked(str))
 
     def error(self, message: str):
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
 def report_user_errors(main: Callable[..., None]) -> Callable[..., None]:
-    """Decorate a script's `main` to report a `UserError` as one line on stderr with exit status 2."""
+    """Decorate a script's `main` to report some errors as one line on stderr with exit status 2.
+
+    These are a `UserError`, an error of the operating system that names its file, and too little memory.
+    """
 
     @functools.wraps(main)
     def wrapper(*args, **kwargs):
         try:
             return main(*args, **kwargs)
-        except UserError as error:
-            # PyTorch prepends the traceback of a data loader's worker
-            message = " ".join(str(error).rpartition("UserError: ")[2].split())
+        except (UserError, OSError, MemoryError, RuntimeError) as error:
+            if not (message := message_for_user(error)):
+                raise
             rank = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))
             of_process = "" if rank == "0" else f" (in process {rank})"
             script = Path(sys.argv[0])
@@ -52,32 +62,38 @@ def report_user_errors(main: Callable[..., None]) -> Callable[..., None]:
     return wrapper
 
 
-def number(kind: type, minimum: float = -math.inf, maximum: float = math.inf) -> Callable[[str], float]:
-    """Return an argparse type for finite numbers of this kind (int or float) in [minimum, maximum]."""
-    wanted = "an integer" if kind is int else "a finite number"
-    if minimum == 0:
-        wanted += " that is not negative"
-    elif minimum > -math.inf:
-        wanted += f" of at least {minimum}"
-    if maximum < math.inf:
-        wanted += f" and at most {maximum}"
+def message_for_user(error: Exception) -> str:
+    """Return one line for an error that the user can fix, or "" for a bug."""
+    if isinstance(error, UserError):
+        # PyTorch prepends the traceback of a data loader's worker
+        return " ".join(str(error).rpartition("UserError: ")[2].split())
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.strerror}: {error.filename}; check the path, its permissions and the free space"
+    is_memory = isinstance(error, MemoryError) or re.search("out of memory|allocate memory", str(error))
+    return "there is too little memory; use smaller sizes, or less data at a time" if is_memory else ""
 
-    def parse(text: str) -> float:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = math.nan
-        if not (math.isfinite(value) and minimum <= value <= maximum):
-            raise argparse.ArgumentTypeError(f"{text} is not {wanted}")
-        return value
+
+def checked(kind: type, **rules) -> Callable[[str], Any]:
+    """Return an argparse type for values of this kind under rules of `option`, such as `minimum=1`."""
+
+    def parse(text: str) -> Any:
+        value = text
+        with contextlib.suppress(ValueError):  # reported as the wrong type
+            value = kind(text) if kind in (int, float) else text
+        if problem := option_problem(value, kind, rules):
+            raise argparse.ArgumentTypeError(f"{text!r} is not valid; {problem}")
+        return kind(value)
 
     return parse
 
 
+SEED = {"minimum": 0, "maximum": 2**32 - 1}  # NumPy's limits
+
+
 def check_seed(seed: int) -> None:
-    """Raise UserError for a `--seed` that PyTorch or NumPy rejects."""
-    if not 0 <= seed < 2**32:
-        raise UserError(f"--seed is {seed}; it must be between 0 and {2**32 - 1}")
+    """Raise UserError for a seed that PyTorch or NumPy rejects."""
+    if problem := option_problem(seed, int, SEED):
+        raise UserError(f"--seed is {seed}; {problem}")
 
 
 @contextmanager
@@ -117,8 +133,8 @@ def read_json(path: Path) -> dict:
     """Return the object in a JSON file. Raises UserError if the file can't be read."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"can't read the configuration {path}: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"can't read the configuration {path}: {error}; write it again") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} is not a configuration: it does not contain a JSON object")
     return values
@@ -214,13 +230,26 @@ def option_problem(value: Any, kind: Any, rules: typing.Mapping) -> str | None:
     noun, accepted = TYPES[kind]
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
         return f"this is the wrong type, it must be {noun}"
-    if kind is float and not math.isfinite(value):
-        return "it must be a finite number"
-    wanted = rules["check"](value) if rules.get("check") else None
+    wanted = demand_of_kind(value, kind, rules) or (rules["check"](value) if rules.get("check") else None)
     if wanted or not satisfies(value, rules):
         return f"it must be {wanted or constraint(rules)}"
     return None
 
+
+def demand_of_kind(value: Any, kind: type, rules: typing.Mapping) -> str | None:
+    """Return what every value of a kind must be if `value` is not, for example "a finite number"."""
+    if kind is float and not abs(value) <= sys.float_info.max:
+        return "a finite number"
+    if kind is int and rules.get("maximum") is None and abs(value) > MAX_INT:
+        return f"at most {MAX_INT}"
+    if kind is Path and not str(value):
+        return "a path, which is not empty"
+    if kind in (str, Path) and re.search("[\0\ud800-\udfff]", str(value)):
+        return "text in UTF-8 without zero bytes"
+    return None
+
+
+MAX_INT = 2**31 - 1  # the limit of libraries written in C
 
 TYPES: dict[Any, tuple[str, Any]] = {
     bool: ("true or false", bool),

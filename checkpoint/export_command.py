@@ -7,7 +7,7 @@ from pathlib import Path
 from checkpoint.load import load_generator, load_tacotron2
 from checkpoint.onnx_generator import OnnxGenerator
 from checkpoint.voices import find_voice, load_voice_tacotron2
-from utils import UserError, atomic_write
+from utils import UserError, atomic_write, checked
 
 DESCRIPTION = """Write a vocoder, or with --voice or --taco_weights a voice, for another runtime. Before the
 exported files replace --output, their results are compared with those of PyTorch."""
@@ -39,7 +39,10 @@ def add_export_command(commands) -> None:
         "(LiteRT). Voice: folder to write, which must be new or empty",
     )
     command.add_argument(
-        "--frames", type=int, default=128, help="length of the mels that a .tflite file takes, in frames"
+        "--frames",
+        type=checked(int, minimum=1),
+        default=128,
+        help="length of the mels that a .tflite file takes, in frames",
     )
     command.set_defaults(run=run_export)
 
@@ -83,8 +86,6 @@ def run_vocoder_export(args: argparse.Namespace) -> str:
     suffix = args.output.suffix
     if suffix not in (".onnx", ".pt2", ".tflite"):
         raise UserError(f"--output {args.output} must end in .onnx, .pt2 or .tflite")
-    if args.frames < 1:
-        raise UserError(f"--frames is {args.frames}; it must be positive")
     if args.output.is_dir():
         raise UserError(f"--output {args.output} is a folder; name a file")
     from checkpoint import export  # torch.export is slow to import

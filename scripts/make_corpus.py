@@ -28,7 +28,7 @@ from tacotron2.text.espeak import (
     WORDS_PER_MINUTE,
     Espeak,
 )
-from utils import ArgumentParser, UserError, atomic_write, report_user_errors
+from utils import ArgumentParser, UserError, atomic_write, checked, report_user_errors
 
 DEFAULT_CLIPS = 200
 SENTENCES = Path(__file__).with_name("sentences.txt")
@@ -145,7 +145,7 @@ def main(argv: list[str] | None = None) -> None:
         "--output_dir", type=Path, required=True, help="output folder of metadata.csv and wavs/"
     )
     parser.add_argument(
-        "--num_clips", type=int,
+        "--num_clips", type=checked(int, minimum=1),
         help=f"number of clips of about 5 s; default: {DEFAULT_CLIPS}, or all lines of --texts",
     )  # fmt: skip
     parser.add_argument(

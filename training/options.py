@@ -6,9 +6,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils import UserError, check_options, option
-
-MAX_SEED = 2**32 - 1  # NumPy's limit
+from utils import SEED, UserError, check_options, option
 
 
 def inside_folder(name: str) -> str | None:
@@ -41,9 +39,7 @@ class RunOptions:
     batch_size: int = option(16, "clips per batch and process", minimum=1)
     gradient_accumulation_steps: int = option(1, "batches per optimizer step and process", minimum=1)
     learning_rate: float = option(0.0002, "initial learning rate", above=0)
-    seed: int = option(
-        1234, "seed of the initial weights, the order of clips and the segments", minimum=0, maximum=MAX_SEED
-    )
+    seed: int = option(1234, "seed of the initial weights, the order of clips and the segments", **SEED)
 
     resume_from_checkpoint: str | None = option(
         None, "checkpoint to resume from: its name in this run, its path, or latest",

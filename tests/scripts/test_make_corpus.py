@@ -143,7 +143,7 @@ def test_clips_of_other_settings_are_refused(tmp_path):
 
 
 def test_mistakes_are_reported_in_one_line(tmp_path):
-    assert_one_line_error(run(tmp_path / "a", "--num_clips", "0"), "1 or more")
+    assert_one_line_error(run(tmp_path / "a", "--num_clips", "0"), "at least 1")
     assert_one_line_error(run(tmp_path / "a", "--num_clips", "9999999"), "ask for fewer")
     (tmp_path / "file").write_text("")
     assert_one_line_error(run(tmp_path / "file"), "is a file")
