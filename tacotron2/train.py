@@ -190,7 +190,7 @@ class Tacotron2Trainer:
         with atomic_write(folder / f"{name}.png") as temporary:
             figure.savefig(temporary, format="png")
         write_wav(folder / f"{name}.wav", audio, self.config.sampling_rate)
-        run.log_clips({batch["name"][0]: (audio, render(figure))})
+        run.log_clips({batch["name"][0]: (audio, render(figure))}, shown="mel_and_attention")
 
 
 def model_inputs(batch: dict) -> list[Tensor]:

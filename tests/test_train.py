@@ -15,7 +15,6 @@ from helpers import RATE, ROOT, save_official, small_config, voice
 from runs import (
     PYTHON,
     command_line,
-    complete,
     different_weights,
     error_line,
     finish,
@@ -223,32 +222,6 @@ def test_too_many_skipped_steps_end_the_run_and_name_the_last_good_checkpoint(
 
 def wandb_files(folder: Path, pattern: str) -> list[Path]:
     return list((folder / "wandb").glob(f"offline-run-*/{pattern}"))
-
-
-def test_both_trackers_receive_values_audio_and_pictures(small_corpus, tmp_path):
-    pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    folder = tmp_path / "run"
-    arguments = command_line(
-        small_corpus, folder, training_epochs=1, log_wandb=True, log_tensorboard=True, wandb_log_iters=2
-    )
-    complete(PYTHON, arguments, WANDB_MODE="offline", HOME=str(tmp_path))
-    assert len(wandb_files(folder, "run-*.wandb")) == 1
-    assert len(wandb_files(folder, "files/media/audio/audio/*.wav")) == 2
-    assert len(wandb_files(folder, "files/media/images/mel/*.png")) == 2
-
-    events = {}
-    for path in folder.rglob("events.out.tfevents.*"):
-        accumulator = EventAccumulator(str(path)).Reload()
-        for kind in ("scalars", "images", "audio"):
-            for tag in accumulator.Tags()[kind]:
-                events[kind, tag] = getattr(accumulator, kind.title())(tag)
-    assert [event.step for event in events["scalars", "train/gen_loss"]] == [0, 2]
-    assert [event.step for event in events["scalars", "val/val_mel_loss"]] == [3]
-    for clip in ("clip8", "clip9"):
-        assert events["audio", f"audio/{clip}"][0].sample_rate == RATE
-        assert events["images", f"mel/{clip}"][0].width > 100
 
 
 @pytest.mark.parametrize("key", [None, "too-short-to-be-a-key"])

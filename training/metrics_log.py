@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import suppress
 from pathlib import Path
 
 from training.checkpoints import Progress
@@ -15,20 +16,23 @@ def append_record(path: Path, record: dict) -> None:
         file.write(json.dumps(record) + "\n")
 
 
+def read_records(path: Path) -> list[dict]:
+    """Return the records of a log. The last line of a killed process may be incomplete and is left out."""
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        with suppress(ValueError):
+            records.append(json.loads(line))
+    return records
+
+
 def drop_later_records(path: Path, progress: Progress, is_finished: bool) -> None:
     """Remove the records of steps after `progress`, which will be repeated.
 
     The validation at `progress` is also repeated, if the run continues in the middle of an epoch.
     """
     validates_again = progress.clips_in_epoch > 0 and not is_finished
-    kept = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            record = json.loads(line)
+    with atomic_write(path) as temporary, temporary.open("w") as file:
+        for record in read_records(path) if path.exists() else []:
             is_last_validation = record["split"] == "val" and record["step"] == progress.step - 1
             if record["step"] < progress.step and not (validates_again and is_last_validation):
-                kept.append(line)
-        except ValueError:  # the last line of a killed process may be incomplete
-            continue
-    with atomic_write(path) as temporary:
-        temporary.write_text("".join(f"{line}\n" for line in kept))
+                file.write(json.dumps(record) + "\n")

@@ -228,9 +228,13 @@ class TrainingRun:
         if to_trackers:
             self.accelerator.log({f"{split}/{name}": value for name, value in values.items()}, step=step)
 
-    def log_clips(self, clips: dict[str, tuple]) -> None:
-        """Send {name: (audio (samples,), picture (height, width, channels))} to the trackers."""
-        trackers.log_clips(self.accelerator, clips, self.config.sampling_rate, self.progress.step - 1)
+    def log_clips(self, clips: dict[str, tuple], shown: str = "mel") -> None:
+        """Send {name: (audio (samples,), picture (height, width, channels))} to the trackers.
+
+        `shown` is what the pictures show.
+        """
+        step = self.progress.step - 1
+        trackers.log_clips(self.accelerator, clips, shown, self.config.sampling_rate, step)
 
     def _show_progress(self) -> None:
         if self.bar is None and self.accelerator.is_main_process:

@@ -56,8 +56,13 @@ def wandb_settings(accelerator: Accelerator, options: RunOptions) -> dict:
     return settings
 
 
-def log_clips(accelerator: Accelerator, clips: dict[str, tuple], sampling_rate: int, step: int) -> None:
-    """Send {name: (audio (samples,), picture (height, width, channels))} to the trackers."""
+def log_clips(
+    accelerator: Accelerator, clips: dict[str, tuple], shown: str, sampling_rate: int, step: int
+) -> None:
+    """Send {name: (audio (samples,), picture (height, width, channels))} to the trackers.
+
+    `shown` is what the pictures show, and the title of their section.
+    """
     for tracker in accelerator.trackers if accelerator.is_main_process else []:
         if tracker.name == "wandb":
             import wandb
@@ -65,9 +70,9 @@ def log_clips(accelerator: Accelerator, clips: dict[str, tuple], sampling_rate: 
             values: dict = {}
             for name, (audio, picture) in clips.items():
                 values[f"audio/{name}"] = wandb.Audio(audio, sample_rate=sampling_rate)
-                values[f"mel/{name}"] = wandb.Image(picture)
+                values[f"{shown}/{name}"] = wandb.Image(picture)
             tracker.log(values, step=step)
         elif tracker.name == "tensorboard":
             for name, (audio, picture) in clips.items():
                 tracker.writer.add_audio(f"audio/{name}", audio, step, sampling_rate)
-                tracker.writer.add_image(f"mel/{name}", picture, step, dataformats="HWC")
+                tracker.writer.add_image(f"{shown}/{name}", picture, step, dataformats="HWC")

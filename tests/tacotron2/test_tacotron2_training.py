@@ -204,7 +204,7 @@ def test_the_readmes_command_runs(corpus, tmp_path):
     run = tmp_path / "tacotron2"
     (offline,) = run.glob("wandb/offline-run-*")
     assert len(list(offline.glob("files/media/audio/audio/*.wav"))) == 1
-    assert len(list(offline.glob("files/media/images/mel/*.png"))) == 1
+    assert len(list(offline.glob("files/media/images/mel_and_attention/*.png"))) == 1
     assert {path.suffix for path in (tmp_path / "save_gen").iterdir()} == {".png", ".wav"}
     assert [record["learning_rate"] for record in metrics(run, "train")] == [0.001]
     assert load_tacotron2(run / "final_checkpoint").config == Tacotron2Config(**TINY)
