@@ -37,11 +37,14 @@ def load_pretrained(path: Path | str, generator: Generator | Vocos, discriminato
 def load_pretrained_tacotron2(path: Path | str, model: Tacotron2) -> str:
     """Load a Tacotron 2 to continue training from; return a phrase that names its file.
 
-    Raises UserError for a model with other mel settings or speakers.
+    A model of one speaker becomes one of several: all of them start with its voice. Raises UserError for a
+    model with other mel settings, or with several speakers that are not those of `model`.
     """
     config, state, file = read_tacotron2(Path(path))
     check_same_mel(config, model.config, str(path), "this run")
-    if config.speakers != model.config.speakers:
+    if model.config.speakers and not config.speakers:
+        state = state | {"speaker_embedding.weight": torch.zeros_like(model.speaker_embedding.weight)}
+    elif config.speakers != model.config.speakers:
         saved, wanted = (", ".join(names) or "none" for names in (config.speakers, model.config.speakers))
         raise UserError(
             f"the speakers of {path} are {saved}, and those of this run {wanted}; leave out --speakers, or "

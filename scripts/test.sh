@@ -4,4 +4,5 @@ requirements=(requirements.txt requirements-dev.txt)
 source "$(dirname "$0")/environment.sh"
 install_optional pesq pesq "it needs a C compiler. The tests of PESQ are skipped."
 ruff check .
-python -m pytest --basetemp .cache/pytest "$@"
+# one process per core; a file's tests stay together, since they share corpora and models
+python -m pytest --basetemp .cache/pytest --numprocesses auto --dist loadfile "$@"

@@ -53,6 +53,10 @@ class Tacotron2Config(MelConfig):
     decoder_prenet_dropout_p: float = option(
         0.5, "dropout in the prenet, in training and inference", minimum=0, below=1
     )
+    decoder_input_dropout_p: float = option(
+        0.0, "share of steps whose previous frames are hidden in training, so that the text is read",
+        minimum=0, below=1,
+    )  # fmt: skip
     decoder_postnet_num_convs: int = option(5, "number of postnet convolutions", minimum=1)
     decoder_postnet_n_filters: int = option(512, "channels of the postnet convolutions", minimum=1)
     decoder_postnet_kernel_size: int = option(

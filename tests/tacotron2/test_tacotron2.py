@@ -258,6 +258,19 @@ def test_with_one_seed_each_sentence_has_the_same_dropout():
 
 
 @torch.inference_mode()
+def test_input_dropout_hides_previous_frames_in_training_only():
+    model = small_model(decoder_input_dropout_p=0.999, decoder_prenet_dropout_p=0.0, attention_dropout_p=0.0)
+    tokens, mel = some_tokens(model.config, 4, 21), some_mel(model.config, 4, 30)
+
+    def before_postnet(mel: Tensor, training: bool) -> Tensor:
+        model.decoder.train(training)
+        torch.manual_seed(0)
+        return model(tokens, LENGTHS, mel, torch.full((4,), 30)).mel_before
+
+    torch.testing.assert_close(before_postnet(mel, True), before_postnet(-mel, True))
+    assert (before_postnet(mel, False) - before_postnet(-mel, False)).abs().max() > 1e-3
+
+
 def test_the_prenets_dropout_is_active_in_eval_mode_with_its_probability():
     model = small_model(decoder_prenet_dropout_p=0.25)
     frames = torch.rand(500, model.config.num_mels)

@@ -396,6 +396,16 @@ def test_fine_tuning_a_model_of_several_speakers_keeps_them(two_speakers, tmp_pa
     assert load_tacotron2(run / "final_checkpoint").config == read_tacotron2_config(several)
 
 
+def test_several_speakers_start_with_the_voice_of_a_model_of_one(corpus, two_speakers, tmp_path):
+    one = train_here(corpus, tmp_path / "one", training_epochs=1, max_train_steps=1) / "final_checkpoint"
+    settings = START | {"path_to_pretrained_weights": one, "speakers": ["ann", "bob"]}
+    settings |= {"learning_rate": 1e-12, "min_learning_rate": 1e-12, "weight_decay": 0.0}
+    run = train_here(two_speakers[0], tmp_path / "run", **settings)
+    model, start = load_tacotron2(run / "final_checkpoint"), load_tacotron2(one)
+    for name in ("ann", "bob"):
+        torch.testing.assert_close(model.for_speaker(name).embedding.weight, start.embedding.weight)
+
+
 def test_a_model_of_one_speaker_starts_from_a_model_of_several(corpus, two_speakers, tmp_path, capsys):
     several = two_speakers[1]
     command = f"-m checkpoint convert {several} {tmp_path / 'bob'} --to project --speaker bob"
