@@ -166,9 +166,8 @@ class Decoder(nn.Module):
         previous = mel.transpose(1, 2).reshape(batch, -1, num_mels * self.config.frames_per_step)
         previous = F.pad(previous, (0, 0, 1, -1))  # (B, steps, num_mels * frames_per_step), zeros first
         if self.training and self.config.decoder_input_dropout_p:
-            # the next frames can be guessed from the true ones, so a small corpus is learned without reading the
-            # text; hiding some of them prevents that ("drop frame rate" of Liu et al., Maximizing
-            # Mutual Information for Tacotron, 2019)
+            # the true frames allow a guess of the next ones, so a small corpus is learned without reading the
+            # text. Hiding some frames prevents that (Liu et al., Maximizing Mutual Information for Tacotron)
             hidden = torch.rand(batch, previous.shape[1], 1, device=mel.device)
             previous = previous.masked_fill(hidden < self.config.decoder_input_dropout_p, 0.0)
         state = self.initial_state(memory)
