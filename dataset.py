@@ -302,20 +302,27 @@ class EpochSampler(Sampler):
     With `lengths`, one per clip, each batch has clips of similar lengths and therefore little padding. The
     order then also depends on the batch size, so an epoch that is resumed with another batch size may repeat
     clips.
+
+    `start_at` lets an interrupted epoch continue.
     """
 
     def __init__(
         self, num_clips: int, global_batch_size: int, seed: int, lengths: Sequence[int] | None = None
     ):
-        self.num_clips, self.seed, self.epoch = num_clips, seed, 0
+        self.num_clips, self.seed, self.epoch, self.start = num_clips, seed, 0, 0
         self.length = max(1, num_clips // global_batch_size) * global_batch_size
         self.global_batch_size, self.lengths = global_batch_size, lengths
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
+    def start_at(self, clips: int) -> None:
+        """Leave out the first `clips` clips of each epoch, until this method is called again."""
+        self.start = clips
+
     def __len__(self) -> int:
-        return self.length
+        # whole batches also after a resume with another batch size
+        return max(0, self.length - self.start) // self.global_batch_size * self.global_batch_size
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         random = np.random.default_rng((self.seed, self.epoch))
@@ -325,7 +332,7 @@ class EpochSampler(Sampler):
         order = np.concatenate(rounds)[: self.length]
         if self.lengths is not None:
             order = self._batches_of_similar_lengths(order, random)
-        for index in order:
+        for index in order[self.start :][: len(self)]:
             yield self.epoch, int(index)
 
     def _batches_of_similar_lengths(self, order: np.ndarray, random: np.random.Generator) -> np.ndarray:

@@ -444,5 +444,17 @@ def test_the_order_depends_only_on_seed_and_epoch():
     assert order != epoch_of(50, 4, epoch=2, seed=8)
 
 
+@pytest.mark.parametrize(("batch", "rest"), [(4, 12), (8, 8), (5, 10)])
+def test_an_epoch_continues_in_the_middle_with_whole_batches(batch, rest):
+    sampler = EpochSampler(20, batch, seed=0)
+    sampler.set_epoch(3)
+    whole = list(sampler)
+    sampler.start_at(8)
+    sampler.set_epoch(3)  # Accelerate's loaders call it at the start of each epoch
+    assert list(sampler) == whole[8 : 8 + rest] and len(sampler) == rest
+    sampler.start_at(0)
+    assert list(sampler) == whole
+
+
 def test_every_clip_is_used_within_a_few_epochs():
     assert {index for epoch in range(20) for _, index in epoch_of(19, 4, epoch)} == set(range(19))

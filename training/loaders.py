@@ -43,6 +43,17 @@ def training_loader(
     return accelerator.prepare(loader), sampler.length // clips_per_step
 
 
+def continue_epoch(loader: DataLoader, epoch: int, clips: int) -> None:
+    """Let the next pass over a training loader be the rest of `epoch`, after the first `clips` clips.
+
+    Accelerate's skip_first_batches starts new workers and, before 1.15, resets the sampler to epoch 0.
+    """
+    loader.set_epoch(epoch)
+    batches = loader.batch_sampler
+    batches = getattr(batches, "batch_sampler", batches)  # those of all processes
+    batches.sampler.start_at(clips)
+
+
 def validation_loader(
     accelerator: Accelerator,
     options: RunOptions,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator, skip_first_batches
+from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -14,6 +14,7 @@ from tqdm import tqdm
 from tacotron2.mel import MelConfig
 from training import trackers
 from training.checkpoints import Checkpoints, Progress, latest_checkpoint
+from training.loaders import continue_epoch
 from training.metrics_log import append_record, drop_later_records
 from training.options import RunOptions
 from training.processes import StopSignal
@@ -111,10 +112,7 @@ class TrainingRun:
         self.steps_per_epoch = steps_per_epoch
         self._show_progress()
         self._frames_since_log, self._last_log = 0, time.perf_counter()  # leaves the time of validation out
-        loader.set_epoch(self.progress.epoch)
-        if self.progress.clips_in_epoch:
-            clips_per_batch = self.options.batch_size * self.accelerator.num_processes
-            loader = skip_first_batches(loader, self.progress.clips_in_epoch // clips_per_batch)
+        continue_epoch(loader, self.progress.epoch, self.progress.clips_in_epoch)
         group = []
         for batch in loader:
             group.append(batch)

@@ -30,6 +30,7 @@ from runs import (
 )
 
 from checkpoint import save_model
+from dataset import SegmentDataset
 from model import Discriminators, Generator
 from utils import available_cores
 
@@ -107,6 +108,22 @@ def test_a_stopped_run_saves_within_the_epoch_and_resumes_there(small_corpus, un
     path = folder / "last_checkpoint"  # no workers now, and the checkpoint named by its path
     train_here(small_corpus, folder, **SETTINGS, resume_from_checkpoint=path)
     assert_ended_alike(folder, uninterrupted)
+
+
+def test_a_run_resumed_in_epoch_3_reads_the_rest_of_its_clips_in_order(small_corpus, tmp_path, monkeypatch):
+    keys, read = [], SegmentDataset.__getitem__
+    monkeypatch.setattr(SegmentDataset, "__getitem__", lambda *item: keys.append(item[1]) or read(*item))
+
+    def clips_read(folder: Path, **settings) -> list[tuple[int, int]]:
+        keys.clear()
+        train_here(small_corpus, tmp_path / folder, **settings)
+        return list(keys)
+
+    whole = clips_read("whole", training_epochs=4)
+    assert [epoch for epoch, _ in whole] == [0] * 8 + [1] * 8 + [2] * 8 + [3] * 8
+    clips_read("resumed", max_train_steps=3 * STEPS_PER_EPOCH + 1)
+    resumed = clips_read("resumed", training_epochs=4, resume_from_checkpoint="latest")
+    assert resumed == whole[-6:]  # all but the first batch of epoch 3
 
 
 def children(pid: int) -> list[int]:
