@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from checkpoint import DEVICE
 from evaluation.web import (
     GRIFFIN_LIM,
     MAX_CHARACTERS,
@@ -92,8 +93,9 @@ def build_parser() -> ArgumentParser:
         help="seconds after which uploads and generated files are deleted",
     )  # fmt: skip
     parser.add_argument(
-        "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda, cuda:1, …"
-    )
+        "--device", type=checked(str, **DEVICE), default="cuda" if torch.cuda.is_available() else "cpu",
+        help="cpu, cuda, cuda:1, …",
+    )  # fmt: skip
     return parser
 
 

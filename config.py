@@ -13,6 +13,10 @@ UPSAMPLINGS = ("transpose", "resize")
 FUSIONS = ("mrf", "misr")
 DISCRIMINATORS = ("mpd", "msd", "mrd")
 
+CHANNELS = {"minimum": 1, "maximum": 65536}
+KERNEL = {"minimum": 1, "maximum": 8192}  # samples or frames
+LAYERS = {"minimum": 1, "maximum": 100}
+
 
 @dataclass(frozen=True)
 class HiFiGANConfig(MelConfig):
@@ -25,15 +29,15 @@ class HiFiGANConfig(MelConfig):
         "hifigan", "HiFi-GAN, or Vocos, which works at frame rate", choices=GENERATORS, group="generator"
     )
     resblock: str = option("1", "residual block: 1 in V1 and V2, 2 in V3", choices=RESBLOCKS)
-    upsample_rates: tuple[int, ...] = option((8, 8, 2, 2), "upsampling rate of each stage", minimum=1)
+    upsample_rates: tuple[int, ...] = option((8, 8, 2, 2), "upsampling rate of each stage", **KERNEL)
     upsample_kernel_sizes: tuple[int, ...] = option(
-        (16, 16, 4, 4), "kernel size of each upsampling stage", minimum=1
+        (16, 16, 4, 4), "kernel size of each upsampling stage", **KERNEL
     )
     upsample_initial_channel: int = option(
-        512, "channels before the first stage; each stage halves them", minimum=1
+        512, "channels before the first stage; each stage halves them", **CHANNELS
     )
     resblock_kernel_sizes: tuple[int, ...] = option(
-        (3, 7, 11), "kernel sizes of the parallel residual blocks in each stage", minimum=1
+        (3, 7, 11), "kernel sizes of the parallel residual blocks in each stage", **KERNEL
     )
     resblock_dilation_sizes: tuple = option(
         ((1, 3, 5), (1, 3, 5), (1, 3, 5)),
@@ -45,37 +49,39 @@ class HiFiGANConfig(MelConfig):
     fusion: str = option(
         "mrf", "parallel residual blocks, or one block shared by several signals (MISRNet)", choices=FUSIONS
     )
-    resblock_num: int = option(3, "signals that share the residual block, with --fusion misr", minimum=1)
-    resblock_kernel_size: int = option(11, "kernel size of the block, with --fusion misr", minimum=1)
+    resblock_num: int = option(3, "signals that share the residual block, with --fusion misr", **LAYERS)
+    resblock_kernel_size: int = option(11, "kernel size of the block, with --fusion misr", **KERNEL)
     gen_istft_n_fft: int | None = option(
-        None, "size of the inverse Fourier transform that produces the samples (iSTFTNet)", minimum=1
+        None, "size of the inverse Fourier transform that produces the samples (iSTFTNet)", **KERNEL
     )
     gen_istft_hop_size: int | None = option(
-        None, "hop of that transform in samples; a factor of hop_size, like the upsampling rates", minimum=1
+        None, "hop of that transform in samples; a factor of hop_size, like the upsampling rates", **KERNEL
     )
-    vocos_dim: int = option(512, "channels, with --generator vocos", minimum=1)
+    vocos_dim: int = option(512, "channels, with --generator vocos", **CHANNELS)
     vocos_intermediate_dim: int = option(
-        1536, "hidden channels of each block, with --generator vocos", minimum=1
+        1536, "hidden channels of each block, with --generator vocos", **CHANNELS
     )
-    vocos_num_layers: int = option(8, "number of blocks, with --generator vocos", minimum=1)
+    vocos_num_layers: int = option(8, "number of blocks, with --generator vocos", **LAYERS)
 
     discriminators: tuple[str, ...] = option(
         ("mpd", "msd"), "multi-period, multi-scale and multi-resolution (UnivNet)", choices=DISCRIMINATORS,
         group="discriminators",
     )  # fmt: skip
     mpd_periods: tuple[int, ...] = option(
-        (2, 3, 5, 7, 11), "periods of the multi-period discriminator in samples", minimum=1
+        (2, 3, 5, 7, 11), "periods of the multi-period discriminator in samples", **KERNEL
     )
     msd_num_downsamples: int = option(
-        2, "number of times that the multi-scale discriminator halves the sampling rate", minimum=0
-    )
+        2, "number of times that the multi-scale discriminator halves the sampling rate",
+        minimum=0, maximum=16,
+    )  # fmt: skip
     mrd_resolutions: tuple = option(
         ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240)),
         "(n_fft, hop, window) in samples of each resolution of the multi-resolution discriminator",
     )
     discriminator_channels: int = option(
-        1024, "channels of the widest discriminator layers; the others scale in proportion", minimum=32
-    )
+        1024, "channels of the widest discriminator layers; the others scale in proportion",
+        minimum=32, maximum=65536,
+    )  # fmt: skip
     fmax_loss: float | None = option(
         None, 'upper edge in Hz of the mel loss\'s highest band; "none": half the sampling rate',
         group="mel spectrogram",
@@ -183,6 +189,8 @@ def check_residual_blocks(config: HiFiGANConfig) -> None:
 
 def check_discriminators(config: HiFiGANConfig) -> None:
     """Raise UserError for a width or a resolution that the discriminators can't have."""
+    names = config.discriminators
+    require(len(set(names)) == len(names), f"discriminators holds a name twice: {', '.join(names)}")
     width = config.discriminator_channels
     require(width % 32 == 0, f"discriminator_channels is {width}; it must be a multiple of 32")
     for resolution in config.mrd_resolutions:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from checkpoint import DEVICE
 from evaluation import report
 from evaluation.comparison import Comparison
 from evaluation.listening import KINDS, write_listening_test
@@ -72,8 +73,9 @@ def build_parser() -> ArgumentParser:
         help="number of worker processes; 0 runs everything in the main process",
     )  # fmt: skip
     group.add_argument(
-        "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda, cuda:1, …"
-    )
+        "--device", type=checked(str, **DEVICE), default="cuda" if torch.cuda.is_available() else "cpu",
+        help="cpu, cuda, cuda:1, …",
+    )  # fmt: skip
     group = parser.add_argument_group("listening tests")
     group.add_argument(
         "--listening_test", choices=KINDS,
@@ -99,10 +101,6 @@ def check_arguments(args: argparse.Namespace) -> None:
             f"--metrics {aligned[0]} needs audio aligned with the recordings, which speech from text is not; "
             "remove it, or use --copy_synthesis"
         )
-    try:
-        torch.empty(0, device=args.device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"can't use --device {args.device}: {error}") from error
 
 
 def check_systems(args: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from audio import to_pcm, write_wav
-from checkpoint import read_mel_config, read_tacotron2_config
+from checkpoint import DEVICE, read_mel_config, read_tacotron2_config
 from checkpoint.voices import Voice, find_voice, list_voices, load_voice_tacotron2
 from synthesis.denoiser import make_denoiser
 from synthesis.inputs import input_mels, read_text
@@ -76,8 +76,9 @@ def build_parser() -> ArgumentParser:
         help="precision of the models' layers; on a CPU bf16 applies to the vocoder only",
     )  # fmt: skip
     group.add_argument(
-        "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda, cuda:1, …"
-    )
+        "--device", type=checked(str, **DEVICE), default="cuda" if torch.cuda.is_available() else "cpu",
+        help="cpu, cuda, cuda:1, …",
+    )  # fmt: skip
 
     group = parser.add_argument_group("output")
     group.add_argument(

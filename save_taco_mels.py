@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
-from checkpoint import CONFIG_NAME, load_on_device, load_tacotron2, weights_fingerprint
+from checkpoint import CONFIG_NAME, DEVICE, load_tacotron2, weights_fingerprint
 from dataset import Clip, read_manifest
 from tacotron2.dataset import TextMelDataset
 from tacotron2.mel import MelConfig, check_same_mel, convert_mel_scale
@@ -40,7 +40,7 @@ class SaveMelsOptions:
     batch_size: int = option(16, "clips per batch", minimum=1)
     seed: int = option(1234, "seed of the prenet's dropout", **SEED)
     num_workers: int | None = option(None, "processes that read clips; default: one per core", minimum=0)
-    device: str | None = option(None, "cpu, cuda, cuda:1, ...; default: a GPU if there is one")
+    device: str | None = option(None, "cpu, cuda, cuda:1, ...; default: a GPU if there is one", **DEVICE)
 
     def __post_init__(self):
         check_options(self, "--")
@@ -155,7 +155,7 @@ def parse_arguments(arguments: list[str] | None) -> tuple[SaveMelsOptions, Tacot
     flags = vars(parser.parse_args(arguments))
     options = SaveMelsOptions(**select(SaveMelsOptions, flags))
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    model = load_on_device(load_tacotron2, options.taco_weights, device)
+    model = load_tacotron2(options.taco_weights, device)
     config = MelConfig(**select(MelConfig, model.config.to_dict() | flags))
     check_same_mel(model.config, config, str(options.taco_weights), "the flags", scale_matters=False)
     return options, model, config

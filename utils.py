@@ -56,7 +56,9 @@ def report_user_errors(main: Callable[..., None]) -> Callable[..., None]:
             of_process = "" if rank == "0" else f" (in process {rank})"
             script = Path(sys.argv[0])
             name = script.parent.name if script.name == "__main__.py" else script.name  # python -m <package>
-            print(f"{name}: error{of_process}: {message}", file=sys.stderr)
+            # control characters, for example of a file's name, are written as escapes
+            text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message[:2000])
+            print(f"{name}: error{of_process}: {text}", file=sys.stderr)
             sys.exit(2)
 
     return wrapper
@@ -132,11 +134,19 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
 def read_json(path: Path) -> dict:
     """Return the object in a JSON file. Raises UserError if the file can't be read."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"can't read the configuration {path}: {error}; write it again") from error
+        return parse_object(path.read_text(encoding="utf-8"), path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"can't read the configuration {path}: {error}") from error
+
+
+def parse_object(text: str, source: Path | str) -> dict:
+    """Return the object in JSON text of `source`. Raises UserError for other text."""
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"can't read the configuration {source}: {error}") from error
     if not isinstance(values, dict):
-        raise UserError(f"{path} is not a configuration: it does not contain a JSON object")
+        raise UserError(f"{source} is not a configuration: it does not contain a JSON object")
     return values
 
 
@@ -220,19 +230,28 @@ def option_problem(value: Any, kind: Any, rules: typing.Mapping) -> str | None:
     if isinstance(kind, types.UnionType):
         return None if value is None else option_problem(value, without_none(kind), rules)
     if tuple in (kind, typing.get_origin(kind)):
-        if not isinstance(value, tuple | list):
-            return "this is the wrong type, it must be a list"
-        if not value and not rules.get("may_be_empty"):
-            return "it needs at least one value"
-        kinds = typing.get_args(kind)[:1]
-        problems = (option_problem(item, kinds[0], rules) for item in value) if kinds else ()
-        return next((f"each value must be {p.partition('must be ')[2]}" for p in problems if p), None)
+        return list_problem(value, (*typing.get_args(kind), None)[0], rules)
     noun, accepted = TYPES[kind]
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
         return f"this is the wrong type, it must be {noun}"
     wanted = demand_of_kind(value, kind, rules) or (rules["check"](value) if rules.get("check") else None)
     if wanted or not satisfies(value, rules):
         return f"it must be {wanted or constraint(rules)}"
+    return None
+
+
+def list_problem(value: Any, kind: Any, rules: typing.Mapping) -> str | None:
+    """Return why `value` is not a list of `kind`, or with None of integers and lists of them, or None."""
+    if not isinstance(value, tuple | list):
+        return "this is the wrong type, it must be a list"
+    if not value and not rules.get("may_be_empty"):
+        return "it needs at least one value"
+    if kind in (int, None) and len(value) > MAX_NUMBERS:
+        return f"it must be a list of at most {MAX_NUMBERS} values"
+    for item in value:
+        item_kind = kind or (tuple if isinstance(item, tuple | list) else int)
+        if problem := option_problem(item, item_kind, rules if kind else {"may_be_empty": True}):
+            return f"each value must be {problem.partition('must be ')[2]}"
     return None
 
 
@@ -250,6 +269,7 @@ def demand_of_kind(value: Any, kind: type, rules: typing.Mapping) -> str | None:
 
 
 MAX_INT = 2**31 - 1  # the limit of libraries written in C
+MAX_NUMBERS = 16  # in a list, such as kernel sizes; larger networks are mistakes and would exhaust the memory
 
 TYPES: dict[Any, tuple[str, Any]] = {
     bool: ("true or false", bool),
@@ -285,7 +305,9 @@ def constraint(rules: typing.Mapping) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a value as text for a message; strings are quoted."""
+    """Return a value as text of limited length for a message; strings are quoted."""
     if isinstance(value, tuple | list):
-        return f"[{', '.join(map(repr, value))}]" if value else "empty"
-    return repr(value) if isinstance(value, str) else str(value)
+        text = f"[{', '.join(map(repr, value))}]" if value else "empty"
+    else:
+        text = repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= 200 else f"{text[:200]} …"

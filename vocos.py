@@ -23,8 +23,9 @@ class InverseSTFT(nn.Module):
     def __init__(self, n_fft: int, hop_size: int, padding: tuple[int, int], real_valued: bool = False):
         super().__init__()
         self.n_fft, self.hop_size, self.padding, self.real_valued = n_fft, hop_size, padding, real_valued
-        window = torch.hann_window(n_fft)
-        bins = torch.eye(n_fft // 2 + 1)
+        # values also in a model that is built on the meta device: checkpoints do not contain them
+        window = torch.hann_window(n_fft, device="cpu")
+        bins = torch.eye(n_fft // 2 + 1, device="cpu")
         basis = torch.fft.irfft(torch.cat([bins, 1j * bins]), n_fft) * window  # (n_fft + 2, n_fft)
         self.register_buffer("basis", basis.unsqueeze(1), persistent=False)
         self.register_buffer("window", window, persistent=False)

@@ -3,7 +3,7 @@
 import pickle
 import re
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -73,9 +73,15 @@ def read_weights(path: Path, name: str | None = None) -> dict[str, Tensor]:
     contents = read_pickle(path)
     if name is not None:
         contents = contents.get(name) if isinstance(contents, dict) else None
-    if not isinstance(contents, dict) or not all(isinstance(value, Tensor) for value in contents.values()):
+    if not isinstance(contents, dict) or not all(map(is_plain_tensor, contents.values())):
         raise UserError(f"{path} holds no {name or 'model'!r} state dict; is it the right file?")
     return contents
+
+
+def is_plain_tensor(value) -> bool:
+    """Return whether a value is a tensor of real numbers, and not a sparse or quantized one."""
+    is_dense = isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
+    return is_dense and not (value.is_quantized or value.is_complex())
 
 
 def read_pickle(path: Path):
@@ -96,9 +102,13 @@ def read_pickle(path: Path):
         raise UserError(f"{path} can't be read as a checkpoint: {error}; is the file complete?") from error
 
 
-def load_on_device(load: Callable, path: Path | str, device: str):
-    """Return `load(path, device)`. Raises UserError for a device that PyTorch does not know or have."""
+def missing_device(name: str) -> str | None:
+    """Return what `--device` must be if PyTorch can't compute on the device `name`, or None."""
     try:
-        return load(path, device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"can't use --device {device}: {error}") from error
+        torch.zeros(1, device=name).item()
+    except (RuntimeError, AssertionError):
+        return "a device of this computer, such as cpu or cuda"
+    return None
+
+
+DEVICE = {"check": missing_device}  # rules of `option` for flags that name a device

@@ -50,8 +50,11 @@ def read_settings(path: Path) -> dict:
     """Return the values that `from_dict` of a configuration reads, for a model in any format."""
     if not path.exists():
         raise UserError(f"there is no {path}; name a model's folder, a file in it, or an official g_… file")
-    module, path = format_of(path)
-    return module.read_settings(path)
+    module, place = format_of(path)
+    try:
+        return module.read_settings(place)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # values of a wrong kind
+        raise UserError(f"can't read the configuration of {path}: {error!r}; correct it") from error
 
 
 def read_config(path: Path | str) -> HiFiGANConfig:
@@ -70,7 +73,9 @@ def load_generator(path: Path | str, device: torch.device | str = "cpu") -> Gene
     Raises UserError for a file that is missing, damaged, or does not fit its configuration.
     """
     path = Path(path)
-    generator = build_generator(read_config(path))
+    config = read_config(path)
+    with torch.device("meta"):  # no initialization, and no memory before the sizes are known to fit the file
+        generator = build_generator(config)
     load_generator_weights(generator, path)
     return generator.fold_weight_norm().eval().requires_grad_(False).to(device)
 
@@ -90,7 +95,8 @@ def load_tacotron2(path: Path | str, device: torch.device | str = "cpu") -> Taco
     scale. Raises UserError for a file that is missing, damaged, or does not fit its configuration.
     """
     config, state, file = read_tacotron2(Path(path))
-    model = Tacotron2(config)
+    with torch.device("meta"):  # as in load_generator
+        model = Tacotron2(config)
     load_weights(model, state, file)
     return model.eval().requires_grad_(False).to(device)
 

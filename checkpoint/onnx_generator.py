@@ -1,7 +1,6 @@
 """Generators exported to ONNX, run by ONNX Runtime."""
 
 import importlib.util
-import json
 from pathlib import Path
 
 import torch
@@ -9,7 +8,7 @@ from torch import Tensor
 
 from config import HiFiGANConfig
 from streaming import Streaming
-from utils import UserError
+from utils import UserError, parse_object
 
 METADATA = ("sampling_rate", "hop_size", "num_mels", "mel_scale")  # in addition to the whole configuration
 
@@ -31,7 +30,7 @@ class OnnxGenerator(Streaming):
             raise UserError(
                 f"{path} lacks a configuration: `python -m checkpoint export` did not write it; export again"
             )
-        self.config = HiFiGANConfig.from_dict(json.loads(embedded["config"]))
+        self.config = HiFiGANConfig.from_dict(parse_object(embedded["config"], path))
 
     def __call__(self, mel: Tensor) -> Tensor:
         """Convert a mel (B, num_mels, T) to audio (B, 1, samples) on the same device."""

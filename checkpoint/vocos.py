@@ -42,7 +42,15 @@ def read_settings(path: Path) -> dict:
             "padding": mel.get("padding", "center"),
         }
         head_settings = (head["n_fft"], head["hop_length"], head.get("padding", "same"))
-    except (OSError, yaml.YAMLError, TypeError, KeyError, AttributeError, ValueError) as error:
+    except (
+        OSError,
+        yaml.YAMLError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        ValueError,
+        RecursionError,
+    ) as error:
         raise UserError(f"can't read the configuration {path}: {' '.join(str(error).split())}") from error
     if classes != CLASSES or backbone.get("adanorm_num_embeddings"):
         raise UserError(f"{path} is not a supported Vocos: it has {', '.join(classes.values())}")

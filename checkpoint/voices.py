@@ -5,7 +5,6 @@ from pathlib import Path
 
 import torch
 
-from checkpoint.files import load_on_device
 from checkpoint.load import load_tacotron2
 from tacotron2.model import Tacotron2
 from utils import UserError, read_json
@@ -81,5 +80,5 @@ def find_voice(name: str | None = None, folder: Path = VOICES) -> Voice:
 
 def load_voice_tacotron2(voice: Voice, device: torch.device | str = "cpu") -> Tacotron2:
     """Load the Tacotron 2 of a voice in eval mode, reduced to the voice's speaker."""
-    tacotron2 = load_on_device(load_tacotron2, voice.taco, device)
+    tacotron2 = load_tacotron2(voice.taco, device)
     return tacotron2.for_speaker(voice.speaker) if voice.speaker else tacotron2

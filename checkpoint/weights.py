@@ -38,7 +38,8 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], source: Path) -> No
     Weights under weight norm or spectral norm are read in three forms: as parametrizations, like those of
     `model`; under the names of PyTorch's older hooks (`weight_g` and `weight_v` for weight norm,
     `weight_orig`, `weight_u` and `weight_v` for spectral norm); and as plain weights with the norm folded in.
-    Raises UserError for missing or unexpected tensors and for wrong shapes.
+    A model on the meta device is moved to the CPU. Raises UserError for missing or unexpected
+    tensors and for wrong shapes.
     """
     wanted = model.state_dict()
     renamed = rename_weights(model, state)
@@ -55,7 +56,12 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], source: Path) -> No
                 f"{source} does not fit its configuration: {key} is {tuple(tensor.shape)} in the file and "
                 f"{tuple(wanted[key].shape)} in the model; check the config.json and the flags for the sizes"
             )
-    model.load_state_dict(renamed)
+    is_meta = any(tensor.is_meta for tensor in wanted.values())
+    if is_meta:  # copies, because results can depend on the alignment of the memory
+        renamed = {
+            key: torch.empty_like(wanted[key], device="cpu").copy_(tensor) for key, tensor in renamed.items()
+        }
+    model.load_state_dict(renamed, assign=is_meta)
 
 
 def rename_weights(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from utils import UserError, atomic_write
+from utils import UserError, atomic_write, read_json
 
 # Part of every fingerprint. Increase it when the code of this package changes the audio that it makes.
 VERSION = 1
@@ -44,10 +44,9 @@ def kept(path: Path, fingerprint: str) -> dict | None:
 def read_json_or_nothing(path: Path) -> dict:
     """Return the object in a JSON file, or an empty one if the file is missing or damaged."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(path)
+    except UserError:
         return {}
-    return values if isinstance(values, dict) else {}
 
 
 def write_json(path: Path, values: dict) -> None:

@@ -1,20 +1,19 @@
 """Evaluation of listening tests: which listeners are reliable, and the means of their ratings."""
 
-import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
-from evaluation.cache import read_json_or_nothing
-from evaluation.listening import ANCHOR, KEY
+from evaluation.listening import ANCHOR, KEY, KINDS
 from evaluation.systems import GROUND_TRUTH
 from evaluation.table import Column, Table
-from utils import UserError
+from utils import UserError, read_json
 
 # A listener is removed whose mean rating of the hidden recordings is lower, or whose ratings of repeated
 # sounds differ by more on average; in ABX, who misses more than a quarter of the obvious differences.
@@ -45,18 +44,51 @@ class Listener:
     ratings: list[Rating]
 
 
+def read_key(path: Path) -> dict:
+    """Return the key that `write_listening_test` wrote. Raises UserError if it is missing or damaged."""
+    if not path.is_file():
+        raise UserError(f"there is no {path}; use the --output_dir of the --listening_test")
+    key = read_json(path)
+    sounds, trials = (key.get(name) for name in ("sounds", "trials"))
+    is_valid = (
+        key.get("kind") in KINDS
+        and all(isinstance(part, dict) for part in (sounds, trials))
+        and all(has_texts(sound, "system", "clip") for sound in sounds.values())
+        and all(is_trial(trial, key["kind"]) for trial in trials.values())
+    )
+    if not is_valid:
+        raise UserError(f"{path} is damaged; restore it, or repeat the listening test")
+    return key
+
+
+def is_trial(trial: Any, kind: str) -> bool:
+    if not has_texts(trial, "role") or not isinstance(trial.get("of"), str | None):
+        return False
+    pair = trial.get("pair")
+    is_pair = isinstance(pair, list) and len(pair) == 2 and all(isinstance(name, str) for name in pair)
+    return kind != "abx" or (is_pair and has_texts(trial, "x"))
+
+
+def has_texts(values: Any, *names: str) -> bool:
+    return isinstance(values, dict) and all(isinstance(values.get(name), str) for name in names)
+
+
 def read_ratings(paths: Iterable[Path], key: dict) -> list[Listener]:
     """Return the listeners of exported files. Raises UserError for files of another test or another form."""
     listeners = {}
     for path in paths:
+        exported = read_json(path)
         try:
-            exported = json.loads(path.read_text(encoding="utf-8"))
             name, test = str(exported["listener"]), exported["test"]
-            ratings = [Rating(r["trial"], r["sound"], float(r["value"])) for r in exported["ratings"]]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            ratings = [
+                Rating(str(r["trial"]), str(r["sound"]), float(r["value"])) for r in exported["ratings"]
+            ]
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise UserError(f"{path} is not an export of a listening test: {error!r}") from error
+        if not all(math.isfinite(rating.value) for rating in ratings):
+            raise UserError(f"{path} has ratings that are not finite; ask the listener for another export")
         known = all(r.trial in key["trials"] and r.sound in key["sounds"] for r in ratings)
-        if test != key["test"] or not known:
+        if test != key.get("test") or not known:
             raise UserError(f"{path} belongs to another listening test than {KEY}; use its --output_dir")
         if name in listeners:
             raise UserError(
@@ -149,9 +181,7 @@ def add_ratings(table: Table, paths: Iterable[Path], folder: Path) -> Table:
 
     `folder` contains the key of the test. Raises UserError if it is missing or does not fit.
     """
-    key = read_json_or_nothing(folder / KEY)
-    if not key:
-        raise UserError(f"there is no {KEY} in {folder}; use the --output_dir of the --listening_test")
+    key = read_key(folder / KEY)
     everyone = read_ratings(paths, key)
     failed = {listener.name: failed_check(listener, key) for listener in everyone}
     listeners = [listener for listener in everyone if not failed[listener.name]]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from audio import AUDIO_SUFFIXES, read_audio, write_wav
-from checkpoint import load_on_device, load_tacotron2, weights_fingerprint
+from checkpoint import load_tacotron2, weights_fingerprint
 from dataset import Clip
 from evaluation.cache import digest, keep, kept, sha256
 from evaluation.workers import Workers
@@ -113,7 +113,7 @@ def spoken_mels(path: Path, clips: list[Clip], folder: Path, device: str = "cpu"
             f"{len(silent)} clips have no words in their normalized_transcript, the first {silent[0]}; add "
             "the words to the manifest, or use --copy_synthesis"
         )
-    model = load_on_device(load_tacotron2, path, device)
+    model = load_tacotron2(path, device)
     weights = weights_fingerprint(model)
     fingerprints = {
         clip.path.stem: digest("spoken", weights, model.config.to_dict(), clip.transcript, seed)

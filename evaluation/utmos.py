@@ -23,9 +23,9 @@ from scipy import signal
 from torch import Tensor, nn
 
 from audio import read_audio
-from checkpoint import read_pickle, read_weights
+from checkpoint import DEVICE, read_pickle, read_weights
 from evaluation.cache import sha256
-from utils import ArgumentParser, UserError, report_user_errors
+from utils import ArgumentParser, UserError, checked, report_user_errors
 
 SAMPLING_RATE = 16000
 MIN_SAMPLES = 400  # 25 ms, one frame of wav2vec 2.0
@@ -390,7 +390,9 @@ def build_parser() -> ArgumentParser:
         type=Path,
         help=f"file with the weights; by default ${CHECKPOINT_VARIABLE} or the published file",
     )
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, …; by default a GPU if there is one")
+    parser.add_argument(
+        "--device", type=checked(str, **DEVICE), help="cpu, cuda, cuda:1, …; by default a GPU if there is one"
+    )
     return parser
 
 

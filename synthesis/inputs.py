@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from audio import AUDIO_SUFFIXES, read_audio, resample
+from checkpoint.files import is_plain_tensor
 from tacotron2.mel import MEL_SCALES, MelConfig, MelSpectrogram, convert_mel_scale, unlikely_mel_values
 from utils import UserError
 
@@ -91,25 +92,36 @@ def input_mels(
 def read_array(path: Path) -> Tensor:
     """Read the only array in a file, or the one named `mel`. Raises UserError if neither exists."""
     try:
-        if path.suffix == ".npy":
-            return torch.from_numpy(np.load(path, allow_pickle=False).astype(np.float32))
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                contents = {name: torch.from_numpy(file[name].astype(np.float32)) for name in file.files}
-        elif path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            contents = load_file(path)
-        else:
-            contents = torch.load(path, map_location="cpu", weights_only=True)
+        arrays = load_arrays(path)
     except Exception as error:  # damaged files make these libraries raise many types of exception
         raise UserError(f"can't read the mel {path}: {error}; save it again") from error
-    if isinstance(contents, Tensor):
-        return contents.float()
-    tensors = {name: value for name, value in dict(contents).items() if isinstance(value, Tensor)}
-    if "mel" not in tensors and len(tensors) != 1:
-        raise UserError(f"{path} contains {sorted(tensors) or 'no arrays'}; name the array of the mel `mel`")
-    return tensors.get("mel", next(iter(tensors.values()))).float()
+    if "mel" not in arrays and len(arrays) != 1:
+        raise UserError(f"{path} contains {sorted(arrays) or 'no arrays'}; name the array of the mel `mel`")
+    return arrays.get("mel", next(iter(arrays.values())))
+
+
+def load_arrays(path: Path) -> dict[str, Tensor]:
+    """Return the arrays of real numbers in a file, in float32, by name; "mel" for an array without a name."""
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        contents = as_tensor(np.load(path, allow_pickle=False))
+    elif suffix == ".npz":
+        with np.load(path, allow_pickle=False) as file:
+            contents = {name: as_tensor(file[name]) for name in file.files}
+    elif suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        contents = load_file(path)
+    else:
+        contents = torch.load(path, map_location="cpu", weights_only=True)
+    arrays = {"mel": contents} if isinstance(contents, Tensor) else dict(contents)
+    return {str(name): value.float() for name, value in arrays.items() if is_plain_tensor(value)}
+
+
+def as_tensor(array: np.ndarray) -> Tensor:
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"its values are of the type {array.dtype}, not numbers")
+    return torch.from_numpy(array.astype(np.float32))
 
 
 def load_mel(path: Path, config: MelConfig, mel_scale: str | None = None, transposed: bool = False) -> Tensor:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from checkpoint import load_generator, load_on_device
+from checkpoint import load_generator
 from checkpoint.onnx_generator import OnnxGenerator
 from model import Generator
 from tacotron2.mel import MelConfig, MelSpectrogram, griffin_lim
@@ -47,7 +47,7 @@ def load_vocoder(
         if mixed_precision != "no":
             raise UserError(f"--mixed_precision applies to PyTorch models, not to {path}; omit it")
         return OnnxGenerator(path)
-    generator = load_on_device(load_generator, path, device)
+    generator = load_generator(path, device)
     return use_mixed_precision(generator, mixed_precision, device)
 
 

@@ -6,9 +6,13 @@ from tacotron2.mel import MEL_SCALES, MelConfig
 from tacotron2.text.encoding import INVENTORIES
 from utils import UserError, option
 
+CHANNELS = {"minimum": 1, "maximum": 65536}
+LAYERS = {"minimum": 1, "maximum": 100}
+
 
 def odd(value: int) -> str | None:
-    return None if value > 0 and value % 2 else "odd and positive, so that a convolution keeps the length"
+    is_odd = 0 < value < 8192 and value % 2
+    return None if is_odd else "odd, positive and below 8192, so that a convolution keeps the length"
 
 
 def not_empty(text: str) -> str | None:
@@ -31,25 +35,25 @@ class Tacotron2Config(MelConfig):
     speakers: tuple[str, ...] = option(
         (), "speaker names in the manifests' column `speaker`; empty: one speaker", may_be_empty=True
     )
-    num_symbols: int | None = option(None, "number of symbols that the model reads", minimum=1, flag=False)
+    num_symbols: int | None = option(None, "number of symbols that the model reads", **CHANNELS, flag=False)
     end_symbol: bool = option(True, "whether the model is trained on texts that end with END_ID", flag=False)
     inner_mel_scale: str | None = option(
         None, "mel scale of the weights if it is not `mel_scale`", choices=MEL_SCALES, flag=False
     )
-    character_embed_dim: int = option(512, "channels of the symbol embedding", minimum=1)
-    encoder_embed_dim: int = option(512, "channels of the encoder; an even number", minimum=1)
-    encoder_n_convolutions: int = option(3, "number of encoder convolutions", minimum=1)
+    character_embed_dim: int = option(512, "channels of the symbol embedding", **CHANNELS)
+    encoder_embed_dim: int = option(512, "channels of the encoder; an even number", **CHANNELS)
+    encoder_n_convolutions: int = option(3, "number of encoder convolutions", **LAYERS)
     encoder_kernel_size: int = option(5, "kernel size of the encoder convolutions in symbols", check=odd)
     encoder_dropout_p: float = option(0.5, "dropout after each encoder convolution", minimum=0, below=1)
-    attention_rnn_dim: int = option(1024, "units of the attention LSTM", minimum=1)
-    attention_dim: int = option(128, "channels in which the attention compares text and state", minimum=1)
-    attention_location_n_filters: int = option(32, "filters of the location-sensitive attention", minimum=1)
+    attention_rnn_dim: int = option(1024, "units of the attention LSTM", **CHANNELS)
+    attention_dim: int = option(128, "channels in which the attention compares text and state", **CHANNELS)
+    attention_location_n_filters: int = option(32, "filters of the location-sensitive attention", **CHANNELS)
     attention_location_kernel_size: int = option(31, "kernel size of those filters in symbols", check=odd)
     attention_dropout_p: float = option(0.1, "dropout on the attention LSTM", minimum=0, below=1)
-    decoder_rnn_dim: int = option(1024, "units of the decoder LSTM", minimum=1)
+    decoder_rnn_dim: int = option(1024, "units of the decoder LSTM", **CHANNELS)
     decoder_dropout_p: float = option(0.1, "dropout on the decoder LSTM", minimum=0, below=1)
-    decoder_prenet_dim: int = option(256, "units of each prenet layer", minimum=1)
-    decoder_prenet_depth: int = option(2, "number of prenet layers", minimum=1)
+    decoder_prenet_dim: int = option(256, "units of each prenet layer", **CHANNELS)
+    decoder_prenet_depth: int = option(2, "number of prenet layers", **LAYERS)
     decoder_prenet_dropout_p: float = option(
         0.5, "dropout in the prenet, in training and inference", minimum=0, below=1
     )
@@ -57,15 +61,15 @@ class Tacotron2Config(MelConfig):
         0.0, "share of steps whose previous frames are hidden in training, so that the text is read",
         minimum=0, below=1,
     )  # fmt: skip
-    decoder_postnet_num_convs: int = option(5, "number of postnet convolutions", minimum=1)
-    decoder_postnet_n_filters: int = option(512, "channels of the postnet convolutions", minimum=1)
+    decoder_postnet_num_convs: int = option(5, "number of postnet convolutions", **LAYERS)
+    decoder_postnet_n_filters: int = option(512, "channels of the postnet convolutions", **CHANNELS)
     decoder_postnet_kernel_size: int = option(
         5, "kernel size of the postnet convolutions in frames", check=odd
     )
     decoder_postnet_dropout_p: float = option(
         0.5, "dropout after each postnet convolution", minimum=0, below=1
     )
-    frames_per_step: int = option(1, "frames per decoder step; 2 or 3 train faster", minimum=1)
+    frames_per_step: int = option(1, "frames per decoder step; 2 or 3 train faster", **LAYERS)
 
     def __post_init__(self):
         super().__post_init__()

@@ -44,11 +44,13 @@ class MelConfig:
     Raises UserError for settings that are impossible.
     """
 
-    sampling_rate: int = option(22050, "sampling rate in Hz", minimum=1, group="mel spectrogram")
-    n_fft: int = option(1024, "samples per Fourier transform", minimum=1)
+    sampling_rate: int = option(
+        22050, "sampling rate in Hz", minimum=1, maximum=768_000, group="mel spectrogram"
+    )
+    n_fft: int = option(1024, "samples per Fourier transform", minimum=1, maximum=8192)
     window_size: int = option(1024, "samples of the Hann window", minimum=1)
     hop_size: int = option(256, "samples between frames", minimum=1)
-    num_mels: int = option(80, "number of mel bands", minimum=1)
+    num_mels: int = option(80, "number of mel bands", minimum=1, maximum=1024)
     fmin: float = option(0.0, "lower edge of the lowest band in Hz", minimum=0)
     fmax: float | None = option(
         8000.0, 'upper edge of the highest band in Hz, or "none" for half the sampling rate'
@@ -89,10 +91,12 @@ class MelConfig:
         renamed = {OFFICIAL_NAMES.get(name, name): value for name, value in values.items()}
         known = {field.name for field in fields(cls)}
         settings = {"mel_scale": "ln"} | {name: value for name, value in renamed.items() if name in known}
-        settings = {name: as_tuples(value) for name, value in settings.items()}
         try:
-            return cls(**settings)
-        except TypeError as error:  # a string where a number belongs, a number where a list does
+            return cls(**{name: as_tuples(value) for name, value in settings.items()})
+        except (
+            TypeError,
+            RecursionError,
+        ) as error:  # a string where a number belongs, lists in lists in lists
             raise UserError(f"a value in the configuration has the wrong type: {error}") from error
 
     @classmethod

@@ -15,6 +15,13 @@ def inside_folder(name: str) -> str | None:
     return None if is_inside else "the name of a folder inside --working_directory"
 
 
+def check_folder(folder: Path) -> None:
+    """Raise UserError if a folder can't be created because it or one of its parents is a file."""
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir():
+        raise UserError(f"can't write to {folder}: {existing} is a file; choose another folder")
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """Options that do not depend on what is trained."""
@@ -66,9 +73,7 @@ class RunOptions:
 
     def __post_init__(self):
         check_options(self, "--")
-        folder = next(path for path in (self.folder, *self.folder.parents) if path.exists())
-        if not folder.is_dir():
-            raise UserError(f"can't write to {self.folder}: {folder} is a file; choose another folder")
+        check_folder(self.folder)
 
     @property
     def folder(self) -> Path:
@@ -83,7 +88,9 @@ class VocoderOptions(RunOptions):
     config: Path | None = option(
         None, "JSON file with the official key names; flags override its values", group="run and data"
     )
-    segment_size: int = option(8192, "samples per training segment", minimum=1, group="optimization")
+    segment_size: int = option(
+        8192, "samples per training segment", minimum=1, maximum=2**22, group="optimization"
+    )
     beta1: float = option(0.8, "AdamW's decay rate of the gradient average", minimum=0, below=1)
     beta2: float = option(0.99, "AdamW's decay rate of the squared gradient average", minimum=0, below=1)
     lr_decay: float = option(0.999, "factor on the learning rate after each epoch", above=0)
@@ -155,6 +162,8 @@ class Tacotron2Options(RunOptions):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.save_audio_gen:
+            check_folder(self.save_audio_gen)
         if self.min_learning_rate > self.learning_rate:
             raise UserError(
                 f"--min_learning_rate is {self.min_learning_rate}; it must be at most the --learning_rate "

@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import contextlib
 import dataclasses
 import operator
 import types
@@ -9,7 +10,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from utils import ArgumentParser, UserError, constraint, option_types, read_json, without_none
+from utils import ArgumentParser, checked, constraint, option_types, read_json, without_none
 
 # Sections of --help, in the order in which users need them.
 GROUPS = (
@@ -98,7 +99,7 @@ def flag_settings(field: dataclasses.Field, kind: Any) -> dict:
 
 def converter(kind: Any, optional: bool = False) -> Any:
     """Return a function from a command-line string to `kind`; with `optional`, "none" becomes None."""
-    convert = nested_tuple if kind is tuple else kind
+    convert = nested_tuple if kind is tuple else checked(Path) if kind is Path else kind
 
     def from_text(text: str) -> Any:
         return None if optional and text.lower() in ("none", "null", "") else convert(text)
@@ -131,17 +132,18 @@ def select(options_class: type, values: dict) -> dict:
 def read_run_settings(path: Path, options_class: type) -> dict:
     """Return the run options in a JSON file, by our names; other keys and nulls are ignored.
 
-    Strings are converted as flags are. Raises UserError for a string that can't be converted.
+    Strings are converted as flags are. One that can't be converted remains a string, which the dataclass
+    refuses.
     """
     settings = {OFFICIAL_NAMES.get(name, name): value for name, value in read_json(path).items()}
     kinds = option_types(options_class)
     found = {}
     for name, value in settings.items():
         if name in kinds and value is not None:
-            try:
-                found[name] = converter(kinds[name])(value) if isinstance(value, str) else value
-            except ValueError as error:
-                raise UserError(f"{name} in {path} is {value!r}; it must be a number") from error
+            found[name] = value
+            if isinstance(value, str) and kinds[name] is not bool:
+                with contextlib.suppress(ValueError, argparse.ArgumentTypeError):
+                    found[name] = converter(kinds[name])(value)
     return found
 
 
