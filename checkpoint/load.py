@@ -53,7 +53,7 @@ def read_settings(path: Path) -> dict:
     module, place = format_of(path)
     try:
         return module.read_settings(place)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:  # values of a wrong kind
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:  # values of a wrong kind
         raise UserError(f"can't read the configuration of {path}: {error!r}; correct it") from error
 
 
