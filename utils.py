@@ -72,7 +72,8 @@ def message_for_user(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.strerror}: {error.filename}; check the path, its permissions and the free space"
     is_memory = isinstance(error, MemoryError) or re.search("out of memory|allocate memory", str(error))
-    return "there is too little memory; use smaller sizes, or less data at a time" if is_memory else ""
+    device = "CUDA " if "CUDA" in str(error) else ""
+    return f"{device}out of memory; use smaller sizes, such as --batch_size" if is_memory else ""
 
 
 def checked(kind: type, **rules) -> Callable[[str], Any]:

@@ -47,7 +47,9 @@ class Listener:
 def read_key(path: Path) -> dict:
     """Return the key that `write_listening_test` wrote. Raises UserError if it is missing or damaged."""
     if not path.is_file():
-        raise UserError(f"there is no {path}; use the --output_dir of the --listening_test")
+        raise UserError(
+            f"there is no {path.name} in {path.parent}; use the --output_dir of the --listening_test"
+        )
     key = read_json(path)
     sounds, trials = (key.get(name) for name in ("sounds", "trials"))
     is_valid = (
@@ -66,7 +68,7 @@ def is_trial(trial: Any, kind: str) -> bool:
         return False
     pair = trial.get("pair")
     is_pair = isinstance(pair, list) and len(pair) == 2 and all(isinstance(name, str) for name in pair)
-    return kind != "abx" or (is_pair and has_texts(trial, "x"))
+    return kind != "abx" or (has_texts(trial, "x") and (is_pair or trial["role"] == "repeat"))
 
 
 def has_texts(values: Any, *names: str) -> bool:
@@ -77,13 +79,13 @@ def read_ratings(paths: Iterable[Path], key: dict) -> list[Listener]:
     """Return the listeners of exported files. Raises UserError for files of another test or another form."""
     listeners = {}
     for path in paths:
-        exported = read_json(path)
         try:
+            exported = read_json(path)
             name, test = str(exported["listener"]), exported["test"]
             ratings = [
                 Rating(str(r["trial"]), str(r["sound"]), float(r["value"])) for r in exported["ratings"]
             ]
-        except (ValueError, KeyError, TypeError, OverflowError) as error:
+        except (UserError, ValueError, KeyError, TypeError, OverflowError) as error:
             raise UserError(f"{path} is not an export of a listening test: {error!r}") from error
         if not all(math.isfinite(rating.value) for rating in ratings):
             raise UserError(f"{path} has ratings that are not finite; ask the listener for another export")

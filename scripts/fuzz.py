@@ -513,7 +513,7 @@ READERS = {
     "transformers config.json": Reader("config.json", of_folder(read_config), transformers_json),
     "ONNX metadata": Reader("a.onnx", read_onnx, onnx_metadata),
     "voice.json": Reader("voice.json", lambda path: find_voice(str(path.parent)).describe(), voice),
-    "--config": Reader("run.json", read_options, run_settings),
+    "JSON of --config": Reader("run.json", read_options, run_settings),
     "manifest": Reader("a.csv", lambda path: read_manifest(path, 22050), manifest),
     "filelist": Reader("a.txt", lambda path: read_manifest(path, 22050, path.parent), filelist),
     "mel .npy": mel_reader(".npy"),
