@@ -42,7 +42,8 @@ LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 CSS = """
 figure { margin: 0 0 1rem; } figcaption { font-weight: 600; overflow-wrap: anywhere; }
 audio { width: 100%; max-width: 40rem; }
-.picture { overflow-x: auto; } .picture img { width: 100%; max-width: 60rem; margin: 0.5rem 0; }
+.picture { overflow-x: auto; margin-bottom: 1.5rem; }
+.picture img { width: 100%; max-width: 60rem; margin: 0.5rem 0; }
 .failed { color: #b91c1c; } .dark .failed { color: #fca5a5; }
 table th, table td { word-break: normal; overflow-wrap: normal; }
 iframe { width: 100%; height: 85vh; border: 0; background: white; }
@@ -161,21 +162,15 @@ def build_speak_tab(models: Models) -> None:
             speak_edited = gr.Button("Speak the edited pronunciation")
     sentences = gr.HTML(js_on_load=PLAYLIST)
     outputs = [pronunciation, sentences, audio, status]
-    on_models = {"concurrency_limit": 1, "concurrency_id": "models"}
+    on_models = {"concurrency_limit": 1, "concurrency_id": "models", "show_progress_on": status}
     button.click(
-        with_messages(speak_text, models),
-        [text, voice, vocoder, seed],
-        outputs,
-        api_name="speak",
-        **on_models,
-    )
+        with_messages(speak_text, models), [text, voice, vocoder, seed], outputs,
+        api_name="speak", **on_models,
+    )  # fmt: skip
     show.click(
-        with_messages(show_pronunciation, models),
-        [text, voice],
-        pronunciation,
-        api_name="pronounce",
-        **on_models,
-    )
+        with_messages(show_pronunciation, models), [text, voice], pronunciation,
+        api_name="pronounce", **on_models,
+    )  # fmt: skip
     speak_edited.click(
         with_messages(speak_pronunciation, models), [pronunciation, voice, vocoder, seed], outputs,
         api_name="speak_pronunciation", **on_models,
@@ -183,9 +178,11 @@ def build_speak_tab(models: Models) -> None:
 
 
 def build_copy_tab(models: Models) -> None:
+    gr.Markdown(
+        f"Upload or record a clip: WAV, FLAC, OGG or MP3, at most {MAX_SECONDS:g} s and {MAX_MEGABYTES} MB."
+    )
     clip = gr.Audio(
-        sources=["upload", "microphone"], type="filepath", buttons=[],
-        label=f"Clip: WAV, FLAC, OGG or MP3, at most {MAX_SECONDS:g} s and {MAX_MEGABYTES} MB",
+        sources=["upload", "microphone"], type="filepath", buttons=[], label="Clip",
         waveform_options=gr.WaveformOptions(show_recording_waveform=False),
     )  # fmt: skip
     choices = [*models.bundled, *models.checkpoints, GRIFFIN_LIM]
@@ -197,7 +194,7 @@ def build_copy_tab(models: Models) -> None:
     players, metrics = gr.HTML(), gr.Markdown()
     button.click(
         with_messages(copy_clip, models), [clip, vocoders], [players, metrics],
-        api_name="copy", concurrency_limit=1, concurrency_id="models",
+        api_name="copy", concurrency_limit=1, concurrency_id="models", show_progress_on=metrics,
     )  # fmt: skip
 
 

@@ -2,10 +2,12 @@ import json
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import chromium
 from helpers import RATE, voice
 from scipy import stats
 
@@ -184,6 +186,69 @@ def test_abx_counts_correct_answers_and_removes_inattentive_listeners(compared, 
     assert notes[0].startswith("ABX: 1 listener; removed: asleep recognised 0 of 3 obvious differences")
     p_value = stats.binomtest(3, 3, alternative="greater").pvalue
     assert f"ABX, Griffin-Lim and HiFi-GAN: X recognised in 3 of 3 trials (p = {p_value:.3f})." in notes
+
+
+def answer_by_keyboard(tab, kind: str, key: dict) -> None:
+    """Listen to the current item, answer it by the quality of its sounds, and go to the next one."""
+    trial = tab.evaluate("current()")
+    name = lambda sound: key["sounds"][sound]["system"]  # noqa: E731
+    if kind == "mos":
+        keys = [" ", str(QUALITY[name(trial["sounds"][0])])]
+    elif kind == "abx":
+        keys = ["a", "b", "x", str(1 + trial["sounds"].index(trial["x"]))]
+    else:  # PageUp and PageDown move the slider by 10 from 50
+        moves = {
+            "Griffin-Lim": ["PageDown"],
+            "HiFi-GAN": ["PageUp"] * 3,
+            GROUND_TRUTH: ["End"],
+            ANCHOR: ["Home"],
+        }
+        keys = ["r"]
+        for number, sound in enumerate(trial["sounds"], start=1):
+            keys += [str(number), *moves[name(sound)]]
+    assert tab.evaluate("element('next').disabled")
+    for pressed in keys:
+        tab.press(pressed)
+    tab.wait_for("player.duration > 0.3 && (player.currentTime > 0 || player.ended)")
+    assert not tab.evaluate("element('next').disabled")
+    tab.press("Enter")
+
+
+@pytest.mark.parametrize("kind", listening.KINDS)
+def test_a_session_in_a_browser_by_keyboard_survives_a_reload_and_is_aggregated(compared, tmp_path, kind):
+    test, key, _ = make(compared, tmp_path, kind)
+    items = len(test["trials"])
+    with chromium(tmp_path / "profile") as tab:
+        page = (tmp_path / listening.PAGE).as_uri()
+        tab.send("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path / "downloads"))
+        tab.open(page, width=390)
+        tab.type("Ann 1")
+        tab.press("Enter")
+        for _ in range(items // 2):
+            answer_by_keyboard(tab, kind, key)
+        before = tab.evaluate("[state.position, JSON.stringify(state.answers)]")
+        assert before[0] == items // 2
+        tab.open(page)
+        assert tab.evaluate("element('name').value") == "Ann 1"
+        tab.press("Enter")
+        assert tab.evaluate("[state.position, JSON.stringify(state.answers)]") == before
+        for _ in range(items - items // 2):
+            answer_by_keyboard(tab, kind, key)
+        tab.press("Enter")  # the link that saves the ratings has the focus
+        exported = tmp_path / "downloads" / "ratings_Ann_1.json"
+        for _ in range(100):
+            if exported.exists():
+                break
+            time.sleep(0.1)
+        assert {address for address in tab.requests if not address.startswith(("data:", "blob:"))} == {page}
+        assert tab.errors == []
+    table = ratings.add_ratings(table_of(compared), [exported], tmp_path)
+    assert f"{kind.upper()}: 1 listener." in table.notes
+    if kind == "abx":
+        assert any("X recognised in 3 of 3 trials" in note for note in table.notes)
+    else:
+        means = {"mos": [2, 4, 5], "mushra": [40, 80, 100]}[kind]
+        assert [row[0].interval.mean for row in table.cells] == means
 
 
 def test_ratings_that_do_not_belong_to_the_test_are_user_errors(compared, tmp_path):
