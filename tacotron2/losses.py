@@ -39,7 +39,7 @@ def tacotron2_losses(
         output.gate,
         is_last.float(),
         weight=length_mask(step_lengths, steps).float(),
-        pos_weight=output.gate.new_tensor(GATE_POSITIVE_WEIGHT),
+        pos_weight=output.gate.new_full((), GATE_POSITIVE_WEIGHT),
         reduction="sum",
     )
     parts = {

@@ -80,13 +80,29 @@ class Encoder(nn.Module):
         x = x.transpose(1, 2)  # (B, channels, L)
         for convolution in self.convolutions:
             x = F.dropout(F.relu(convolution(x, mask.unsqueeze(1))), self.dropout_p, self.training)
-        # packed, because the backward direction must not start in the padding
-        packed = nn.utils.rnn.pack_padded_sequence(
-            x.transpose(1, 2), lengths.cpu(), batch_first=True, enforce_sorted=False
-        )
-        return nn.utils.rnn.pad_packed_sequence(
-            self.lstm(packed)[0], batch_first=True, total_length=x.shape[2]
-        )[0]
+        x = x.transpose(1, 2)  # (B, L, channels)
+        # The backward direction must not start in the padding, so it runs forward over reversed sentences.
+        # PyTorch's packed sequences do the same, but need the lengths on the host, which waits for a GPU.
+        to_right, to_left = self.lstm.all_weights
+        outputs = run_lstm(x, to_right), reverse(run_lstm(reverse(x, lengths), to_left), lengths)
+        return torch.cat(outputs, dim=2) * mask.unsqueeze(2)
+
+
+def reverse(x: Tensor, lengths: Tensor) -> Tensor:
+    """Reverse each sentence of x (B, L, channels) within its length (B,); the padding stays in place."""
+    positions = torch.arange(x.shape[1], device=x.device)
+    mirrored = lengths.unsqueeze(1) - 1 - positions  # (B, L), negative in the padding
+    order = torch.where(mirrored < 0, positions, mirrored)
+    return x.gather(1, order.unsqueeze(2).expand_as(x))
+
+
+def run_lstm(x: Tensor, weights: list[Tensor]) -> Tensor:
+    """Run one direction of an LSTM, given by its two weights and two biases: (B, L, in) -> (B, L, units)"""
+    zeros = x.new_zeros(1, len(x), weights[1].shape[1])
+    return torch.lstm(
+        x, (zeros, zeros), weights, has_biases=True, num_layers=1, dropout=0.0, train=torch.is_grad_enabled(),
+        bidirectional=False, batch_first=True,
+    )[0]  # fmt: skip
 
 
 class Step(NamedTuple):

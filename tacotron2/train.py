@@ -83,10 +83,10 @@ class Tacotron2Trainer:
             losses = tacotron2_losses(output, batch, self.config, guide, self.options.guided_attention_width)
             self.update.backward(losses["loss"], losses)
         values = self.update.step()
-        if not torch.isfinite(values["grad_norm"]):
-            # the weights are unchanged, but NaN would stay in batch norm's averages forever
-            for buffer, before in zip(self.model.buffers(), statistics, strict=True):
-                buffer.copy_(before)
+        # a skipped step leaves the weights unchanged, but NaN would stay in batch norm's averages forever
+        is_finite = torch.isfinite(values["grad_norm"])
+        for buffer, before in zip(self.model.buffers(), statistics, strict=True):
+            buffer.copy_(torch.where(is_finite, buffer, before))
         return values
 
     def seed_dropout(self, step: int) -> None:
@@ -244,7 +244,7 @@ def train(options: Tacotron2Options, config: Tacotron2Config) -> Path:
         for batches in run.batches(loader, steps_per_epoch):
             learning_rate = trainer.set_learning_rate(run.epochs_done)
             losses = trainer.step(batches, run.progress.step)
-            frames = sum(int(batch["mel_lengths"].sum()) for batch in batches)
+            frames = sum(batch["mel_lengths"].sum() for batch in batches)
             run.finish_step(losses, frames, learning_rate)
         run.finish_epoch(lambda: trainer.validate(val_set, run))
     return run.finish()

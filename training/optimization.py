@@ -1,4 +1,7 @@
-"""Optimizer steps: gradient accumulation, gradient exchange, non-finite gradients and averaged weights."""
+"""Optimizer steps: gradient accumulation, gradient exchange, non-finite gradients and averaged weights.
+
+Nothing here reads a value from the device: the host would wait for all the work that it has queued.
+"""
 
 import copy
 import math
@@ -19,7 +22,8 @@ class Update:
             update.backward(loss(batch), {"loss": …})
         values = update.step()
 
-    `model` is the module that Accelerate has prepared, so that processes exchange gradients.
+    `model` is the module that Accelerate has prepared, so that processes exchange gradients. `optimizer` is
+    fused, since only fused optimizers can skip a step on the device.
     """
 
     def __init__(
@@ -62,11 +66,29 @@ class Update:
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
         if self.max_norm < math.inf:
             torch.nn.utils.clip_grads_with_norm_(parameters, self.max_norm, norm)
-        # a loss scaler skips the step itself, and lowers its scale
-        if scaler is not None or torch.isfinite(norm):
-            self.optimizer.step()
+        if scaler is None:  # a loss scaler sets it itself, and lowers its scale
+            self.optimizer.optimizer.found_inf = (~torch.isfinite(norm)).float()
+        self.optimizer.step()
         self.optimizer.zero_grad()
         return {**self.means, self.norm_name: norm}
+
+
+class SkippedSteps:
+    """Counts, on the device, of all skipped steps and of those since the last step that was not skipped."""
+
+    def __init__(self, device: torch.device, total: int = 0, in_a_row: int = 0):
+        self.counts = torch.tensor([total, in_a_row], device=device)
+
+    def add(self, norms: list[Tensor]) -> None:
+        """Count a step, which was skipped if one of its gradient norms is not finite."""
+        skipped = ~torch.stack(norms).isfinite().all()
+        total, in_a_row = self.counts
+        self.counts = torch.stack([total + skipped, (in_a_row + 1) * skipped])
+
+    def read(self) -> tuple[int, int]:
+        """Return both counts, waiting for the device."""
+        total, in_a_row = self.counts.tolist()
+        return total, in_a_row
 
 
 class WeightAverage:

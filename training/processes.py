@@ -54,6 +54,8 @@ class StopSignal:
 
     def in_any_process(self, accelerator: Accelerator) -> bool:
         """Return whether any process has received a signal. All processes must call this together."""
+        if accelerator.num_processes == 1:
+            return self.number is not None
         flag = torch.tensor(int(self.number is not None), device=accelerator.device)
         return bool(accelerator.reduce(flag, "sum").item())
 

@@ -16,12 +16,16 @@ from training import trackers
 from training.checkpoints import Checkpoints, Progress, latest_checkpoint
 from training.loaders import continue_epoch
 from training.metrics_log import append_record, drop_later_records
+from training.optimization import SkippedSteps
 from training.options import RunOptions
 from training.processes import StopSignal
 from utils import UserError
 
 # The loss scaler of fp16 starts with a high scale and skips ten to twenty steps until the scale fits.
 MAX_NON_FINITE_IN_A_ROW = 50
+
+# Steps between exchanges of stop signals between processes with GPUs. Each exchange waits for the device.
+STOP_CHECK_STEPS = 10
 
 SHOWN_LOSSES = ("gen_loss", "disc_loss", "loss", "mel_loss")  # on the progress bar; the log has all
 
@@ -53,7 +57,8 @@ class TrainingRun:
         self.progress = Progress()
         self.steps_per_epoch = 0
         self.bar: tqdm | None = None
-        self._frames_since_log, self._last_log = 0, time.perf_counter()
+        self._frames_since_log: int | Tensor = 0
+        self._last_log = time.perf_counter()
         self.checkpoints = Checkpoints(accelerator, self.folder, config, models)
         existing = latest_checkpoint(self.folder)
         if existing and not options.resume_from_checkpoint:
@@ -62,13 +67,19 @@ class TrainingRun:
                 "--resume_from_checkpoint latest, or choose another --experiment_name"
             )
         self.stop_signal = StopSignal()
+        self._skipped = SkippedSteps(accelerator.device)
+        is_waiting_cheap = accelerator.num_processes == 1 or accelerator.device.type == "cpu"
+        self._stop_check_steps = 1 if is_waiting_cheap else STOP_CHECK_STEPS
 
     def start(self, project: str) -> None:
         """Resume from the checkpoint in --resume_from_checkpoint, if any, and start the trackers."""
         wanted = self.options.resume_from_checkpoint
         checkpoint = self.checkpoints.find(wanted) if wanted else None
         if checkpoint:
-            self.progress = self.checkpoints.load(checkpoint)
+            self.progress = progress = self.checkpoints.load(checkpoint)
+            self._skipped = SkippedSteps(
+                self.accelerator.device, progress.skipped_steps, progress.non_finite_in_a_row
+            )
             done = f"{self.progress.epoch} epochs and {self.progress.step} steps are done"
             self.accelerator.print(f"Resumed from {checkpoint}: {done}")
         elif wanted:
@@ -119,42 +130,44 @@ class TrainingRun:
             if len(group) == self.options.gradient_accumulation_steps:
                 yield group
                 group = []
-                self.stop_if_asked()
+                if self.progress.step % self._stop_check_steps == 0:
+                    self.stop_if_asked()
                 if self.finished:
                     break
 
-    def finish_step(self, values: dict[str, Tensor], frames: int, learning_rate: float) -> None:
+    def finish_step(self, values: dict[str, Tensor], frames: int | Tensor, learning_rate: float) -> None:
         """Count a step, log it when due, and save last_checkpoint when due.
 
         `values` are scalars on the device. A step counts as skipped if a value named `…grad_norm` is not
-        finite. `frames` is the number of mel frames that this process has used. Raises UserError after too
-        many skipped steps in a row.
+        finite. `frames` is the number of mel frames that this process has used. Waits for the device only
+        when logging or saving. Raises UserError when logging after too many skipped steps in a row.
         """
         options, progress, step = self.options, self.progress, self.progress.step
         progress.step += 1
         progress.clips_in_epoch += self.clips_per_step
-        self._frames_since_log += frames * self.accelerator.num_processes
-        norms = torch.stack([value for name, value in values.items() if name.endswith("grad_norm")])
-        if torch.isfinite(norms).all():
-            progress.non_finite_in_a_row = 0
-        else:
-            progress.skipped_steps += 1
-            progress.non_finite_in_a_row += 1
-
+        self._frames_since_log = self._frames_since_log + frames * self.accelerator.num_processes
+        self._skipped.add([value for name, value in values.items() if name.endswith("grad_norm")])
         to_file, to_trackers = step % options.console_out_iters == 0, step % options.wandb_log_iters == 0
         if to_file or to_trackers:
             self._log_step(values, learning_rate, step, to_file, to_trackers)
         if self.bar is not None:
             self.bar.update()
-        if progress.non_finite_in_a_row > MAX_NON_FINITE_IN_A_ROW:
+        if options.checkpoint_steps and progress.step % options.checkpoint_steps == 0:
+            self.save("last_checkpoint")
+
+    def _read_skipped_steps(self) -> None:
+        self.progress.skipped_steps, self.progress.non_finite_in_a_row = self._skipped.read()
+
+    def _check_skipped_steps(self) -> None:
+        """Raise UserError after too many skipped steps in a row."""
+        in_a_row = self.progress.non_finite_in_a_row
+        if in_a_row > MAX_NON_FINITE_IN_A_ROW:
             last = latest_checkpoint(self.folder, before_trouble=True)
             hint = f"the last good checkpoint is {last}" if last else "there is no checkpoint yet"
             raise UserError(
-                f"{progress.non_finite_in_a_row} steps in a row had losses or gradients that are not finite, "
-                f"up to step {step}; {hint}. Try a lower --learning_rate, or --mixed_precision no"
+                f"{in_a_row} steps in a row had losses or gradients that are not finite, up to step "
+                f"{self.progress.step - 1}; {hint}. Try a lower --learning_rate, or --mixed_precision no"
             )
-        if options.checkpoint_steps and progress.step % options.checkpoint_steps == 0:
-            self.save("last_checkpoint")
 
     def _log_step(
         self, values: dict[str, Tensor], learning_rate: float, step: int, to_file: bool, to_trackers: bool
@@ -163,7 +176,8 @@ class TrainingRun:
         record = dict(zip(values, means.tolist(), strict=True))
         now = time.perf_counter()
         record["learning_rate"] = learning_rate
-        record["frames_per_second"] = round(self._frames_since_log / (now - self._last_log), 1)
+        record["frames_per_second"] = round(float(self._frames_since_log) / (now - self._last_log), 1)
+        self._read_skipped_steps()
         record["skipped_steps"] = self.progress.skipped_steps
         self._frames_since_log, self._last_log = 0, now
         self.log("train", record, step, to_file, to_trackers)
@@ -171,6 +185,7 @@ class TrainingRun:
             shown = {name: f"{record[name]:.3g}" for name in record if name in SHOWN_LOSSES}
             shown["frames/s"] = f"{record['frames_per_second']:.0f}"
             self.bar.set_postfix(shown, refresh=False)
+        self._check_skipped_steps()
 
     def finish_epoch(self, validate: Callable[[], dict[str, float]]) -> None:
         """Log the values that `validate` returns, count the epoch, and save a checkpoint when due."""
@@ -194,6 +209,7 @@ class TrainingRun:
         return self.folder / "final_checkpoint"
 
     def save(self, name: str) -> None:
+        self._read_skipped_steps()
         self.checkpoints.save(name, self.progress, self.options)
 
     def stop_if_asked(self) -> None:
