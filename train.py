@@ -48,6 +48,9 @@ class VocoderTrainer:
 
         networks = [self.generator.to(accelerator.device), self.discriminators.to(accelerator.device)]
         self.average = WeightAverage(self.generator, options.ema_decay) if options.ema_decay else None
+        if options.compile:
+            self.generator.compile()
+            self.discriminators.compile()
         betas = (options.beta1, options.beta2)
         # made after the networks have moved: fused AdamW binds to the parameters' device
         optimizers = [
@@ -170,10 +173,12 @@ class VocoderTrainer:
         return self.generator_update.step()
 
     @torch.inference_mode()
+    @torch.compiler.set_stance("force_eager")  # whole utterances have many lengths
     def validate(self, dataset: UtteranceDataset, run: TrainingRun) -> dict[str, float]:
         """Return the L1 loss over all mel bins of whole utterances; send a few of them to the trackers."""
         generator = self.average.model if self.average else self.generator
         generator.eval()
+        torch.backends.cudnn.benchmark = False
         means, clips = ValidationMeans(run, ("val_mel_loss",)), {}
         for batch in means.batches(validation_loader(self.accelerator, self.options, dataset)):
             audio = batch["audio"]  # (1, samples)
@@ -210,6 +215,7 @@ def train(options: VocoderOptions, config: HiFiGANConfig) -> Path:
 
     while not run.finished:
         learning_rate = trainer.set_learning_rate(run.progress.epoch)
+        torch.backends.cudnn.benchmark = True  # pays for segments, which all have the same length
         for batches in run.batches(loader, steps_per_epoch):
             losses = trainer.step(batches, run.progress.step)
             frames = sum(batch["audio"].numel() for batch in batches) // config.hop_size

@@ -4,7 +4,8 @@ With the default settings it computes the official HiFi-GAN's mel, up to the sca
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -209,7 +210,8 @@ class MelSpectrogram(nn.Module):
             sizes = config.n_fft, config.hop_size, config.window_size
             spectrum = torch.stft(waves, *sizes, self.window, center=False, return_complex=True)
             magnitude = self.magnitude(spectrum)  # (B, n_fft // 2 + 1, frames)
-            amplitude = torch.matmul(self.filters, magnitude)  # (B, num_mels, frames)
+            with without_tf32():
+                amplitude = torch.matmul(self.filters, magnitude)  # (B, num_mels, frames)
             mel = config.from_ln(torch.log(amplitude.clamp(min=config.min_amplitude)))
         return mel.reshape(*audio.shape[:-1], *mel.shape[-2:])
 
@@ -218,6 +220,17 @@ class MelSpectrogram(nn.Module):
         if self.power_offset == 0.0:
             return spectrum.abs()
         return torch.sqrt(torch.view_as_real(spectrum).pow(2).sum(-1) + self.power_offset)
+
+
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """Multiply float32 matrices in full precision on GPUs, also in a run that uses TF32 elsewhere."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def convert_mel_scale(mel, source: MelConfig, target: MelConfig):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from tacotron2.attention import AttentionState, LocationSensitiveAttention, Memory, linear
 from tacotron2.config import Tacotron2Config
+from tacotron2.lstm import LSTMCell, run_bidirectional
 from tacotron2.stepping import PrenetDropout, SteppingLSTM
 from utils import UserError
 
@@ -80,29 +81,7 @@ class Encoder(nn.Module):
         x = x.transpose(1, 2)  # (B, channels, L)
         for convolution in self.convolutions:
             x = F.dropout(F.relu(convolution(x, mask.unsqueeze(1))), self.dropout_p, self.training)
-        x = x.transpose(1, 2)  # (B, L, channels)
-        # The backward direction must not start in the padding, so it runs forward over reversed sentences.
-        # PyTorch's packed sequences do the same, but need the lengths on the host, which waits for a GPU.
-        to_right, to_left = self.lstm.all_weights
-        outputs = run_lstm(x, to_right), reverse(run_lstm(reverse(x, lengths), to_left), lengths)
-        return torch.cat(outputs, dim=2) * mask.unsqueeze(2)
-
-
-def reverse(x: Tensor, lengths: Tensor) -> Tensor:
-    """Reverse each sentence of x (B, L, channels) within its length (B,); the padding stays in place."""
-    positions = torch.arange(x.shape[1], device=x.device)
-    mirrored = lengths.unsqueeze(1) - 1 - positions  # (B, L), negative in the padding
-    order = torch.where(mirrored < 0, positions, mirrored)
-    return x.gather(1, order.unsqueeze(2).expand_as(x))
-
-
-def run_lstm(x: Tensor, weights: list[Tensor]) -> Tensor:
-    """Run one direction of an LSTM, given by its two weights and two biases: (B, L, in) -> (B, L, units)"""
-    zeros = x.new_zeros(1, len(x), weights[1].shape[1])
-    return torch.lstm(
-        x, (zeros, zeros), weights, has_biases=True, num_layers=1, dropout=0.0, train=torch.is_grad_enabled(),
-        bidirectional=False, batch_first=True,
-    )[0]  # fmt: skip
+        return run_bidirectional(self.lstm, x.transpose(1, 2), lengths) * mask.unsqueeze(2)
 
 
 class Step(NamedTuple):
@@ -145,7 +124,7 @@ class Decoder(nn.Module):
         self.config = config
         features = config.decoder_rnn_dim + config.encoder_embed_dim
         self.prenet = Prenet(config)
-        self.attention_rnn = nn.LSTMCell(
+        self.attention_rnn = LSTMCell(
             config.decoder_prenet_dim + config.encoder_embed_dim, config.attention_rnn_dim
         )
         self.attention_layer = LocationSensitiveAttention(config)
@@ -158,7 +137,7 @@ class Decoder(nn.Module):
     def initial_state(self, memory: Memory) -> AttentionState:
         values = memory.values
         batch, length, width = values.shape
-        hidden = values.new_zeros(batch, self.config.attention_rnn_dim)
+        hidden = self.attention_rnn.bias_hh.new_zeros(batch, self.config.attention_rnn_dim)
         weights = values.new_zeros(batch, length)
         return AttentionState(hidden, hidden, values.new_zeros(batch, width), weights, weights)
 

@@ -45,6 +45,8 @@ class Tacotron2Trainer:
         if options.path_to_pretrained_weights:
             found = load_pretrained_tacotron2(options.path_to_pretrained_weights, self.model)
             accelerator.print(f"Pretrained: {found}")
+        if options.compile:  # the step of the loop, which consists of dozens of small operations
+            self.model.decoder.attend = torch.compile(self.model.decoder.attend)
         optimizer = torch.optim.Adam(
             self.model.to(accelerator.device).parameters(),
             options.learning_rate,
@@ -95,6 +97,7 @@ class Tacotron2Trainer:
         torch.manual_seed(int(origin.generate_state(1)[0]))
 
     @torch.inference_mode()
+    @torch.compiler.set_stance("force_eager")
     def validate(self, dataset: TextMelDataset, run: TrainingRun) -> dict[str, float]:
         """Return the losses without the guide, and measures of the attention, over all clips.
 

@@ -69,6 +69,12 @@ class RunOptions:
         None, "precision of the networks' arithmetic; default: as configured in `accelerate launch`",
         choices=("no", "bf16", "fp16"), group="hardware",
     )  # fmt: skip
+    no_tf32: bool = option(
+        False, "multiply float32 numbers in full precision on GPUs; default: in TF32, with 10-bit mantissas"
+    )
+    compile: bool = option(
+        False, "compile the networks with torch.compile, which takes minutes and needs a C compiler on a CPU"
+    )
     num_workers: int = option(16, "processes that read clips, per training process", minimum=0)
 
     def __post_init__(self):

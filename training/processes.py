@@ -7,7 +7,7 @@ import sys
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.utils import set_seed
+from accelerate.utils import DataLoaderConfiguration, set_seed
 
 from training.options import RunOptions
 from training.trackers import tracker_names
@@ -25,6 +25,7 @@ def make_accelerator(options: RunOptions, broadcast_buffers: bool = False) -> Ac
         mixed_precision=options.mixed_precision,
         log_with=tracker_names(options) or None,
         project_dir=options.folder,
+        dataloader_config=DataLoaderConfiguration(non_blocking=True),
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=broadcast_buffers)],
     )
     on_cpu = accelerator.device.type == "cpu"
@@ -34,8 +35,15 @@ def make_accelerator(options: RunOptions, broadcast_buffers: bool = False) -> Ac
     is_launched = "ACCELERATE_MIXED_PRECISION" in os.environ or "LOCAL_RANK" in os.environ
     if on_cpu and is_launched and os.environ.get("OMP_NUM_THREADS") == "1":
         torch.set_num_threads(max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+    use_tf32(not (on_cpu or options.no_tf32))
     set_seed(options.seed)
     return accelerator
+
+
+def use_tf32(enabled: bool) -> None:
+    """Multiply float32 numbers on GPUs in TF32, with 10-bit mantissas. The mel frontend never does."""
+    torch.set_float32_matmul_precision("high" if enabled else "highest")
+    torch.backends.cudnn.allow_tf32 = enabled
 
 
 class StopSignal:

@@ -1,0 +1,49 @@
+"""LSTMs of Tacotron 2: over padded sentences, and with a state in float32 under autocast."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class LSTMCell(nn.LSTMCell):
+    """An LSTM cell whose products follow autocast and whose state is in float32.
+
+    The state is a sum over all steps so far, whose small terms would be lost in bfloat16's 8-bit mantissa.
+    """
+
+    def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        if not torch.is_autocast_enabled(x.device.type):
+            return super().forward(x, state)
+        hidden, cell = state
+        gates = F.linear(x, self.weight_ih, self.bias_ih) + F.linear(hidden, self.weight_hh, self.bias_hh)
+        input_gate, forget_gate, candidate, output_gate = gates.float().chunk(4, dim=1)
+        cell = torch.sigmoid(forget_gate) * cell + torch.sigmoid(input_gate) * torch.tanh(candidate)
+        return torch.sigmoid(output_gate) * torch.tanh(cell), cell
+
+
+def run_bidirectional(lstm: nn.LSTM, x: Tensor, lengths: Tensor) -> Tensor:
+    """Run a bidirectional LSTM over padded sentences (B, L, in) with `lengths` (B,): (B, L, 2 * hidden_size)
+
+    The backward direction starts at the end of each sentence. PyTorch's packed sequences do the same, but
+    need the lengths on the host, which waits for a GPU. The output in the padding is not defined.
+    """
+    to_right, to_left = lstm.all_weights
+    outputs = run(x, to_right), reverse(run(reverse(x, lengths), to_left), lengths)
+    return torch.cat(outputs, dim=2)
+
+
+def reverse(x: Tensor, lengths: Tensor) -> Tensor:
+    """Reverse each sentence of x (B, L, channels) within its length; the padding stays in place."""
+    positions = torch.arange(x.shape[1], device=x.device)
+    mirrored = lengths.unsqueeze(1) - 1 - positions  # (B, L), negative in the padding
+    order = torch.where(mirrored < 0, positions, mirrored)
+    return x.gather(1, order.unsqueeze(2).expand_as(x))
+
+
+def run(x: Tensor, weights: list[Tensor]) -> Tensor:
+    """Run one direction, given by its two weights and two biases: (B, L, in) -> (B, L, hidden_size)"""
+    zeros = x.new_zeros(1, len(x), weights[1].shape[1])
+    return torch.lstm(
+        x, (zeros, zeros), weights, has_biases=True, num_layers=1, dropout=0.0, train=torch.is_grad_enabled(),
+        bidirectional=False, batch_first=True,
+    )[0]  # fmt: skip
