@@ -3,12 +3,10 @@
 Workers only read audio from disk. Mels are computed on the training device, one batch at a time.
 """
 
-import csv
+import os
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -16,180 +14,128 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
-from tqdm import tqdm
 
-from audio import ClipInfo, inspect_clip, read_audio
+from audio import read_audio
+from manifest import Clip
 from tacotron2.mel import MelConfig, check_same_mel, unlikely_mel_values
-from utils import UserError, available_cores
+from utils import UserError, map_in_threads
 
 POOLED_BATCHES = 20  # batches whose clips are sorted by length together
+NPY_HEADER = 128  # bytes before the values of a matrix in an .npy file
 PEAK = 0.95  # peak amplitude to which pretraining scales every clip, as the official code does
-
-
-@dataclass(frozen=True)
-class Clip:
-    """An audio file of a manifest: its length in samples, its peak amplitude, its transcript and speaker."""
-
-    path: Path
-    samples: int
-    peak: float
-    transcript: str
-    speaker: str = ""
-
-
-def read_manifest(
-    path: Path | str, sampling_rate: int, input_wavs_dir: Path | str | None = None
-) -> list[Clip]:
-    """Return the clips of a manifest of `prep_splits.py`, or of an official filelist (`id|text|text`).
-
-    Relative paths in a manifest are relative to it; names in a filelist are looked up in `input_wavs_dir`. If
-    the manifest lacks `duration`, `samples` or `peak`, every clip is decoded once. Raises UserError for clips
-    that are missing, damaged, not mono, or at another sampling rate in Hz.
-    """
-    path = Path(path)
-    rows = read_rows(path, input_wavs_dir)
-    paths = [row["file_path"] for row in rows]
-    refuse_clips(path, paths, ["" if clip.is_file() else "file is missing" for clip in paths])
-    infos = stored_infos(rows, sampling_rate) or scan_clips(paths, f"Scanning {path.name}")
-    refuse_clips(path, paths, [clip_problem(info, sampling_rate) for info in infos])
-    texts = [(row.get("normalized_transcript") or "", row.get("speaker") or "") for row in rows]
-    return [
-        Clip(clip, info.samples, info.peak, *text)
-        for clip, info, text in zip(paths, infos, texts, strict=True)
-    ]
-
-
-def read_rows(path: Path, input_wavs_dir: Path | str | None) -> list[dict]:
-    """Return the rows of a manifest or filelist with the columns of a manifest; `file_path` is a Path."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")  # unlike splitlines, keeps U+2028 in a text
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"can't read the manifest {path}: {error}; create it with prep_splits.py") from error
-    lines = [line for line in lines if line.strip()]
-    if lines and "file_path" in next(csv.reader(lines[:1])):
-        rows = list(csv.DictReader(lines))
-        for number, row in enumerate(rows, 2):
-            if not row["file_path"]:
-                raise UserError(f"line {number} of {path} has no file_path; create the manifest again")
-        rows = [row | {"file_path": path.parent / row["file_path"]} for row in rows]
-    elif input_wavs_dir is not None:
-        rows = [filelist_row(line, Path(input_wavs_dir)) for line in lines]
-    else:
-        raise UserError(
-            f"{path} has no column file_path; if it is an official filelist (id|text|text), add "
-            "--input_wavs_dir"
-        )
-    if not rows:
-        raise UserError(f"{path} lists no clips")
-    return rows
-
-
-def filelist_row(line: str, wavs: Path) -> dict:
-    """Return a line of an official filelist as a manifest's row."""
-    name, *texts = line.split("|")
-    file_name = name if Path(name).suffix == ".wav" else f"{name}.wav"
-    return {"file_path": wavs / file_name, "normalized_transcript": (texts or [name])[-1].strip()}
-
-
-def stored_infos(rows: list[dict], sampling_rate: int) -> list[ClipInfo] | None:
-    """Return what the manifest stores about its clips, or None if it lacks anything."""
-    infos = []
-    try:
-        for row in rows:
-            samples, seconds = int(row["samples"]), float(row["duration"])
-            # durations are rounded, so for short clips samples / seconds is not exactly the rate
-            is_expected = abs(samples - seconds * sampling_rate) < 1
-            rate = sampling_rate if is_expected else round(samples / seconds)
-            infos.append(ClipInfo(samples, rate, 1, float(row["peak"])))
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
-        return None
-    return infos
-
-
-def scan_clips(paths: list[Path], description: str) -> list[ClipInfo]:
-    """Decode every clip once, on all cores."""
-    with ThreadPoolExecutor(available_cores()) as pool:  # decoding releases the interpreter lock
-        return list(tqdm(pool.map(inspect_clip, paths), total=len(paths), desc=description, unit="clip"))
-
-
-def clip_problem(info: ClipInfo, sampling_rate: int) -> str:
-    """Return why a clip can't be used, or "" if it can."""
-    if info.problem:
-        return info.problem
-    if info.channels > 1:
-        return f"it has {info.channels} channels, not one"
-    if info.sampling_rate != sampling_rate:
-        return f"its sampling rate is {info.sampling_rate} Hz, not {sampling_rate} Hz"
-    return ""
-
-
-def refuse_clips(manifest: Path, paths: list[Path], problems: list[str]) -> None:
-    """Raise UserError if any clip has a problem."""
-    found = [f"{path}: {problem}" for path, problem in zip(paths, problems, strict=True) if problem]
-    if found:
-        raise UserError(
-            f"{len(found)} of {len(paths)} clips in {manifest} can't be used, the first: {found[0]}; fix or "
-            "remove them (prep_splits.py leaves such clips out)"
-        )
 
 
 class SavedMels:
     """A folder of mels for fine-tuning: `<stem>.npy`, float32 (num_mels, frames) or (1, num_mels, frames).
 
-    A `config.json` in the folder, with the settings of the mels, is compared with `config`. Raises UserError
-    that names clips whose mel is missing, not finite, or does not match the clip's length.
+    If clips in different folders have the same name, the mels are in folders too: `speaker/0001.npy` belongs
+    to `…/speaker/0001.wav`. A `config.json` in the folder, with the settings of the mels, is compared with
+    `config`. With `check`, raises UserError that names clips whose mel is missing, does not match the clip's
+    length or, among a few of them, is not finite.
     """
 
-    def __init__(self, folder: Path | str, clips: list[Clip], config: MelConfig):
-        self.folder = Path(folder)
+    def __init__(self, folder: Path | str, config: MelConfig, *manifests: Sequence[Clip], check: bool = True):
+        self.folder, self.config = Path(folder), config
         if not self.folder.is_dir():
             raise UserError(f"there is no folder {self.folder} of saved mels; correct --path_to_saved_mels")
         if (self.folder / "config.json").is_file():
             saved_with = MelConfig.from_file(self.folder / "config.json")
             check_same_mel(saved_with, config, f"the saved mels of {self.folder}", "the vocoder")
-        problems = self.problems_with_files(clips, config) or self.problems_with_values(clips, config)
+        first = manifests[0][0]
+        depths = range(1, first.file.count(os.sep) + 1)
+        found = (depth for depth in depths if (self.folder / mel_name(first, depth)).is_file())
+        self.depth = next(found, 1)
+        if check:
+            self.check(manifests)
+
+    def check(self, manifests: Sequence[Sequence[Clip]]) -> None:
+        shared = shared_names(*manifests, depth=self.depth)
+        problems = [f"{name} (two clips have this name, one mel)" for name in shared]
+        problems += filter(None, map_in_threads(self.problem_with_file, chain(*manifests), chunk=100))
+        problems = problems or self.problems_with_values(manifests)
         if problems:
             shown = ", ".join(problems[:5]) + (", …" if len(problems) > 5 else "")
             raise UserError(
-                f"{len(problems)} of {len(clips)} clips have no fitting mel: {shown}; save them again from "
-                "the same audio with the same hop_size"
+                f"{len(problems)} of {sum(map(len, manifests))} clips have no fitting mel: {shown}; save "
+                "them again from the same audio with the same hop_size"
             )
 
-    def problems_with_files(self, clips: list[Clip], config: MelConfig) -> list[str]:
-        stems = Counter(path.stem for path in {clip.path for clip in clips})
-        problems = [
-            f"{stem} (two clips have this name, one mel)" for stem, count in stems.items() if count > 1
-        ]
-        for clip in clips:
-            expected = (config.num_mels, config.num_frames(clip.samples))
-            if not self.path(clip).is_file():
-                problems.append(f"{clip.path.stem} (no file {self.path(clip)})")
-            elif (shape := self.open(clip).shape) != expected:
-                problems.append(f"{clip.path.stem} (its mel is {shape}, its audio needs {expected})")
-        return problems
+    def problem_with_file(self, clip: Clip) -> str:
+        """Return why a clip's mel can't be used, judging by its size, or "". Opens files of other sizes."""
+        expected = NPY_HEADER + 4 * self.config.num_mels * self.config.num_frames(clip.samples)
+        try:
+            size = os.stat(self.file(clip)).st_size
+        except OSError:
+            return f"{clip.path.stem} (no file {self.file(clip)})"
+        return "" if size == expected else self.problem_with_shape(clip, self.open(clip))
 
-    def problems_with_values(self, clips: list[Clip], config: MelConfig) -> list[str]:
-        """Check about 20 mels for values that are not finite. Warn if they seem to be in another scale."""
+    def problem_with_shape(self, clip: Clip, mel: np.ndarray) -> str:
+        expected = (self.config.num_mels, self.config.num_frames(clip.samples))
+        if mel.shape == expected:
+            return ""
+        return f"{clip.path.stem} (its mel is {mel.shape}, its audio needs {expected})"
+
+    def problems_with_values(self, manifests: Sequence[Sequence[Clip]]) -> list[str]:
+        """Open about 20 mels per manifest. Warn if their values seem to be in another scale."""
         problems = []
-        for clip in clips[:: max(1, len(clips) // 20)]:
+        for clip in chain(*(clips[:: max(1, len(clips) // 20)] for clips in manifests)):
             mel = np.array(self.open(clip))
-            if not np.isfinite(mel).all():
+            if problem := self.problem_with_shape(clip, mel):
+                problems.append(problem)
+            elif not np.isfinite(mel).all():
                 problems.append(f"{clip.path.stem} (its mel holds values that are not finite)")
-            elif doubt := unlikely_mel_values(mel, config):
-                warnings.warn(f"{self.path(clip)} {doubt}; is it in the vocoder's --mel_scale?", stacklevel=3)
+            elif doubt := unlikely_mel_values(mel, self.config):
+                warnings.warn(f"{self.file(clip)} {doubt}; is it in the vocoder's --mel_scale?", stacklevel=4)
                 break
         return problems
 
-    def path(self, clip: Clip) -> Path:
-        return self.folder / f"{clip.path.stem}.npy"
+    def file(self, clip: Clip) -> str:
+        return os.path.join(self.folder, mel_name(clip, self.depth))
 
     def open(self, clip: Clip) -> np.ndarray:
         """Return the mel (num_mels, frames), mapped from the file so that only indexed parts are read."""
         try:
-            mel = np.load(self.path(clip), mmap_mode="r", allow_pickle=False)
+            mel = np.load(self.file(clip), mmap_mode="r", allow_pickle=False)
         except (ValueError, OSError, EOFError) as error:
-            raise UserError(f"can't read the mel {self.path(clip)}: {error}; save it again") from error
+            raise UserError(f"can't read the mel {self.file(clip)}: {error}; save it again") from error
         return mel[0] if mel.ndim == 3 and mel.shape[0] == 1 else mel
+
+
+def mel_name(clip: Clip, depth: int = 1) -> str:
+    """Return the name of a clip's mel in its folder: the last `depth` parts of the clip's path."""
+    file = plain_path(clip)
+    start = len(file)
+    for _ in range(depth):
+        start = file.rfind(os.sep, 0, start)
+    return os.path.splitext(file[start + 1 :])[0] + ".npy"
+
+
+def plain_path(clip: Clip) -> str:
+    return os.path.abspath(clip.file) if ".." in clip.file else clip.file  # abspath is slow
+
+
+def distinct_depth(clips: Sequence[Clip]) -> int:
+    """Return the smallest depth at which clips with different paths have mels with different names.
+
+    Raises UserError if there is none.
+    """
+    for depth in range(1, max(plain_path(clip).count(os.sep) for clip in clips) + 2):
+        if not (shared := shared_names(clips, depth=depth)):
+            return depth
+    raise UserError(f"two clips would both be saved as {min(shared)}; rename one")
+
+
+def shared_names(*manifests: Sequence[Clip], depth: int = 1) -> set[str]:
+    """Return the names in a folder of mels that clips with different paths share."""
+    # hashes take less memory than a million names
+    pairs = ((hash(mel_name(clip, depth)), hash(plain_path(clip))) for clip in chain(*manifests))
+    pairs = np.fromiter(pairs, np.dtype((np.int64, 2)), sum(map(len, manifests)))
+    distinct = np.unique(pairs, axis=0)
+    names, counts = np.unique(distinct[:, 0], return_counts=True)
+    shared = set(names[counts > 1].tolist())
+    if not shared:
+        return set()
+    return {name for clip in chain(*manifests) if hash(name := mel_name(clip, depth)) in shared}
 
 
 class SegmentDataset(Dataset):
@@ -207,7 +153,7 @@ class SegmentDataset(Dataset):
 
     def __init__(
         self,
-        clips: list[Clip],
+        clips: Sequence[Clip],
         config: MelConfig,
         segment_size: int,
         seed: int,
@@ -250,7 +196,7 @@ class UtteranceDataset(Dataset):
     The audio is trimmed to whole hops. Raises UserError for a clip that is too short for a mel.
     """
 
-    def __init__(self, clips: list[Clip], config: MelConfig, saved_mels: SavedMels | None = None):
+    def __init__(self, clips: Sequence[Clip], config: MelConfig, saved_mels: SavedMels | None = None):
         self.clips, self.config, self.saved_mels = clips, config, saved_mels
         for clip in clips:
             if self.whole_hops(clip) < config.min_samples:
@@ -275,10 +221,10 @@ class UtteranceDataset(Dataset):
 
 def read_segment(clip: Clip, start: int, samples: int) -> np.ndarray:
     """Return `samples` float32 samples from `start` on. Raises UserError if the file is shorter."""
-    audio, _, _ = read_audio(clip.path, start, samples)
+    audio, _, _ = read_audio(clip.file, start, samples)
     if len(audio) != samples:
         raise UserError(
-            f"{clip.path} is shorter than its manifest states; create the manifest again with prep_splits.py"
+            f"{clip.file} is shorter than its manifest states; create the manifest again with prep_splits.py"
         )
     return audio
 
@@ -306,9 +252,7 @@ class EpochSampler(Sampler):
     `start_at` lets an interrupted epoch continue.
     """
 
-    def __init__(
-        self, num_clips: int, global_batch_size: int, seed: int, lengths: Sequence[int] | None = None
-    ):
+    def __init__(self, num_clips: int, global_batch_size: int, seed: int, lengths: np.ndarray | None = None):
         self.num_clips, self.seed, self.epoch, self.start = num_clips, seed, 0, 0
         self.length = max(1, num_clips // global_batch_size) * global_batch_size
         self.global_batch_size, self.lengths = global_batch_size, lengths

@@ -5,9 +5,11 @@ that is trained on such mels learns to compensate for these errors.
 """
 
 import json
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,8 @@ from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 from checkpoint import CONFIG_NAME, DEVICE, load_tacotron2, weights_fingerprint
-from dataset import Clip, read_manifest
+from dataset import distinct_depth, mel_name, shared_names
+from manifest import Clip, read_manifest
 from tacotron2.dataset import TextMelDataset
 from tacotron2.mel import MelConfig, check_same_mel, convert_mel_scale
 from tacotron2.model import Tacotron2
@@ -75,20 +78,24 @@ def predict_mels(
 
 
 def distinct_clips(manifests: Sequence[Path], config: MelConfig, input_wavs_dir: Path | None) -> list[Clip]:
-    """Return the clips of all manifests, each once.
+    """Return the clips of all manifests, each once."""
+    manifests = [read_manifest(path, config.sampling_rate, input_wavs_dir) for path in manifests]
+    return list({os.path.realpath(clip.file): clip for clip in chain(*manifests)}.values())
 
-    Raises UserError for two different clips whose mels would have the same file name.
+
+def depth_of_mels(folder: Path, clips: Sequence[Clip]) -> int:
+    """Return how many parts of their paths name the clips' mels: more than one if clips share a name.
+
+    A folder that has mels keeps its depth. Raises UserError if that is too small.
     """
-    clips: dict[str, Clip] = {}
-    for manifest in manifests:
-        for clip in read_manifest(manifest, config.sampling_rate, input_wavs_dir):
-            other = clips.setdefault(clip.path.stem, clip)
-            if other.path.resolve() != clip.path.resolve():
-                raise UserError(
-                    f"{other.path} and {clip.path} would both be saved as {clip.path.stem}.npy; rename one, "
-                    "or save the manifests' mels into two folders"
-                )
-    return list(clips.values())
+    depth, found = distinct_depth(clips), next(folder.rglob("*.npy"), None)
+    existing = len(found.relative_to(folder).parts) if found else depth
+    if existing < depth:
+        raise UserError(
+            f"clips share the name {min(shared_names(clips, depth=existing))}, and the mels in {folder} are "
+            "not in folders that distinguish them; choose another folder"
+        )
+    return existing
 
 
 def claim_folder(folder: Path, config: MelConfig, weights: str, overwrite: bool) -> None:
@@ -101,7 +108,7 @@ def claim_folder(folder: Path, config: MelConfig, weights: str, overwrite: bool)
     made_with = config.to_dict() | {"tacotron2_sha256": weights}
     found = read_json(record) if record.is_file() else {}
     if overwrite and found != made_with:
-        for mel in folder.glob("*.npy"):
+        for mel in folder.rglob("*.npy"):
             mel.unlink()
     elif found:
         check_same_mel(MelConfig.from_dict(found), config, f"the mels in {folder}", "these")
@@ -110,7 +117,7 @@ def claim_folder(folder: Path, config: MelConfig, weights: str, overwrite: bool)
                 f"{folder} contains mels of another Tacotron 2; choose another folder, or replace them with "
                 "--overwrite"
             )
-    elif any(folder.glob("*.npy")):
+    elif any(folder.rglob("*.npy")):
         raise UserError(
             f"{folder} contains .npy files without a {CONFIG_NAME}; choose another folder, or replace them "
             "with --overwrite"
@@ -131,10 +138,13 @@ def save_mels(
 ) -> tuple[int, float]:
     """Write `<stem>.npy`, float32 (num_mels, samples // hop_size), for each clip that has none in `folder`.
 
+    If clips in different folders share a name, the mels are in folders, too: `speaker/<stem>.npy`.
+
     The mels are in `config`'s scale. Returns the number of mels written and the mean absolute difference
     between them and the true mels.
     """
-    missing = [clip for clip in clips if overwrite or not (folder / f"{clip.path.stem}.npy").is_file()]
+    depth = depth_of_mels(folder, clips)
+    missing = [clip for clip in clips if overwrite or not (folder / mel_name(clip, depth)).is_file()]
     # before anything is written or deleted, because it refuses clips that the model cannot read
     mels = teacher_forced_mels(model, missing, batch_size, num_workers, seed) if missing else iter(())
     claim_folder(folder, config, weights_fingerprint(model), overwrite)
@@ -143,7 +153,7 @@ def save_mels(
         predicted, true = (convert_mel_scale(mel, model.config, config) for mel in (predicted, true))
         difference += (predicted - true).abs().sum().item()
         bins += true.numel()
-        with atomic_write(folder / f"{clip.path.stem}.npy") as temporary, temporary.open("wb") as file:
+        with atomic_write(folder / mel_name(clip, depth)) as temporary, temporary.open("wb") as file:
             np.save(file, predicted.numpy().astype(np.float32))
     return len(missing), difference / max(1, bins)
 

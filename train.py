@@ -10,7 +10,7 @@ from torch.nn.utils import parametrize
 
 from checkpoint import load_pretrained, read_config
 from config import HiFiGANConfig
-from dataset import SavedMels, SegmentDataset, UtteranceDataset, read_manifest
+from dataset import SavedMels, SegmentDataset, UtteranceDataset
 from losses import (
     adversarial_loss,
     discriminator_loss,
@@ -22,10 +22,10 @@ from model import Discriminators, build_generator
 from plots import plot_mels, render
 from tacotron2.mel import MelSpectrogram
 from training import parser
-from training.loaders import training_loader, validation_loader
+from training.loaders import read_manifests, training_loader, validation_loader
 from training.optimization import Update, WeightAverage, frozen
 from training.options import VocoderOptions
-from training.processes import make_accelerator
+from training.processes import make_accelerator, stopping_together
 from training.run import TrainingRun
 from training.validation import ValidationMeans
 from utils import ArgumentParser, report_user_errors
@@ -198,15 +198,16 @@ class VocoderTrainer:
 
 def train(options: VocoderOptions, config: HiFiGANConfig) -> Path:
     """Train a vocoder; return the folder of the final checkpoint."""
-    train_clips = read_manifest(options.path_to_train_manifest, config.sampling_rate, options.input_wavs_dir)
-    val_clips = read_manifest(options.path_to_val_manifest, config.sampling_rate, options.input_wavs_dir)
+    accelerator = make_accelerator(options)
+    train_clips, val_clips = read_manifests(accelerator, options, config)
     saved_mels = None
     if options.finetune:
-        saved_mels = SavedMels(options.path_to_saved_mels, train_clips + val_clips, config)
+        with stopping_together(accelerator):
+            folder, is_main = options.path_to_saved_mels, accelerator.is_main_process
+            saved_mels = SavedMels(folder, config, train_clips, val_clips, check=is_main)
     segments = SegmentDataset(train_clips, config, options.segment_size, options.seed, saved_mels)
     utterances = UtteranceDataset(val_clips, config, saved_mels)
 
-    accelerator = make_accelerator(options)
     loader, steps_per_epoch = training_loader(accelerator, options, segments)
     trainer = VocoderTrainer(accelerator, options, config)
     run = TrainingRun(accelerator, options, config, trainer.models)

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import dataclasses
 import functools
+import itertools
 import json
 import operator
 import os
@@ -12,7 +13,8 @@ import shutil
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -167,6 +169,20 @@ def flush_to_disk(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def map_in_threads(function: Callable[[Any], Any], items: Iterable, chunk: int = 1) -> Iterator:
+    """Yield `function(item)` for each item, in order, from threads: for work without the interpreter lock.
+
+    Few items are held at a time. A thread takes `chunk` of them at once, which saves time if each takes
+    microseconds. There are more threads than cores, since waiting for a network file system needs no core.
+    """
+    threads, items = available_cores() + 16, iter(items)
+    with ThreadPoolExecutor(threads) as pool:
+        while window := list(itertools.islice(items, 8 * threads * chunk)):
+            chunks = (window[start : start + chunk] for start in range(0, len(window), chunk))
+            for results in pool.map(lambda part: list(map(function, part)), chunks):
+                yield from results
 
 
 def available_cores() -> int:

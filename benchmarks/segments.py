@@ -20,7 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from audio import read_audio
 from config import HiFiGANConfig
-from dataset import Clip, SegmentDataset, read_manifest
+from dataset import SegmentDataset
+from manifest import Clip, read_manifest
 from tacotron2.mel import MelSpectrogram
 
 BASELINE = "whole files, one mel at a time"

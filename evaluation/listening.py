@@ -14,10 +14,10 @@ import numpy as np
 from scipy import signal
 
 from audio import read_audio
-from dataset import Clip
 from evaluation.cache import digest, write_json
 from evaluation.report import flac, template
 from evaluation.systems import System
+from manifest import Clip
 from utils import UserError, atomic_write
 
 KINDS = ("mos", "abx", "mushra")

@@ -11,7 +11,6 @@ import torch
 from tqdm import tqdm
 
 from audio import read_audio
-from dataset import Clip
 from evaluation import inputs, utmos
 from evaluation.cache import digest, read_json_or_nothing, sha256, write_json
 from evaluation.inputs import Unavailable
@@ -20,6 +19,7 @@ from evaluation.recognition import DEFAULT_RECOGNIZER, RecognizerModel, find_rec
 from evaluation.systems import System
 from evaluation.table import COLUMNS, SPEED, Table, duration
 from evaluation.workers import Workers
+from manifest import Clip
 from utils import UserError
 
 # Networks that are slow on a CPU. With --device cuda, the main process runs them, as it owns the GPU.

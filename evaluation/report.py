@@ -12,10 +12,10 @@ import numpy as np
 import soundfile
 
 from audio import read_audio, to_pcm
-from dataset import Clip
 from evaluation.inputs import Unavailable
 from evaluation.signal import MEL, log_mel
 from evaluation.table import Table
+from manifest import Clip
 from utils import atomic_write
 
 # Spectrograms show this range below the loudest bin of all versions of a clip.

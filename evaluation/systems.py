@@ -15,9 +15,9 @@ from tqdm import tqdm
 
 from audio import AUDIO_SUFFIXES, read_audio, write_wav
 from checkpoint import load_tacotron2, weights_fingerprint
-from dataset import Clip
 from evaluation.cache import digest, keep, kept, sha256
 from evaluation.workers import Workers
+from manifest import Clip
 from synthesis.vocoder import load_vocoder, vocode
 from tacotron2.mel import MelConfig, MelSpectrogram, convert_mel_scale, griffin_lim
 from tacotron2.speak import speak

@@ -21,9 +21,9 @@ if not __package__:  # run as `python scripts/cut_phrases.py`, which puts only s
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from audio import read_audio, write_wav
-from dataset import read_manifest
 from evaluation.inputs import Unavailable
 from evaluation.recognition import DEFAULT_RECOGNIZER, Recognizer, TimedWord
+from manifest import read_manifest
 from utils import ArgumentParser, UserError, atomic_write, number, report_user_errors
 
 HOP = 0.01  # seconds between two measurements of the level

@@ -36,8 +36,9 @@ from checkpoint import load_generator, load_tacotron2, read_config, write_model
 from checkpoint.official import official_weights
 from checkpoint.voices import find_voice
 from config import HiFiGANConfig
-from dataset import Clip, SavedMels, read_manifest
+from dataset import SavedMels
 from evaluation.ratings import abx_notes, agreement, failed_check, mean_opinions, read_key, read_ratings
+from manifest import Clip, read_manifest
 from model import Generator
 from synthesis.inputs import load_audio_mel, load_mel
 from tacotron2.config import Tacotron2Config
@@ -389,7 +390,7 @@ def saved_mel(folder: Path) -> st.SearchStrategy[bytes]:
 
 
 def read_saved_mels(folder: Path) -> None:
-    SavedMels(folder, [Clip(Path("a.wav"), 5120, 0.5, "Text")], HiFiGANConfig())
+    SavedMels(folder, HiFiGANConfig(), [Clip("a.wav", 5120, 0.5, "Text")])
 
 
 def audio_file(form: str, subtype: str | None = None) -> Callable[[Path], st.SearchStrategy[bytes]]:

@@ -1,13 +1,14 @@
 """Dataset of transcripts as tokens and clips as mels, and its batches."""
 
-from itertools import accumulate
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from dataset import Clip, read_segment
+from dataset import read_segment
+from manifest import Clip
 from tacotron2.config import Tacotron2Config
 from tacotron2.mel import MelSpectrogram
 from tacotron2.text import PAD_ID, encode_texts, spoken_ids
@@ -24,23 +25,36 @@ class TextMelDataset(Dataset):
     or whose speaker the model lacks.
     """
 
-    def __init__(self, clips: list[Clip], config: Tacotron2Config):
+    def __init__(self, clips: Sequence[Clip], config: Tacotron2Config):
         self.clips, self.config, self.mel = clips, config, MelSpectrogram(config)
-        tokens = encode_texts([clip.transcript for clip in clips], config)
-        spoken = spoken_ids(config.text_input)
-        silent = [clip for clip, text in zip(clips, tokens, strict=True) if spoken.isdisjoint(text)]
-        refuse(silent, "have no words in their normalized_transcript", "add them to the manifest")
-        short = [clip for clip in clips if clip.samples < config.min_samples]
-        refuse(short, f"have fewer than {config.min_samples} samples and no mel", "remove them")
-        if config.speakers:
-            remedy = f"the model's speakers: {', '.join(config.speakers)}"
-            unnamed = [clip for clip in clips if not clip.speaker]
-            refuse(unnamed, "have no speaker in the manifest's column speaker", remedy)
-            others = [clip for clip in clips if clip.speaker not in config.speakers]
-            refuse(others, "have a speaker that the model lacks", remedy)
-        # one array, because workers would copy the memory pages of many small tensors
-        self.tokens = np.fromiter((token for text in tokens for token in text), dtype=np.int16)
-        self.ends = list(accumulate(map(len, tokens), initial=0))
+        self.spoken = spoken_ids(config.text_input)
+        self.encode(clips[0])  # refuses an unknown language before anything is trained
+        unsuitable: dict[tuple[str, str], list[str]] = {}
+        for clip in clips:
+            if problem := self.problem_with(clip):
+                unsuitable.setdefault(problem, []).append(clip.path.stem)
+        for (problem, remedy), names in unsuitable.items():
+            raise UserError(f"{len(names)} clips {problem}, the first {names[0]}; {remedy}")
+
+    def problem_with(self, clip: Clip) -> tuple[str, str] | None:
+        """Return why a clip can't be used, and the remedy, or None."""
+        speakers = self.config.speakers
+        has_letters = any(map(str.isalnum, clip.transcript))  # encoding a million texts takes minutes
+        if not has_letters and self.spoken.isdisjoint(self.encode(clip)):
+            return "have no words in their normalized_transcript", "add them to the manifest"
+        if clip.samples < self.config.min_samples:
+            return f"have fewer than {self.config.min_samples} samples and no mel", "remove them"
+        if speakers and clip.speaker not in speakers:
+            problem = (
+                "a speaker that the model lacks"
+                if clip.speaker
+                else "no speaker in the manifest's column speaker"
+            )
+            return f"have {problem}", f"the model's speakers: {', '.join(speakers)}"
+        return None
+
+    def encode(self, clip: Clip) -> list[int]:
+        return encode_texts([clip.transcript], self.config)[0]
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -48,19 +62,18 @@ class TextMelDataset(Dataset):
     def __getitem__(self, key: tuple[int, int] | int) -> dict:
         index = (key if isinstance(key, int) else key[1]) % len(self.clips)
         clip = self.clips[index]
-        tokens = self.tokens[self.ends[index] : self.ends[index + 1]]
         audio = read_segment(clip, 0, clip.samples)
         return {
-            "tokens": torch.from_numpy(tokens.astype(np.int64)),
+            "tokens": torch.tensor(self.encode(clip)),
             "mel": self.mel(torch.from_numpy(audio)),
             "speaker": self.config.speakers.index(clip.speaker) if self.config.speakers else 0,
             "name": clip.path.stem,
         }
 
     @property
-    def frames(self) -> list[int]:
-        """Number of mel frames of each clip."""
-        return [self.config.num_frames(clip.samples) for clip in self.clips]
+    def frames(self) -> np.ndarray:
+        """Number of mel frames of each clip (clips,)."""
+        return np.fromiter((self.config.num_frames(clip.samples) for clip in self.clips), np.int64)
 
     def collate(self, items: list[dict]) -> dict[str, Tensor | list[str]]:
         """Return a batch: `tokens` (B, L), `token_lengths` (B,), `mel` (B, num_mels, T), `mel_lengths` (B,),
@@ -76,12 +89,6 @@ class TextMelDataset(Dataset):
             "speakers": torch.tensor([item["speaker"] for item in items]),
             "name": [item["name"] for item in items],
         }
-
-
-def refuse(clips: list[Clip], problem: str, remedy: str) -> None:
-    """Raise UserError if there are clips with this problem."""
-    if clips:
-        raise UserError(f"{len(clips)} clips {problem}, the first {clips[0].path.stem}; {remedy}")
 
 
 def pad(values: list[Tensor], fill: float) -> Tensor:

@@ -5,12 +5,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast, broadcast_object_list, send_to_device
+from accelerate.utils import broadcast, send_to_device
 from torch import Tensor
 
 from audio import write_wav
 from checkpoint import load_pretrained_tacotron2, read_tacotron2_config
-from dataset import read_manifest
 from evaluation.inputs import Unavailable, require
 from evaluation.recognition import Recognizer, word_errors, words_of
 from plots import plot_attention, render
@@ -21,10 +20,10 @@ from tacotron2.losses import tacotron2_losses
 from tacotron2.mel import griffin_lim
 from tacotron2.model import Speech, Tacotron2, TeacherForced
 from training import parser
-from training.loaders import training_loader, validation_loader
+from training.loaders import read_manifests, training_loader, validation_loader
 from training.optimization import Update
 from training.options import Tacotron2Options
-from training.processes import make_accelerator
+from training.processes import make_accelerator, stopping_together
 from training.run import TrainingRun
 from training.validation import ValidationMeans
 from utils import ArgumentParser, UserError, atomic_write, report_user_errors
@@ -212,29 +211,26 @@ def load_recognizer(
         raise UserError(
             f"--val_wer_clips recognizes English only, and --language is {config.language}; leave it out"
         )
-    recognizer, problems = None, [""]
-    if accelerator.is_main_process:
-        try:
-            require("jiwer")
-            recognizer = Recognizer(options.recognizer)
+    recognizer = None
+    with stopping_together(accelerator):
+        if accelerator.is_main_process:
+            try:
+                require("jiwer")
+                recognizer = Recognizer(options.recognizer)
+            except (Unavailable, UserError) as error:
+                raise UserError(f"--val_wer_clips needs a speech recogniser: {error}") from error
             accelerator.print(f"val_wer: {recognizer.name} recognizes {options.val_wer_clips} sentences")
-        except (Unavailable, UserError) as error:
-            problems = [str(error)]
-    broadcast_object_list(problems)
-    if problems[0]:
-        raise UserError(f"--val_wer_clips needs a speech recogniser: {problems[0]}")
     return recognizer
 
 
 def train(options: Tacotron2Options, config: Tacotron2Config) -> Path:
     """Train a Tacotron 2; return the folder of the final checkpoint."""
-    train_clips = read_manifest(options.path_to_train_manifest, config.sampling_rate, options.input_wavs_dir)
-    val_clips = read_manifest(options.path_to_val_manifest, config.sampling_rate, options.input_wavs_dir)
+    # each process computes its own batch norm statistics; broadcasting keeps them equal
+    accelerator = make_accelerator(options, broadcast_buffers=True)
+    train_clips, val_clips = read_manifests(accelerator, options, config)
     train_set = TextMelDataset(train_clips, config)
     val_set = TextMelDataset(val_clips, config)
 
-    # each process computes its own batch norm statistics; broadcasting keeps them equal
-    accelerator = make_accelerator(options, broadcast_buffers=True)
     loader, steps_per_epoch = training_loader(
         accelerator, options, train_set, train_set.frames, train_set.collate
     )

@@ -179,7 +179,7 @@ train --config {in} | can't read
 train --path_to_train_manifest {in}/header.csv | no clips
 train --path_to_train_manifest {in}/empty.csv | empty.csv
 train --path_to_train_manifest {in}/zero.csv | zero.csv
-train --path_to_train_manifest {in}/long.csv | name too long
+train --path_to_train_manifest {in}/long.csv | long.csv
 train --path_to_train_manifest {in}/negative.csv | negative.csv
 train --path_to_train_manifest {in}/infinite.csv | infinite.csv
 train --path_to_train_manifest {in}/folder.csv | folder.csv

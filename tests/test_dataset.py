@@ -1,55 +1,36 @@
-import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
-from helpers import RATE, voice
+from helpers import RATE
+from manifests import make_clips, write_manifest
 from torch.utils.data import DataLoader
 
 from audio import read_audio, write_wav
-from dataset import Clip, EpochSampler, SavedMels, SegmentDataset, UtteranceDataset, read_manifest
-from prep_splits import main as prep_splits
+from dataset import (
+    EpochSampler,
+    SavedMels,
+    SegmentDataset,
+    UtteranceDataset,
+    distinct_depth,
+    mel_name,
+    shared_names,
+)
+from manifest import Clip, read_manifest
 from tacotron2.mel import MelConfig, MelSpectrogram
 from utils import UserError
 
 CONFIG = MelConfig()
 SEGMENT, HOP = 8192, 256
 FRAMES = SEGMENT // HOP
-COLUMNS = ("file_path", "normalized_transcript", "duration", "samples", "peak")
-
-
-def write_manifest(path: Path, rows: list[dict], columns=COLUMNS, encoding="utf-8") -> Path:
-    with open(path, "w", encoding=encoding, newline="") as file:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
-
-
-def make_clips(folder: Path, seconds: list[float], rate: int = RATE) -> list[dict]:
-    """Write `clip0.wav`, … with these lengths, and return their manifest rows."""
-    rows = []
-    for number, length in enumerate(seconds):
-        samples = voice(length, rate, seed=number) * (0.2 + 0.1 * number)
-        write_wav(folder / f"clip{number}.wav", samples, rate)
-        stored, _ = soundfile.read(folder / f"clip{number}.wav", dtype="float32")
-        rows.append(
-            {
-                "file_path": f"clip{number}.wav",
-                "normalized_transcript": f"text {number}",
-                "duration": len(stored) / rate,
-                "samples": len(stored),
-                "peak": np.abs(stored).max(),
-            }
-        )
-    return rows
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory) -> list[Clip]:
+def corpus(tmp_path_factory) -> Sequence[Clip]:
     folder = tmp_path_factory.mktemp("corpus")
     rows = make_clips(folder, [1.0, 0.8, 1.3, 0.25, 0.5, 2.0, 0.7])
     return read_manifest(write_manifest(folder / "train.csv", rows), RATE)
@@ -66,7 +47,7 @@ def ruler(tmp_path) -> tuple[list[Clip], Path]:
         (tmp_path / "mels").mkdir(exist_ok=True)
         frames = np.arange(samples // HOP, dtype=np.float32)
         np.save(tmp_path / "mels" / f"{name}.npy", np.tile(frames, (80, 1)))
-        clips.append(Clip(path, samples, (samples - 1) / 2**20, "x"))
+        clips.append(Clip(str(path), samples, (samples - 1) / 2**20, "x"))
     return clips, tmp_path / "mels"
 
 
@@ -78,102 +59,6 @@ def start_in(clip: Clip, segment: torch.Tensor) -> int:
         if np.allclose(whole[start : start + len(segment)], segment, atol=1e-6):
             return int(start)
     raise AssertionError("the segment is no slice of its clip")
-
-
-def test_all_rows_of_a_prep_splits_manifest_are_read(tmp_path):
-    make_clips(tmp_path / "corpus" / "wavs", [0.3, 0.4, 0.5])
-    texts = ["a, b and \u2028c", '“d” "e"', "f"]
-    lines = "".join(f"clip{number}|raw|{text}\n" for number, text in enumerate(texts))
-    (tmp_path / "corpus" / "metadata.csv").write_text(lines, encoding="utf-8")
-    prep_splits(["--path_to_ljspeech", str(tmp_path / "corpus"), "--path_to_save", str(tmp_path / "out")])
-    clips = read_manifest(tmp_path / "out" / "train_metadata.csv", RATE)
-    clips += read_manifest(tmp_path / "out" / "test_metadata.csv", RATE)
-    assert sorted(clip.transcript for clip in clips) == sorted(texts)
-    for clip in clips:
-        stored, _ = soundfile.read(clip.path, dtype="float32")
-        assert (clip.samples, np.float32(clip.peak)) == (len(stored), np.abs(stored).max())
-
-
-def test_relative_paths_are_resolved_from_the_manifest_and_absolute_paths_are_kept(tmp_path, monkeypatch):
-    rows = make_clips(tmp_path / "corpus" / "wavs", [0.1, 0.1])
-    rows[0]["file_path"] = "../corpus/wavs/clip0.wav"
-    rows[1]["file_path"] = str(tmp_path / "corpus" / "wavs" / "clip1.wav")
-    (tmp_path / "lists").mkdir()
-    manifest = write_manifest(tmp_path / "lists" / "train.csv", rows)
-    monkeypatch.chdir("/")
-    clips = read_manifest(manifest, RATE)
-    assert [clip.path.resolve().name for clip in clips] == ["clip0.wav", "clip1.wav"]
-    assert all(clip.path.is_file() for clip in clips)
-
-
-def test_byte_order_mark_extra_columns_quotes_and_commas_are_accepted(tmp_path):
-    rows = make_clips(tmp_path, [0.1, 0.1])
-    rows[0]["normalized_transcript"] = 'He said, "No, never"'
-    rows[1]["normalized_transcript"] = "two\nlines | and a bar"
-    for row in rows:
-        row["speaker"] = "Linda, reader"
-    columns = (*COLUMNS, "speaker")
-    clips = read_manifest(write_manifest(tmp_path / "a.csv", rows, columns, "utf-8-sig"), RATE)
-    assert clips[0].transcript == 'He said, "No, never"'
-    assert clips[1].transcript.startswith("two") and clips[1].transcript.endswith("lines | and a bar")
-    assert [clip.samples for clip in clips] == [row["samples"] for row in rows]
-
-
-@pytest.mark.parametrize("lacking", ["samples", "peak", "duration"])
-def test_values_missing_from_a_manifest_are_read_from_the_clips(tmp_path, lacking):
-    rows = make_clips(tmp_path, [0.1, 0.2])
-    columns = [column for column in COLUMNS if column != lacking]
-    clips = read_manifest(write_manifest(tmp_path / "a.csv", rows, columns), RATE)
-    assert [clip.samples for clip in clips] == [row["samples"] for row in rows]
-    assert [clip.peak for clip in clips] == pytest.approx([float(row["peak"]) for row in rows])
-    rows[1][lacking] = ""
-    assert read_manifest(write_manifest(tmp_path / "b.csv", rows), RATE) == clips
-
-
-def test_an_official_filelist_is_read_with_input_wavs_dir(tmp_path):
-    rows = make_clips(tmp_path / "wavs", [0.1, 0.2])
-    filelist = tmp_path / "training.txt"
-    filelist.write_text('clip0|Dr. "X|Doctor X\n\nclip1.wav|one text\n', encoding="utf-8")
-    clips = read_manifest(filelist, RATE, tmp_path / "wavs")
-    assert [clip.transcript for clip in clips] == ["Doctor X", "one text"]
-    assert [clip.samples for clip in clips] == [row["samples"] for row in rows]
-    with pytest.raises(UserError, match="--input_wavs_dir"):
-        read_manifest(filelist, RATE)
-
-
-@pytest.mark.parametrize("scanned", [False, True], ids=["manifest", "scan"])
-def test_a_clip_with_another_sampling_rate_is_named_in_the_error(tmp_path, scanned):
-    rows = make_clips(tmp_path, [0.1, 0.1], rate=16000)
-    columns = COLUMNS[:3] if scanned else COLUMNS
-    manifest = write_manifest(tmp_path / "a.csv", rows, columns)
-    with pytest.raises(UserError, match=r"2 of 2 clips.*clip0\.wav: .* 16000 Hz, not 22050 Hz"):
-        read_manifest(manifest, RATE)
-
-
-def test_unusable_clips_are_reported_with_name_and_reason(tmp_path):
-    rows = make_clips(tmp_path, [0.1, 0.1])
-    for name, reason, make in (
-        ("gone.wav", "missing", lambda path: None),
-        ("empty.wav", "empty", lambda path: path.touch()),
-        ("text.wav", "can't be decoded", lambda path: path.write_text("no audio at all")),
-        ("stereo.wav", "2 channels", lambda path: soundfile.write(path, np.zeros((500, 2)), RATE)),
-    ):
-        make(tmp_path / name)
-        bad = {"file_path": name, "normalized_transcript": "x"}
-        with pytest.raises(UserError) as error:
-            read_manifest(write_manifest(tmp_path / "a.csv", [*rows, bad]), RATE)
-        assert f"{name}: " in str(error.value) and reason in str(error.value)
-        assert "1 of 3 clips" in str(error.value)
-
-
-def test_a_file_that_is_not_a_manifest_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"can't read the manifest .*nowhere\.csv"):
-        read_manifest(tmp_path / "nowhere.csv", RATE)
-    with pytest.raises(UserError, match="lists no clips"):
-        read_manifest(write_manifest(tmp_path / "a.csv", []), RATE)
-    make_clips(tmp_path, [0.1])
-    with pytest.raises(UserError, match="can't read the manifest"):
-        read_manifest(tmp_path / "clip0.wav", RATE)
 
 
 def test_a_segment_is_a_slice_of_its_clip_scaled_to_a_peak_of_0_95(corpus):
@@ -210,7 +95,7 @@ def test_a_short_clip_is_scaled_to_a_peak_of_0_95_and_padded_with_zeros(corpus):
 
 def test_digital_silence_stays_silent(tmp_path):
     write_wav(tmp_path / "quiet.wav", np.zeros(10000), RATE)
-    clip = Clip(tmp_path / "quiet.wav", 10000, 0.0, "")
+    clip = Clip(str(tmp_path / "quiet.wav"), 10000, 0.0, "")
     assert not SegmentDataset([clip], CONFIG, SEGMENT, seed=0)[0, 0]["audio"].any()
     assert not UtteranceDataset([clip], CONFIG)[0]["audio"].any()
 
@@ -282,7 +167,7 @@ def test_a_segment_size_that_is_not_whole_frames_is_refused():
 
 def test_fine_tuning_segments_have_sample_aligned_audio_and_mel(ruler):
     clips, mels = ruler
-    dataset = SegmentDataset(clips, CONFIG, SEGMENT, seed=0, saved_mels=SavedMels(mels, clips, CONFIG))
+    dataset = SegmentDataset(clips, CONFIG, SEGMENT, seed=0, saved_mels=SavedMels(mels, CONFIG, clips))
     firsts = set()
     for epoch in range(200):
         item = dataset[epoch, 0]
@@ -299,7 +184,7 @@ def test_fine_tuning_segments_have_sample_aligned_audio_and_mel(ruler):
 
 def test_fine_tuning_pads_audio_and_mel_of_a_short_clip_with_silence(ruler):
     clips, mels = ruler
-    dataset = SegmentDataset(clips, CONFIG, SEGMENT, seed=0, saved_mels=SavedMels(mels, clips, CONFIG))
+    dataset = SegmentDataset(clips, CONFIG, SEGMENT, seed=0, saved_mels=SavedMels(mels, CONFIG, clips))
     item = dataset[0, 2]
     assert torch.equal(item["audio"][: 5 * HOP] * 2**20, torch.arange(5 * HOP).float())
     assert not item["audio"][5 * HOP :].any()
@@ -312,7 +197,7 @@ def test_a_slice_of_a_true_mel_equals_the_mel_of_the_audio_slice(corpus, tmp_pat
     for clip in clips:
         whole, _ = soundfile.read(clip.path, dtype="float32")
         np.save(tmp_path / f"{clip.path.stem}.npy", frontend(torch.from_numpy(whole)))
-    dataset = SegmentDataset(clips, CONFIG, SEGMENT, seed=0, saved_mels=SavedMels(tmp_path, clips, CONFIG))
+    dataset = SegmentDataset(clips, CONFIG, SEGMENT, seed=0, saved_mels=SavedMels(tmp_path, CONFIG, clips))
     for index in range(3):
         item = dataset[0, index]
         inside = slice(2, -2)  # at the ends, one mel is computed from reflected audio and the other is not
@@ -323,11 +208,19 @@ def test_a_slice_of_a_true_mel_equals_the_mel_of_the_audio_slice(corpus, tmp_pat
 
 def test_mels_with_a_batch_dimension_are_read(ruler):
     clips, mels = ruler
-    plain = SegmentDataset(clips, CONFIG, SEGMENT, seed=0, saved_mels=SavedMels(mels, clips, CONFIG))[0, 0]
+    plain = SegmentDataset(clips, CONFIG, SEGMENT, seed=0, saved_mels=SavedMels(mels, CONFIG, clips))[0, 0]
     for path in mels.iterdir():
         np.save(path, np.load(path)[None])
-    again = SegmentDataset(clips, CONFIG, SEGMENT, seed=0, saved_mels=SavedMels(mels, clips, CONFIG))[0, 0]
+    again = SegmentDataset(clips, CONFIG, SEGMENT, seed=0, saved_mels=SavedMels(mels, CONFIG, clips))[0, 0]
     assert torch.equal(plain["mel"], again["mel"]) and torch.equal(plain["audio"], again["audio"])
+
+
+def test_names_of_mels_stay_in_their_folder():
+    clips = [Clip(f"/corpora/{path}/wavs/x.wav", 1, 1.0, "") for path in ("a/../ann", "bob/b/..")]
+    assert [mel_name(clip) for clip in clips] == ["x.npy", "x.npy"]
+    assert shared_names(clips) == {"x.npy"} and distinct_depth(clips) == 3
+    assert [mel_name(clip, 3) for clip in clips] == ["ann/wavs/x.npy", "bob/wavs/x.npy"]
+    assert shared_names([clips[0], clips[0]._replace(file="/corpora/ann/wavs/x.wav")]) == set()
 
 
 def test_a_mel_of_the_wrong_size_is_reported_with_its_clip_and_both_sizes(ruler):
@@ -335,7 +228,7 @@ def test_a_mel_of_the_wrong_size_is_reported_with_its_clip_and_both_sizes(ruler)
     np.save(mels / "exact.npy", np.zeros((80, 33), np.float32))
     (mels / "short.npy").unlink()
     with pytest.raises(UserError) as error:
-        SavedMels(mels, clips, CONFIG)
+        SavedMels(mels, CONFIG, clips)
     message = str(error.value)
     assert "2 of 3 clips" in message and "long" not in message
     assert "exact (its mel is (80, 33), its audio needs (80, 32))" in message
@@ -351,7 +244,7 @@ def test_a_damaged_mel_is_named_in_the_error(ruler, contents):
     clips, mels = ruler
     (mels / "exact.npy").write_bytes(contents)
     with pytest.raises(UserError, match=r"can't read the mel .*exact\.npy"):
-        SavedMels(mels, clips, CONFIG)
+        SavedMels(mels, CONFIG, clips)
 
 
 def test_truncated_and_pickled_mels_are_named_in_the_error(ruler):
@@ -359,23 +252,23 @@ def test_truncated_and_pickled_mels_are_named_in_the_error(ruler):
     whole = (mels / "exact.npy").read_bytes()
     (mels / "exact.npy").write_bytes(whole[:-100])
     with pytest.raises(UserError, match=r"exact\.npy"):
-        SavedMels(mels, clips, CONFIG)
+        SavedMels(mels, CONFIG, clips)
     np.save(mels / "exact.npy", np.array([[None]]), allow_pickle=True)
     with pytest.raises(UserError, match=r"exact\.npy"):
-        SavedMels(mels, clips, CONFIG)
+        SavedMels(mels, CONFIG, clips)
 
 
 def test_a_folder_of_mels_with_other_settings_is_refused(ruler):
     clips, mels = ruler
     (mels / "config.json").write_text(json.dumps(MelConfig(mel_scale="ln", fmin=50.0).to_dict()))
     with pytest.raises(UserError) as error:
-        SavedMels(mels, clips, CONFIG)
+        SavedMels(mels, CONFIG, clips)
     assert "mel_scale is ln in the saved mels" in str(error.value) and "but db in" in str(error.value)
     assert "fmin is 50.0" in str(error.value)
     (mels / "config.json").write_text(json.dumps(CONFIG.to_dict()))
-    SavedMels(mels, clips, CONFIG)
+    SavedMels(mels, CONFIG, clips)
     with pytest.raises(UserError, match="no folder"):
-        SavedMels(mels / "nowhere", clips, CONFIG)
+        SavedMels(mels / "nowhere", CONFIG, clips)
 
 
 def test_an_utterance_contains_all_whole_frames_of_its_clip(corpus):
@@ -390,7 +283,7 @@ def test_an_utterance_contains_all_whole_frames_of_its_clip(corpus):
 
 def test_fine_tuning_utterances_keep_their_level_and_have_the_saved_mel(ruler):
     clips, mels = ruler
-    dataset = UtteranceDataset(clips, CONFIG, SavedMels(mels, clips, CONFIG))
+    dataset = UtteranceDataset(clips, CONFIG, SavedMels(mels, CONFIG, clips))
     for index, clip in enumerate(clips):
         item, frames = dataset[index], clip.samples // HOP
         assert torch.equal(item["audio"] * 2**20, torch.arange(frames * HOP).float())

@@ -24,13 +24,13 @@ from test_save_taco_mels import save_taco
 import evaluate
 from audio import read_audio, resample, write_wav
 from checkpoint import save_model
-from dataset import Clip, read_manifest
 from evaluation import inputs, measuring, perception, recognition, report, signal, systems
 from evaluation.measuring import default_metrics
 from evaluation.statistics import bootstrap_interval, paired_difference
 from evaluation.systems import System, recordings, true_mels
 from evaluation.table import COLUMNS, Table
 from evaluation.workers import Workers
+from manifest import Clip, read_manifest
 
 # Fast metrics that need no optional package.
 QUICK = ["mel_l1", "mcd"]
@@ -173,7 +173,7 @@ def test_missing_values_show_a_dash_and_a_footnote_and_not_zero(copied):
 
 def table_of(values: dict[str, list], column: str = "pesq") -> Table:
     """Return a table with one column, from the values of each system's clips."""
-    clips = [Clip(Path(f"c{number}.wav"), 1, 1.0, "") for number in range(len(next(iter(values.values()))))]
+    clips = [Clip(f"c{number}.wav", 1, 1.0, "") for number in range(len(next(iter(values.values()))))]
     systems = [System(name, {}) for name in values]
     flat = {(name, f"c{n}", column): value for name, given in values.items() for n, value in enumerate(given)}
     return Table(systems, clips, [COLUMNS[column]], flat)
@@ -208,7 +208,7 @@ def test_a_single_clip_has_a_mean_but_no_interval():
 
 
 def test_speeds_on_different_devices_are_not_averaged():
-    clips = [Clip(Path(f"c{number}.wav"), 1, 1.0, "") for number in range(3)]
+    clips = [Clip(f"c{number}.wav", 1, 1.0, "") for number in range(3)]
     timings = {"c0": (1.0, "abacus"), "c1": (1.0, "abacus"), "c2": (0.1, "slide rule")}
     system = System("A", {clip.path.stem: clip.path for clip in clips}, timings)
     with pytest.MonkeyPatch.context() as patch:

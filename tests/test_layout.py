@@ -24,6 +24,8 @@ LAYERS = {
     "tacotron2.model": 3,
     "tacotron2.losses": 3,
     "tacotron2.text": 3,
+    "corpus": 4,
+    "manifest": 4,
     "dataset": 4,
     "tacotron2.dataset": 4,
     "tacotron2.speak": 4,

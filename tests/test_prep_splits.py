@@ -1,16 +1,20 @@
 import csv
+import io
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 import soundfile
 
 from audio import write_wav
-from prep_splits import CorpusClip, main, read_metadata, split_clips
+from corpus import CorpusClip, read_metadata
+from prep_splits import main, split_clips
 from utils import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -370,3 +374,106 @@ def test_a_limit_on_duration_does_not_change_the_split_of_the_other_clips(tmp_pa
         kept = [row for row in rows(whole / name) if Path(row["file_path"]).stem not in too_long]
         assert rows(short / name) == kept
     assert reasons(short) == dict.fromkeys(sorted(too_long), "longer than 0.2 s: 0.30 s")
+
+
+def encoded(samples: np.ndarray, rate: int, kind: str) -> bytes:
+    data = io.BytesIO()
+    soundfile.write(data, samples, rate, format=kind)
+    return data.getvalue()
+
+
+def write_dataset(folder: Path, **columns: list) -> Path:
+    """Write a dataset of the `datasets` library as Parquet."""
+    folder.mkdir(parents=True)
+    pandas.DataFrame(columns).to_parquet(folder / "train-00000-of-00001.parquet")
+    return folder
+
+
+def test_a_dataset_in_parquet_files_becomes_a_manifest(tmp_path):
+    audio = [
+        {"bytes": encoded(tone(0.1 * number), RATE, kind), "path": None}
+        for number, kind in ((1, "WAV"), (2, "FLAC"), (3, "OGG"))
+    ]
+    audio += [{"bytes": b"no audio", "path": "x.wav"}, audio[0], None]
+    dataset = write_dataset(
+        tmp_path / "dataset", id=["ann/1", "ann/2", "bob/3", "bob/4", "ann/1", "none"], audio=audio,
+        speaker_id=[7, 7, 8, 8, 7, 7], text=["raw"] * 6,
+        normalized_text=["one", "two", "three", "four", "  ", "six"],
+    )  # fmt: skip
+    out = tmp_path / "out"
+    done = run("--dataset", dataset, "--path_to_save", out, "--test_split_pct", "0.4", HF_HUB_OFFLINE="1")
+    assert done.returncode == 0, done.stderr
+    assert transcripts(out) == ["one", "three", "two"]
+    found = {
+        row["file_path"]: row for row in rows(out / "train_metadata.csv") + rows(out / "test_metadata.csv")
+    }
+    assert {name: row["speaker"] for name, row in found.items()} == {
+        "wavs/ann/1.wav": "7", "wavs/ann/2.flac": "7", "wavs/bob/3.wav": "8"
+    }  # fmt: skip
+    assert (out / "wavs" / "ann" / "1.wav").read_bytes() == audio[0]["bytes"]
+    assert all(int(row["samples"]) == RATE // 10 for row in found.values())
+    assert "can't be decoded" in reasons(out)["bob/4"]
+    assert reasons(out)["00000004"] == "no transcript"  # its id was used before
+    assert "no audio" in reasons(out)["none"]
+
+
+def test_errors_of_a_dataset_are_one_line(tmp_path):
+    dataset = write_dataset(tmp_path / "dataset", audio=[{"bytes": b"", "path": None}], words=["x"])
+    save = ("--path_to_save", tmp_path / "out")
+    offline = {"HF_HUB_OFFLINE": "1"}
+    assert_one_line_error(
+        run("--dataset", dataset, *save, **offline), "no column with text", "words", "--text_column"
+    )
+    assert_one_line_error(
+        run("--dataset", dataset, *save, "--dataset_split", "dev", **offline), "dev", "train"
+    )
+    assert_one_line_error(run("--dataset", "nobody/nothing", *save, **offline), "nobody/nothing")
+
+
+def test_conversion_makes_every_clip_usable_and_reports_what_it_changed(tmp_path, capsys):
+    corpus = make_corpus(tmp_path / "corpus", numbered_lines(6))
+    wavs, speech, silence = corpus / "wavs", tone(0.5), np.zeros(RATE // 2)
+    before = (wavs / "C000.wav").read_bytes()
+    soundfile.write(wavs / "C001.wav", np.stack([tone(0.4), tone(0.2)], axis=1), RATE)
+    write_wav(wavs / "C002.wav", tone(0.5), 44100)
+    write_wav(wavs / "C003.wav", np.concatenate([silence, speech, silence]), RATE)
+    (wavs / "C004.wav").write_bytes(b"not audio")
+    soundfile.write(wavs / "C005.wav", 2 * tone(1.0), RATE, subtype="FLOAT")
+    out = split(corpus, tmp_path / "out", "--convert", "--test_split_pct", "0.4")
+    changes = {row["id"]: row["changes"] for row in rows(out / "converted.csv")}
+    trimmed = re.fullmatch(r"silence trimmed: (.*) s", changes.pop("C003"))
+    assert 0.75 < float(trimmed[1]) <= 0.9  # of 1 s; a margin stays at both ends
+    assert changes == {
+        "C001": "mixed down from 2 channels",
+        "C002": "resampled from 44100 Hz",
+        "C005": "scaled down: from a peak of 2.00",
+    }
+    assert "can't be decoded" in reasons(out)["C004"]
+    assert "converted 1: resampled from 44100 Hz" in capsys.readouterr().out
+    kept = rows(out / "train_metadata.csv") + rows(out / "test_metadata.csv")
+    lengths = {Path(row["file_path"]).stem: int(row["samples"]) for row in kept}
+    assert sorted(lengths) == ["C000", "C001", "C002", "C003", "C005"]
+    assert lengths["C000"] == len(speech) and lengths["C002"] == len(speech) // 2
+    assert lengths["C003"] == pytest.approx(len(speech) + RATE * (1 - float(trimmed[1])), abs=0.01 * RATE)
+    mixed, _ = soundfile.read(out / "wavs" / "C001.wav")
+    np.testing.assert_allclose(mixed, tone(0.3), atol=1e-4)
+    assert (out / "wavs" / "C000.wav").is_file() and (wavs / "C000.wav").read_bytes() == before
+
+
+def test_conversion_does_not_overwrite_the_corpus(tmp_path):
+    corpus = make_corpus(tmp_path / "corpus", numbered_lines(2))
+    done = run("--path_to_ljspeech", corpus, "--path_to_save", tmp_path / "out", "--convert", corpus / "wavs")
+    assert_one_line_error(done, "--convert would overwrite")
+
+
+def test_ids_may_contain_folders(tmp_path):
+    corpus = make_corpus(tmp_path / "corpus", numbered_lines(2))
+    for number, speaker in enumerate(("ann", "bob")):
+        (corpus / "wavs" / speaker).mkdir()
+        (corpus / "wavs" / f"C00{number}.wav").rename(corpus / "wavs" / speaker / "0001.wav")
+    (corpus / "metadata.csv").write_text("ann/0001|x|one\nbob/0001|x|two\n/abs|x|y\nann//0001|x|y\n")
+    out = split(corpus, tmp_path / "out", "--test_split_pct", "0")
+    assert [row["file_path"] for row in rows(out / "train_metadata.csv")] == [
+        "../corpus/wavs/ann/0001.wav", "../corpus/wavs/bob/0001.wav"
+    ]  # fmt: skip
+    assert reasons(out).keys() == {"/abs", "ann//0001"}

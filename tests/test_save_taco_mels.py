@@ -18,7 +18,8 @@ from runs import manifest_row, write_manifest
 import save_taco_mels
 from audio import write_wav
 from checkpoint import load_tacotron2, save_model
-from dataset import SavedMels, read_manifest
+from dataset import SavedMels
+from manifest import read_manifest
 from tacotron2.config import Tacotron2Config
 from tacotron2.mel import MelConfig
 from tacotron2.model import Tacotron2
@@ -79,11 +80,11 @@ def test_each_clip_of_all_manifests_has_a_mel_with_exactly_its_frames(corpus, ta
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "3 clips saved" in done.stdout and "mel error (L1, db)" in done.stdout
-    clips = read_manifest(corpus / "train.csv", 22050) + read_manifest(corpus / "test.csv", 22050)
+    clips = [*read_manifest(corpus / "train.csv", 22050), *read_manifest(corpus / "test.csv", 22050)]
     for clip in clips:
         mel = np.load(tmp_path / "mels" / f"{clip.path.stem}.npy")
         assert mel.dtype == np.float32 and mel.shape == (80, clip.samples // 256)
-    SavedMels(tmp_path / "mels", clips, MelConfig())  # train.py reads them
+    SavedMels(tmp_path / "mels", MelConfig(), clips)  # train.py reads them
     assert len(list((tmp_path / "mels").iterdir())) == 4  # and the config.json
 
 
@@ -199,17 +200,32 @@ def test_a_clip_of_no_known_speaker_is_refused_before_any_work(corpus, tmp_path,
     assert not (tmp_path / "mels").exists()
 
 
-def test_two_clips_with_the_same_name_are_refused_before_synthesis(corpus, taco, tmp_path):
+def test_mels_of_clips_that_share_a_name_are_in_folders(corpus, taco, tmp_path):
     twin = tmp_path / "elsewhere" / "clip0.wav"
     write_wav(twin, voice(0.4), 22050)
     write_manifest(tmp_path / "twins.csv", [manifest_row(twin) | {"normalized_transcript": "Twin."}])
-    done = run(
-        "--path_to_manifest", corpus / "train.csv", tmp_path / "twins.csv",
-        "--path_to_save", tmp_path / "mels", "--taco_weights", taco,
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1 and "clip0.npy" in done.stderr
-    assert not (tmp_path / "mels").exists()
+    flags = ["--path_to_save", tmp_path / "mels", "--taco_weights", taco, "--num_workers", 0]
+    manifests = ["--path_to_manifest", corpus / "train.csv", tmp_path / "twins.csv"]
+    save_taco_mels.main([str(flag) for flag in [*manifests, *flags]])
+    save(corpus, taco, tmp_path / "mels")  # its clips have different names, but the folder keeps its layout
+    names = {str(path.relative_to(tmp_path / "mels")) for path in (tmp_path / "mels").rglob("*.npy")}
+    assert names == {"elsewhere/clip0.npy", "wavs/clip0.npy", "wavs/clip1.npy", "wavs/clip2.npy"}
+    for name in ("train.csv", "twins.csv"):
+        clips = read_manifest(tmp_path / name, 22050)
+        mels = SavedMels(tmp_path / "mels", MelConfig(), clips)
+        assert [mels.open(clip).shape[1] for clip in clips] == [clip.samples // 256 for clip in clips]
+
+
+def test_clips_that_share_a_name_are_refused_in_a_folder_without_folders(corpus, taco, tmp_path, capsys):
+    save(corpus, taco, tmp_path / "mels")
+    twin = tmp_path / "elsewhere" / "clip0.wav"
+    write_wav(twin, voice(0.4), 22050)
+    write_manifest(tmp_path / "train.csv", [manifest_row(twin) | {"normalized_transcript": "Twin."}])
+    write_manifest(tmp_path / "test.csv", [manifest_row(tmp_path / "wavs" / "clip0.wav")])
+    with pytest.raises(SystemExit) as leaving:
+        save(corpus, taco, tmp_path / "mels")
+    error = capsys.readouterr().err
+    assert leaving.value.code == 2 and error.count("\n") == 1 and "clip0.npy" in error
 
 
 def test_another_scale_is_converted_and_other_mel_settings_are_refused(corpus, taco, tmp_path, capsys):

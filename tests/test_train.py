@@ -14,6 +14,7 @@ import torch
 from helpers import RATE, ROOT, save_official, small_config, voice
 from runs import (
     PYTHON,
+    TORCHRUN,
     command_line,
     different_weights,
     error_line,
@@ -318,6 +319,18 @@ def test_a_missing_or_wrong_mel_is_reported_before_training(small_corpus, saved_
     line = refused(capsys, small_corpus, tmp_path / "run", finetune=True, path_to_saved_mels=mels)
     assert "2 of 10 clips" in line and "clip3 (no file" in line and "clip9 (its mel is" in line
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(available_cores() < 2, reason="two processes")
+def test_only_the_main_process_checks_files_and_ends_the_others(small_corpus, saved_mels, tmp_path):
+    mels = tmp_path / "mels"
+    shutil.copytree(saved_mels, mels)
+    (mels / "clip3.npy").unlink()
+    flags = command_line(small_corpus, tmp_path / "run", finetune=True, path_to_saved_mels=mels)
+    status, _, err = finish(start(TORCHRUN, flags), timeout=120)
+    assert status != 0
+    assert err.count("clip3 (no file") == 1, err
+    assert "[rank1]" not in err  # the other process has no traceback
 
 
 def test_mels_made_with_other_settings_are_refused_with_both_values(small_corpus, tmp_path, capsys):

@@ -17,7 +17,8 @@ import inference
 from audio import write_wav
 from checkpoint import load_generator, load_weights, read_config
 from config import HiFiGANConfig
-from dataset import SegmentDataset, read_manifest
+from dataset import SegmentDataset
+from manifest import read_manifest
 from model import (
     Discriminators,
     Generator,

@@ -15,8 +15,9 @@ from helpers import ROOT, speech_mel, voice
 from audio import write_wav
 from checkpoint import read_config
 from config import HiFiGANConfig
-from dataset import Clip, SavedMels, SegmentDataset, UtteranceDataset
+from dataset import SavedMels, SegmentDataset, UtteranceDataset
 from losses import mel_loss
+from manifest import Clip
 from model import build_generator
 from tacotron2.mel import MelConfig, MelSpectrogram, check_same_mel, griffin_lim
 from utils import UserError
@@ -265,10 +266,10 @@ def test_fine_tuning_on_centred_mels_keeps_audio_and_mel_aligned(tmp_path):
     whole, _ = soundfile.read(tmp_path / "clip.wav", dtype="float32")
     mel = MelSpectrogram(config)(torch.from_numpy(whole))
     np.save(tmp_path / "clip.npy", mel)
-    clips = [Clip(tmp_path / "clip.wav", samples, 0.5, "")]
+    clips = [Clip(str(tmp_path / "clip.wav"), samples, 0.5, "")]
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # its loud values are plausible with filters of height 1
-        saved = SavedMels(tmp_path, clips, config)
+        saved = SavedMels(tmp_path, config, clips)
     for epoch in range(5):
         item = SegmentDataset(clips, config, 8192, 0, saved)[epoch, 0]
         assert item["mel"].shape == (100, 33)

@@ -1,21 +1,34 @@
 """Data loaders: sharded between processes, with as many workers as there are cores."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
+import numpy as np
 from accelerate import Accelerator
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from dataset import EpochSampler
+from manifest import Clips, read_manifest
+from tacotron2.mel import MelConfig
 from training.options import RunOptions
+from training.processes import stopping_together
 from utils import available_cores
+
+
+def read_manifests(accelerator: Accelerator, options: RunOptions, config: MelConfig) -> tuple[Clips, Clips]:
+    """Return the training and validation clips. Only the main process looks for the files."""
+    with stopping_together(accelerator):
+        return tuple(
+            read_manifest(path, config.sampling_rate, options.input_wavs_dir, accelerator.is_main_process)
+            for path in (options.path_to_train_manifest, options.path_to_val_manifest)
+        )
 
 
 def training_loader(
     accelerator: Accelerator,
     options: RunOptions,
     dataset: Dataset,
-    lengths: list[int] | None = None,
+    lengths: np.ndarray | None = None,
     collate: Callable | None = None,
 ) -> tuple[DataLoader, int]:
     """Return a prepared loader over `dataset`, which is indexed by (epoch, index), and its steps per epoch.
@@ -59,11 +72,11 @@ def validation_loader(
     options: RunOptions,
     dataset: Dataset,
     batch_size: int = 1,
-    lengths: Sequence[int] | None = None,
+    lengths: np.ndarray | None = None,
     collate: Callable | None = None,
 ) -> DataLoader:
     """Return a loader over this process's share of `dataset`, sorted by `lengths` if given."""
-    order = sorted(range(len(dataset)), key=lengths.__getitem__) if lengths else range(len(dataset))
+    order = range(len(dataset)) if lengths is None else np.argsort(lengths, kind="stable").tolist()
     share = order[accelerator.process_index :: accelerator.num_processes]
     return DataLoader(
         Subset(dataset, share),

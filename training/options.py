@@ -30,8 +30,12 @@ class RunOptions:
         help="name of the run and of its folder", check=inside_folder, group="run and data"
     )
     working_directory: Path = option(help="folder that contains the run's folder")
-    path_to_train_manifest: Path = option(help="training clips: CSV of prep_splits.py, or official filelist")
-    path_to_val_manifest: Path = option(help="validation clips: CSV of prep_splits.py, or official filelist")
+    path_to_train_manifest: Path = option(
+        help="training clips: CSV or Parquet manifest, or official filelist"
+    )
+    path_to_val_manifest: Path = option(
+        help="validation clips: CSV or Parquet manifest, or official filelist"
+    )
     input_wavs_dir: Path | None = option(
         None, "folder of the clips named in official filelists (id|text|text)"
     )

@@ -4,10 +4,12 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.utils import DataLoaderConfiguration, set_seed
+from accelerate.utils import DataLoaderConfiguration, broadcast_object_list, set_seed
 
 from training.options import RunOptions
 from training.trackers import tracker_names
@@ -44,6 +46,25 @@ def use_tf32(enabled: bool) -> None:
     """Multiply float32 numbers on GPUs in TF32, with 10-bit mantissas. The mel frontend never does."""
     torch.set_float32_matmul_precision("high" if enabled else "highest")
     torch.backends.cudnn.allow_tf32 = enabled
+
+
+@contextmanager
+def stopping_together(accelerator: Accelerator) -> Iterator[None]:
+    """End all processes after a UserError in the main process, which makes checks for all of them.
+
+    All processes must enter this together.
+    """
+    problem: UserError | None = None
+    try:
+        yield
+    except UserError as error:
+        problem = error
+    has_failed = [problem is not None]
+    broadcast_object_list(has_failed)  # that of the main process
+    if problem:
+        raise problem
+    if has_failed[0]:
+        sys.exit(2)
 
 
 class StopSignal:

@@ -12,11 +12,11 @@ from helpers import RATE, voice
 from scipy import stats
 
 from audio import write_wav
-from dataset import Clip
 from evaluation import listening, ratings
 from evaluation.listening import ANCHOR, KEY, active_level, write_listening_test
 from evaluation.systems import GROUND_TRUTH, System
 from evaluation.table import Table
+from manifest import Clip
 from utils import UserError
 
 NAMES = ("Griffin-Lim", "HiFi-GAN", GROUND_TRUTH)
@@ -32,7 +32,9 @@ def compared(tmp_path_factory) -> tuple[list[System], list[Clip]]:
         for index, path in enumerate(wavs.values()):
             write_wav(path, (0.05 if number == 0 else 1.0) * voice(0.4, seed=10 * number + index), RATE)
         systems.append(System(name, wavs, is_recording=name == GROUND_TRUTH))
-    clips = [Clip(path, 8820, 1.0, f"Text of {stem} </script>") for stem, path in systems[-1].wavs.items()]
+    clips = [
+        Clip(str(path), 8820, 1.0, f"Text of {stem} </script>") for stem, path in systems[-1].wavs.items()
+    ]
     return systems, clips
 
 
