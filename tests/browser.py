@@ -91,6 +91,13 @@ class Tab:
     def type(self, text: str) -> None:
         self.send("Input.insertText", text=text)
 
+    def click(self, selector: str, text: str) -> None:
+        """Click the first visible element that the CSS selector finds and that has this text."""
+        shown = f"[...document.querySelectorAll('{selector}')].filter(e => e.offsetParent)"
+        found = f"{shown}.find(e => e.innerText.trim() == '{text}')"
+        self.wait_for(f"!!{found}")
+        self.evaluate(f"{found}.click()")
+
     def choose_file(self, selector: str, path: Path) -> None:
         """Put a file into the first <input type=file> that the CSS selector finds."""
         root = self.send("DOM.getDocument")["root"]["nodeId"]
