@@ -453,7 +453,7 @@ def test_conversion_makes_every_clip_usable_and_reports_what_it_changed(tmp_path
     kept = rows(out / "train_metadata.csv") + rows(out / "test_metadata.csv")
     lengths = {Path(row["file_path"]).stem: int(row["samples"]) for row in kept}
     assert sorted(lengths) == ["C000", "C001", "C002", "C003", "C005"]
-    assert lengths["C000"] == len(speech) and lengths["C002"] == len(speech) // 2
+    assert lengths["C000"] == len(speech) and abs(lengths["C002"] - len(speech) / 2) < 1
     assert lengths["C003"] == pytest.approx(len(speech) + RATE * (1 - float(trimmed[1])), abs=0.01 * RATE)
     mixed, _ = soundfile.read(out / "wavs" / "C001.wav")
     np.testing.assert_allclose(mixed, tone(0.3), atol=1e-4)
