@@ -24,7 +24,7 @@ from audio import read_audio, write_wav
 from evaluation.inputs import Unavailable
 from evaluation.recognition import DEFAULT_RECOGNIZER, Recognizer, TimedWord
 from manifest import read_manifest
-from utils import ArgumentParser, UserError, atomic_write, number, report_user_errors
+from utils import ArgumentParser, UserError, atomic_write, checked, report_user_errors
 
 HOP = 0.01  # seconds between two measurements of the level
 MIN_PAUSE = 0.10  # seconds
@@ -173,10 +173,12 @@ def main(argv: list[str] | None = None) -> None:
         "--output_dir", type=Path, required=True, help="output folder of metadata.csv and wavs/"
     )
     parser.add_argument(
-        "--max_durations", type=number(float, 1.0), nargs="+", default=[2.6, 5.6], metavar="SECONDS",
+        "--max_durations", type=checked(float, minimum=1), nargs="+", default=[2.6, 5.6], metavar="SECONDS",
         help="longest phrase; each value cuts all clips once more",
     )  # fmt: skip
-    parser.add_argument("--sampling_rate", type=number(int, 1), default=22050, help="of the clips, in Hz")
+    parser.add_argument(
+        "--sampling_rate", type=checked(int, minimum=1), default=22050, help="of the clips, in Hz"
+    )
     parser.add_argument("--recognizer", default=DEFAULT_RECOGNIZER, help="Whisper model: a name or a folder")
     args = parser.parse_args(argv)
     cut_phrases(

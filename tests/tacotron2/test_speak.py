@@ -215,7 +215,7 @@ def test_mismatched_settings_are_named_with_both_values(models, tmp_path, capsys
     [
         (["--text", "..."], "nothing to say"),
         (["--text_file", "nowhere.txt"], "nowhere.txt"),
-        (["--text", "Well.", "--denoising_strength", "-1"], "negative"),
+        (["--text", "Well.", "--denoising_strength", "-1"], "must be at least 0"),
         (["--text", "Well.", "--text_file", "tale.txt"], "not allowed with"),
     ],
 )

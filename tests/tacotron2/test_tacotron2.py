@@ -276,7 +276,7 @@ def test_the_prenets_dropout_is_active_in_eval_mode_with_its_probability():
     frames = torch.rand(500, model.config.num_mels)
     prenet = model.decoder.prenet
     assert not torch.equal(prenet(frames), prenet(frames))
-    prenet.layers[-1].weight.abs_()  # so that the ReLU returns no zeros
+    prenet.layers[-1].weight.data.abs_()  # so that the ReLU returns no zeros
     zeros = (prenet(frames) == 0).float().mean()
     assert 0.2 < zeros < 0.35
     given = some_tokens(model.config, 1, 21), torch.tensor([21]), frames[:30].T[None], torch.tensor([30])

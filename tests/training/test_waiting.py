@@ -39,7 +39,7 @@ class Waits(TorchDispatchMode):
 
 
 def waits_per_step(patch: pytest.MonkeyPatch, trainer: type) -> dict[int, list[str]]:
-    """Return a dictionary that a run fills with the waiting calls of each step, including its bookkeeping."""
+    """Record the calls that wait for the device in each step of a run, including its bookkeeping."""
     found: dict[int, list[str]] = {}
     step, finish_step = trainer.step, TrainingRun.finish_step
 
