@@ -22,6 +22,9 @@ from checkpoint import read_config
 from losses import adversarial_loss, discriminator_loss, feature_matching_loss, mel_loss
 from train import VocoderTrainer, parse_arguments
 
+REQUIRED = ["--experiment_name=x", "--working_directory=x"]
+REQUIRED += ["--path_to_train_manifest=x", "--path_to_val_manifest=x"]
+
 
 class OfficialOrder:
     """A step in the official order, in float32, with the modules and mels of a `VocoderTrainer`."""
@@ -63,14 +66,11 @@ class OfficialOrder:
         return {"disc_loss": disc_loss, "gen_loss": gen_loss, "mel_loss": mel_error}
 
 
-def build(config_file: Path, batch_size: int, precision: str) -> VocoderTrainer:
-    required = ["--experiment_name=x", "--working_directory=x"]
-    required += ["--path_to_train_manifest=x", "--path_to_val_manifest=x"]
-    flags = [*required, f"--config={config_file}", f"--batch_size={batch_size}"]
-    options, config = parse_arguments(flags)
+def build(flags: list[str], precision: str, on_cpu: bool = True) -> VocoderTrainer:
+    options, config = parse_arguments([*REQUIRED, *flags])
     torch.manual_seed(options.seed)
     AcceleratorState._reset_state(True)  # one process has accelerators of two precisions
-    return VocoderTrainer(Accelerator(mixed_precision=precision, cpu=True), options, config)
+    return VocoderTrainer(Accelerator(mixed_precision=precision, cpu=on_cpu), options, config)
 
 
 def timed(step: Callable, audio: torch.Tensor) -> tuple[float, dict[str, float]]:
@@ -101,10 +101,11 @@ def main() -> None:
     torch.set_num_threads(args.threads)
 
     audio = square_waves(args.batch_size, args.segment_size, read_config(args.config).sampling_rate)
+    flags = [f"--config={args.config}", f"--batch_size={args.batch_size}"]
     variants = {
-        "official order": OfficialOrder(build(args.config, args.batch_size, "no")),
-        "float32": build(args.config, args.batch_size, "no"),
-        "bf16": build(args.config, args.batch_size, "bf16"),
+        "official order": OfficialOrder(build(flags, "no")),
+        "float32": build(flags, "no"),
+        "bf16": build(flags, "bf16"),
     }
     times: dict[str, list[float]] = {name: [] for name in variants}
     print(f"{args.config.name}, batch {args.batch_size}, {args.segment_size} samples, {args.threads} threads")

@@ -17,6 +17,7 @@ from tacotron2.mel import (
     griffin_lim,
     mel_to_magnitude,
 )
+from training.processes import use_tf32
 from utils import UserError
 
 DB, LN = MelConfig(), MelConfig(mel_scale="ln")
@@ -113,6 +114,23 @@ def test_autocast_does_not_change_the_mel():
         mel = frontend(audio)
     assert mel.dtype == torch.float32
     assert torch.equal(mel, frontend(audio))
+
+
+def test_the_mel_is_computed_in_full_precision_in_a_run_with_tf32(monkeypatch):
+    precisions, matmul = [], torch.matmul
+
+    def recorded(*args):
+        precisions.append(torch.get_float32_matmul_precision())
+        return matmul(*args)
+
+    monkeypatch.setattr(torch, "matmul", recorded)
+    use_tf32(True)
+    try:
+        MelSpectrogram(DB)(torch.from_numpy(voice(0.2)))
+        assert precisions == ["highest"]
+        assert torch.get_float32_matmul_precision() == "high"  # as before
+    finally:
+        use_tf32(False)
 
 
 def test_the_gradient_of_the_mel_equals_finite_differences():

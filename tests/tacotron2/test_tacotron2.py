@@ -7,6 +7,7 @@ from torch import Tensor
 
 from tacotron2.config import Tacotron2Config
 from tacotron2.losses import guided_attention
+from tacotron2.lstm import LSTMCell
 from tacotron2.model import Tacotron2, length_mask
 from tacotron2.stepping import SteppingLSTM
 from utils import UserError
@@ -490,3 +491,22 @@ def test_an_impossible_configuration_is_refused(settings, words):
 def test_an_unknown_inner_scale_is_refused():
     with pytest.raises(UserError, match="'bel'"):
         Tacotron2(small_config(inner_mel_scale="bel"))
+
+
+def test_the_state_of_the_attention_lstm_is_float32_under_autocast():
+    """In bfloat16, a state near 100 does not change by less than 0.25."""
+    cell = LSTMCell(4, 8)
+    with torch.no_grad():
+        for parameter in cell.parameters():
+            parameter.zero_()
+        cell.bias_ih[8:16] = 20.0  # the forget gate is open
+        cell.bias_ih[16:24] = 0.1
+    x, state = torch.zeros(1, 4), (torch.zeros(1, 8), torch.full((1, 8), 100.0))
+    expected = state
+    for _ in range(20):
+        expected = cell(x, expected)
+        with torch.autocast("cpu", torch.bfloat16):
+            state = cell(x, state)
+    assert state[1].dtype == torch.float32
+    assert expected[1].min() > 100.9
+    torch.testing.assert_close(state, expected, rtol=1e-4, atol=0)
