@@ -78,6 +78,10 @@ class HiFiGANConfig(MelConfig):
         ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240)),
         "(n_fft, hop, window) in samples of each resolution of the multi-resolution discriminator",
     )
+    mrd_channels: int | None = option(
+        None, 'channels of the multi-resolution discriminator; "none": discriminator_channels / 32',
+        minimum=1, maximum=2048,
+    )  # fmt: skip
     discriminator_channels: int = option(
         1024, "channels of the widest discriminator layers; the others scale in proportion",
         minimum=32, maximum=65536,

@@ -334,8 +334,7 @@ class MultiScaleDiscriminator(MultiDiscriminator):
 class ResolutionDiscriminator(SubDiscriminator):
     """Magnitudes of a short-time Fourier transform (n_fft, hop_size, window_size) as an image."""
 
-    def __init__(self, resolution: tuple[int, int, int], width: int):
-        channels = width // 32
+    def __init__(self, resolution: tuple[int, int, int], channels: int):
         layers = ((1, 9, 1), (channels, 9, 2), (channels, 9, 2), (channels, 9, 2), (channels, 3, 1))
         super().__init__(
             [
@@ -359,8 +358,10 @@ class MultiResolutionDiscriminator(MultiDiscriminator):
     """UnivNet's discriminator (Jang et al., Interspeech 2021): one sub-discriminator per STFT resolution."""
 
     def __init__(self, config: HiFiGANConfig):
-        width = config.discriminator_channels
-        super().__init__(ResolutionDiscriminator(resolution, width) for resolution in config.mrd_resolutions)
+        channels = config.mrd_channels or config.discriminator_channels // 32
+        super().__init__(
+            ResolutionDiscriminator(resolution, channels) for resolution in config.mrd_resolutions
+        )
 
 
 DISCRIMINATORS = {

@@ -446,16 +446,17 @@ def test_streaming_calls_the_generator_on_bounded_parts_of_the_mel():
     assert max(lengths) <= 32 + 2 * generator.context_frames
 
 
+@pytest.mark.parametrize(("mrd_channels", "channels"), [(None, 64 // 32), (5, 5)])
 @torch.inference_mode()
-def test_the_multi_resolution_discriminator_scores_each_resolution():
-    config = small_config(discriminators=("mrd",), discriminator_channels=64)
+def test_the_multi_resolution_discriminator_scores_each_resolution(mrd_channels, channels):
+    config = small_config(discriminators=("mrd",), discriminator_channels=64, mrd_channels=mrd_channels)
     model, audio = MultiResolutionDiscriminator(config), torch.from_numpy(voice(0.4))[None, None]
     audio = torch.cat([audio, 0.5 * audio])[..., :8192]
     scores, feature_maps = model(audio)
     assert (type(scores), len(scores), type(feature_maps), len(feature_maps)) == (list, 3, list, 3)
     for score, maps, (n_fft, hop_size, _) in zip(scores, feature_maps, config.mrd_resolutions, strict=True):
         assert score.ndim == 2 and len(score) == 2
-        assert [m.shape[1] for m in maps] == [64 // 32] * 5 + [1]
+        assert [m.shape[1] for m in maps] == [channels] * 5 + [1]
         assert tuple(maps[0].shape[2:]) == (8192 // hop_size, n_fft // 2 + 1)
         assert torch.equal(maps[-1].flatten(1), score)
     for flipped, score in zip(model(-audio)[0], scores, strict=True):  # magnitudes do not depend on the sign
