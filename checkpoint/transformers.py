@@ -46,10 +46,11 @@ def read_settings(path: Path) -> dict:
     if slope != LEAKY_SLOPE:
         raise UserError(f"{path} has a leaky_relu_slope of {slope}; generators here have {LEAKY_SLOPE}")
     kind = json.dumps([values.get("architectures"), values.get("model_type")]).lower()
+    rates = [rate for rate in values.get("upsample_rates", ()) if isinstance(rate, int)]  # others are refused
     sizes = {
         "sampling_rate": 22050 if "fastspeech2" in kind else 16000,
         "num_mels": values["model_in_dim"],
-        "hop_size": math.prod(values.get("upsample_rates", ())),
+        "hop_size": math.prod(rates),
     }
     return MEL_SETTINGS | sizes | values
 

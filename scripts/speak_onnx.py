@@ -109,6 +109,9 @@ if __name__ == "__main__":
     parser.add_argument("output", type=Path, help="WAV file to write")
     parser.add_argument("--seed", type=int, default=0, help="seed of the prenet's dropout")
     args = parser.parse_args()
-    voice = OnnxVoice(args.voice)
-    audio = voice.speak(args.text, args.seed)
-    soundfile.write(args.output, audio, voice.config["sampling_rate"])
+    try:
+        voice = OnnxVoice(args.voice)
+        audio = voice.speak(args.text, args.seed)
+        soundfile.write(args.output, audio, voice.config["sampling_rate"])
+    except Exception as error:  # those of ONNX Runtime have no common base class
+        parser.exit(2, f"{parser.prog}: error: can't speak with {args.voice}: {error!r}\n")

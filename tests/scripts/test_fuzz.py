@@ -8,13 +8,14 @@ import pytest
 from helpers import load_script
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from readers import READERS, Reader, read_one
 
 fuzz = load_script("scripts/fuzz.py")
 
 
-@pytest.mark.parametrize("name", fuzz.READERS)
+@pytest.mark.parametrize("name", READERS)
 def test_damaged_input_is_accepted_or_refused_and_nothing_else(tmp_path, name):
-    reader = fuzz.READERS[name]
+    reader = READERS[name]
 
     @settings(
         max_examples=20, deadline=None, derandomize=True, database=None,
@@ -22,7 +23,7 @@ def test_damaged_input_is_accepted_or_refused_and_nothing_else(tmp_path, name):
     )  # fmt: skip
     @given(reader.prepare(tmp_path))
     def check(data):
-        assert fuzz.read_one(reader, tmp_path, data) in ("accepted", "refused")
+        assert read_one(reader, tmp_path, data) in ("accepted", "refused")
 
     check()
 
@@ -40,8 +41,8 @@ def test_crashes_hangs_and_too_much_memory_are_failures(tmp_path, monkeypatch):
 
     monkeypatch.setattr(fuzz, "MAX_SECONDS", 0.3)
     for number, read in enumerate((crash, hang, allocate, lambda path: 1 / 0)):
-        reader = fuzz.Reader("a.txt", read, lambda folder: st.just(b"x"))
-        monkeypatch.setitem(fuzz.READERS, "bad", reader)
+        reader = Reader("a.txt", read, lambda folder: st.just(b"x"))
+        monkeypatch.setitem(READERS, "bad", reader)
         folder = tmp_path / str(number)
         folder.mkdir()
         result = fuzz.run_in_process("bad", folder, 0.2, 0)
