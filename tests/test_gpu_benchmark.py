@@ -28,9 +28,19 @@ def test_the_gpu_benchmark_measures_and_checks_everything(tmp_path, monkeypatch)
 
 
 def test_a_failed_check_is_named_and_sets_the_exit_status(tmp_path, monkeypatch):
-    parts = ("check_mel", "vocoding", "check_resume", "vocoder_training", "tacotron2")
+    parts = ("check_mel", "vocoding", "check_resume", "tacotron2_decoding")
+    parts += ("vocoder_training", "tacotron2_training")
     for name in parts:
         monkeypatch.setattr(gpu, name, lambda bench: None)
     monkeypatch.setattr(gpu, "check_mel", lambda bench: bench.check("mel", float("nan"), 1e-3))
     with pytest.raises(SystemExit, match="failed: mel"):
         gpu.main(["--cpu", f"--output={tmp_path / 'gpu.json'}"])
+
+
+def test_nothing_is_measured_without_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu, "check_resume", lambda bench: None)
+    output = tmp_path / "gpu.json"
+    with as_own_process():
+        gpu.main(["--cpu", "--minutes=0", f"--output={output}"])
+    problems = [record["problem"] for record in json.loads(output.read_text())["measurements"]]
+    assert problems == ["no time left"] * len(problems) and len(problems) > 10
