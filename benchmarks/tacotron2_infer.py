@@ -1,9 +1,10 @@
 """Speed of Tacotron 2's inference compared with torchaudio's: `python benchmarks/tacotron2_infer.py`.
 
 The baseline is `torchaudio.models.Tacotron2.infer` with the same random weights at full size, the same texts
-and the prenet's dropout. Runs of the two alternate. Prints frames per second and their ratio, for the best
-runs and the medians. Only frames of unfinished sentences count, since torchaudio continues finished sentences
-until the last one is finished.
+and the prenet's dropout. This project runs in float32, and with the decoder's LSTMs in bf16. Runs of the
+three alternate. Prints frames per second and their ratios to the baseline, for the best runs and the medians.
+Only frames of unfinished sentences count, since torchaudio continues finished sentences until the last one is
+finished.
 
 The last line is the duration of a decoder step at the 10th percentile, which other programs on the same cores
 affect least.
@@ -16,6 +17,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -58,6 +60,17 @@ def torchaudio_twin(model: Tacotron2) -> torchaudio.models.Tacotron2:
     return twin.eval()
 
 
+def infer(model: Tacotron2, packed: tuple, *inputs: torch.Tensor) -> None:
+    """Speak a batch with the LSTMs of `Decoder.pack`."""
+    model.decoder.packed = packed
+    model.infer(*inputs)
+
+
+def ratios(seconds: dict[str, float]) -> str:
+    baseline = seconds["torchaudio"]
+    return ", ".join(f"{baseline / value:.2f}" for name, value in seconds.items() if name != "torchaudio")
+
+
 def timed(speak: Callable[[], object], gate: torch.nn.Module) -> tuple[float, list[float]]:
     """Return the seconds of a call and of each decoder step, between consecutive calls of the gate."""
     times = []
@@ -88,6 +101,8 @@ def main() -> None:
     model.decoder.gate_layer.bias.data.fill_(-100.0)  # random weights predict no end, so the limits set it
     twin = torchaudio_twin(model)
     twin.decoder.decoder_max_step = args.frames
+    dtypes = {"float32": torch.float32, "bf16": torch.bfloat16}
+    lstms = {name: model.decoder.pack(dtype) for name, dtype in dtypes.items()}
 
     print(
         f"{args.threads} threads, {args.characters} characters and {args.frames} frames or fewer per sentence"
@@ -98,17 +113,16 @@ def main() -> None:
             token_lengths = (share * args.characters).round().long()
             limits = (share * args.frames).round().long()
             tokens = torch.randint(3, config.num_symbols, (batch_size, args.characters))
-            runs = {
-                "torchaudio": lambda t=tokens, n=token_lengths: twin.infer(t, n),
-                "this project": lambda t=tokens, n=token_lengths, m=limits: model.infer(t, n, m),
-            }
-            gates = {"torchaudio": twin.decoder.gate_layer, "this project": model.decoder.gate_layer}
+            runs = {"torchaudio": lambda t=tokens, n=token_lengths: twin.infer(t, n)}
+            for name, packed in lstms.items():
+                runs[name] = partial(infer, model, packed, tokens, token_lengths, limits)
             times: dict[str, list[float]] = {name: [] for name in runs}
             steps: dict[str, list[float]] = {name: [] for name in runs}
             with torch.inference_mode():
                 for repeat in range(args.repeats + 1):
                     for name, speak in runs.items():
-                        elapsed, step_times = timed(speak, gates[name])
+                        network = twin if name == "torchaudio" else model
+                        elapsed, step_times = timed(speak, network.decoder.gate_layer)
                         times[name] += [elapsed] if repeat > 0 else []
                         steps[name] += step_times if repeat > 0 else []
             lengths = "of equal length" if shortest == 1 else f"of {shortest:.0%} to 100% of the length"
@@ -116,12 +130,10 @@ def main() -> None:
             for kind, summary in (("best", min), ("median", statistics.median)):
                 seconds = {name: summary(values) for name, values in times.items()}
                 rates = [f"{name} {limits.sum() / value:.0f}" for name, value in seconds.items()]
-                ratio = seconds["torchaudio"] / seconds["this project"]
-                print(f"  {kind:>6}: {', '.join(rates)} frames/s; ratio {ratio:.2f}")
+                print(f"  {kind:>6}: {', '.join(rates)} frames/s; ratios {ratios(seconds)}")
             fast = {name: statistics.quantiles(values, n=10)[0] for name, values in steps.items()}
             shown = ", ".join(f"{name} {1000 * value:.2f}" for name, value in fast.items())
-            ratio = fast["torchaudio"] / fast["this project"]
-            print(f"    step: {shown} ms; ratio {ratio:.2f}", flush=True)
+            print(f"    step: {shown} ms; ratios {ratios(fast)}", flush=True)
 
 
 if __name__ == "__main__":

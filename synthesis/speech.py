@@ -39,7 +39,8 @@ class Speaker:
         device: the device of both models.
         denoising_strength: see `synthesis.denoiser.Denoiser`; streams are not denoised.
         names: the names of the two models in error messages.
-        mixed_precision: the precision of Tacotron 2 on a GPU; on a CPU it runs in float32.
+        mixed_precision: the precision of Tacotron 2. On a CPU, bf16 applies to its decoder's LSTMs, whose
+            weights take most of the time to read.
         lexicon: the IPA of words, from `tacotron2.text.read_lexicon`.
     """
 
@@ -58,6 +59,8 @@ class Speaker:
         self.sampling_rate = vocoder.config.sampling_rate
         self.denoise = make_denoiser(vocoder, denoising_strength, device)
         self.precision, self.lexicon = mixed_precision, lexicon
+        decoder_dtype = MIXED_PRECISIONS[mixed_precision] if mixed_precision == "bf16" else torch.float32
+        tacotron2.decoder.packed = tacotron2.decoder.pack(decoder_dtype)
 
     def audio_of(self, mel: Tensor) -> np.ndarray:
         """Convert a mel (num_mels, T) in Tacotron 2's scale to audio (samples,)."""

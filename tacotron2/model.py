@@ -133,6 +133,11 @@ class Decoder(nn.Module):
         )
         self.linear_projection = linear(features, config.num_mels * config.frames_per_step, bias=True)
         self.gate_layer = linear(features, 1, "sigmoid", bias=True)
+        self.packed: tuple[SteppingLSTM, SteppingLSTM] | None = None
+
+    def pack(self, dtype: torch.dtype = torch.float32) -> tuple[SteppingLSTM, SteppingLSTM]:
+        """Return both LSTMs for `steps`, which packs them itself unless `packed` is set to the result."""
+        return SteppingLSTM(self.attention_rnn, dtype), SteppingLSTM(self.decoder_rnn, dtype)
 
     def initial_state(self, memory: Memory) -> AttentionState:
         values = memory.values
@@ -208,7 +213,7 @@ class Decoder(nn.Module):
         config = self.config
         batch = len(limits)
         active = torch.arange(batch)  # rows of unfinished sentences
-        attention_rnn, decoder_rnn = SteppingLSTM(self.attention_rnn), SteppingLSTM(self.decoder_rnn)
+        attention_rnn, decoder_rnn = self.packed or self.pack()
         state = self.initial_state(memory)
         zeros = memory.values.new_zeros(batch, config.decoder_rnn_dim)
         decoder_state = (zeros, zeros)

@@ -1,5 +1,7 @@
 """Parts of Tacotron 2's inference loop: reproducible dropout and fast LSTM steps."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -34,34 +36,44 @@ class PrenetDropout:
 class SteppingLSTM:
     """Single steps of an LSTM for inference: x (B, in) and the state (hidden, cell) to the next state.
 
-    A step is bound by the bandwidth of reading the weights, 72 MB with the paper's sizes. On a CPU, PyTorch's
-    layers reorder the weights for the matrix product at every step, which takes longer than the product, and
-    `nn.LSTMCell` uses a single core for a single sentence. This class reorders them once, with the functions
-    that `torch.compile` uses, and all cores take part. On other devices, and if PyTorch lacks these
-    functions, it calls `torch.lstm_cell`. Later changes of the layer's weights have no effect.
+    A step is bound by the bandwidth of reading the weights, 72 MB with the paper's sizes in float32, and half
+    as much with `dtype` bfloat16. The cell state and the gates' sums are in float32. Later changes of the
+    layer's weights have no effect.
     """
 
-    def __init__(self, layer: nn.LSTM | nn.LSTMCell):
+    def __init__(self, layer: nn.LSTM | nn.LSTMCell, dtype: torch.dtype = torch.float32):
         self.weights = weight_ih, weight_hh, bias_ih, bias_hh = tuple(layer.parameters())
-        self.is_packed = (
-            weight_ih.device.type == "cpu"
-            and weight_ih.dtype == torch.float32
-            and torch.backends.mkldnn.is_available()
-            and torch.backends.mkldnn.enabled
-            and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-        )
+        self.dtype, self.is_packed = dtype, can_pack(weight_ih)
         if self.is_packed:
-            self.packed = [torch.ops.mkldnn._reorder_linear_weight(part) for part in (weight_ih, weight_hh)]
-            self.biases = bias_ih, bias_hh
+            self.from_x = packed_linear(weight_ih.to(dtype), bias_ih.to(dtype))
+            self.from_hidden = packed_linear(weight_hh.to(dtype), bias_hh.to(dtype))
 
     def __call__(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         if not self.is_packed:
             return torch.lstm_cell(x, state, *self.weights)
         hidden, cell = state
-        from_x, from_hidden = (
-            torch.ops.mkldnn._linear_pointwise(part.float(), weight, bias, "none", [], "")
-            for part, weight, bias in zip((x, hidden), self.packed, self.biases, strict=True)
-        )
-        input_gate, forget_gate, candidate, output_gate = (from_x + from_hidden).chunk(4, dim=1)
+        gates = self.from_x(x.to(self.dtype)).float() + self.from_hidden(hidden.to(self.dtype))
+        input_gate, forget_gate, candidate, output_gate = gates.chunk(4, dim=1)
         cell = torch.sigmoid(forget_gate) * cell + torch.sigmoid(input_gate) * torch.tanh(candidate)
         return torch.sigmoid(output_gate) * torch.tanh(cell), cell
+
+
+def can_pack(weight: Tensor) -> bool:
+    """Return whether `packed_linear` is available for a float32 weight on its device."""
+    return (
+        weight.device.type == "cpu"
+        and weight.dtype == torch.float32
+        and torch.backends.mkldnn.is_available()
+        and torch.backends.mkldnn.enabled
+        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    )
+
+
+def packed_linear(weight: Tensor, bias: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return a function for x (..., in) -> (..., out) in the dtype of the weight (out, in), on a CPU.
+
+    PyTorch's layers reorder the weights for oneDNN's matrix product in every call, or use another library,
+    which is slower on some processors. This function reorders them once, as `torch.compile` does.
+    """
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight)
+    return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")

@@ -256,6 +256,16 @@ def test_a_streamed_mel_equals_that_of_infer(tmp_path, frames_per_step, chunk_fr
     assert (streamed.frames, streamed.stopped) == (whole.frames, whole.stopped)
 
 
+def test_lstms_in_bf16_change_the_mel_little(models):
+    model, tokens = load_tacotron2(models["taco"]), torch.tensor([encode("A sentence of some length.")])
+    expected = model.infer(tokens, None, 9, 0).mel
+    model.decoder.packed = model.decoder.pack()
+    assert torch.equal(model.infer(tokens, None, 9, 0).mel, expected)
+    model.decoder.packed = model.decoder.pack(torch.bfloat16)
+    mel = model.infer(tokens, None, 9, 0).mel
+    assert 0 < (mel - expected).norm() < 0.02 * expected.norm()
+
+
 def test_a_lexicon_is_refused_by_a_model_of_characters(models, tmp_path, capsys):
     (tmp_path / "lexicon.txt").write_text("well wɛl\n", encoding="utf-8")
     with pytest.raises(SystemExit) as leaving:
