@@ -21,6 +21,7 @@ from evaluation.ratings import add_ratings
 from evaluation.recognition import DEFAULT_RECOGNIZER
 from evaluation.systems import FINETUNED, HIFIGAN, READY_MADE
 from evaluation.table import COLUMNS
+from synthesis.vocoder import MIXED_PRECISIONS
 from utils import SEED, ArgumentParser, UserError, available_cores, checked, report_user_errors
 
 
@@ -76,6 +77,9 @@ def build_parser() -> ArgumentParser:
         "--device", type=checked(str, **DEVICE), default="cuda" if torch.cuda.is_available() else "cpu",
         help="cpu, cuda, cuda:1, …",
     )  # fmt: skip
+    group.add_argument(
+        "--mixed_precision", choices=list(MIXED_PRECISIONS), default="no", help="precision of the vocoders"
+    )
     group = parser.add_argument_group("listening tests")
     group.add_argument(
         "--listening_test", choices=KINDS,
@@ -147,6 +151,7 @@ def main(arguments: list[str] | None = None) -> None:
         seed=args.seed,
         num_workers=args.num_workers,
         device=args.device,
+        mixed_precision=args.mixed_precision,
     )
     try:
         args.output_dir.mkdir(parents=True, exist_ok=True)

@@ -22,6 +22,7 @@ from synthesis.vocoder import (
     GriffinLim,
     Vocoder,
     check_mixed_precision,
+    compile_generator,
     load_vocoder,
     vocode,
 )
@@ -73,7 +74,11 @@ def build_parser() -> ArgumentParser:
     )  # fmt: skip
     group.add_argument(
         "--mixed_precision", choices=list(MIXED_PRECISIONS), default="no",
-        help="precision of the models' layers; on a CPU bf16 applies to the vocoder only",
+        help="precision of the models' layers; on a CPU, bf16 includes Tacotron 2's decoder",
+    )  # fmt: skip
+    group.add_argument(
+        "--compile", action="store_true",
+        help="vocoder compiled by torch.compile, which takes a minute and needs a C++ compiler on a CPU",
     )  # fmt: skip
     group.add_argument(
         "--device", type=checked(str, **DEVICE), default="cuda" if torch.cuda.is_available() else "cpu",
@@ -116,7 +121,7 @@ def check_arguments(args, speaks: bool) -> None:
             raise UserError(f"--{name} requires text; add --text or --text_file")
     if speaks and (args.mel_scale or args.transposed):
         raise UserError("--mel_scale and --transposed describe saved mels; omit them with text")
-    for name in ("denoising_strength", "mixed_precision"):
+    for name in ("denoising_strength", "mixed_precision", "compile"):
         if args.vocoder == "griffin_lim" and getattr(args, name) not in (0, "no"):
             raise UserError(f"--{name} applies to neural vocoders; omit it with --vocoder griffin_lim")
     if args.stream and (args.denoising_strength or args.plot):
@@ -141,7 +146,10 @@ def make_vocoder(args, speaks: bool) -> Vocoder:
     if args.vocoder == "griffin_lim":
         return GriffinLim(read_tacotron2_config(choose_voice(args).taco) if speaks else MelConfig())
     path = args.checkpoint_file or choose_voice(args).vocoder
-    return load_vocoder(path, args.device, args.mixed_precision)
+    vocoder = load_vocoder(path, args.device, args.mixed_precision)
+    if args.compile:
+        compile_generator(vocoder)
+    return vocoder
 
 
 def speak(args, vocoder: Vocoder, output_dir: Path) -> str:

@@ -40,6 +40,7 @@ class Comparison:
         is_copy_synthesis: whether the audio is aligned in time with the recordings.
         sampling_rate: of the clips in Hz, if no model determines it.
         seed: of Tacotron 2's dropout.
+        mixed_precision: of the vocoders.
     """
 
     output_dir: Path
@@ -51,6 +52,7 @@ class Comparison:
     seed: int = 0
     num_workers: int = 0
     device: str = "cpu"
+    mixed_precision: str = "no"
 
     def run(
         self,
@@ -86,7 +88,10 @@ class Comparison:
 
         Loads the vocoders, so that an unusable one is reported before Tacotron 2 speaks for minutes.
         """
-        configs = {name: load_vocoder(path, self.device).config for name, path in self.vocoders.items()}
+        configs = {
+            name: load_vocoder(path, self.device, self.mixed_precision).config
+            for name, path in self.vocoders.items()
+        }
         if self.tacotron2:
             speaker = read_tacotron2_config(self.tacotron2)
             for name, config in configs.items():
@@ -116,7 +121,7 @@ class Comparison:
         made = [griffin_lim_system(source, mel_config, wavs / "griffin_lim", workers)]
         for name, path in self.vocoders.items():
             folder = wavs / name.lower().replace("-", "").replace(" ", "_")
-            made.append(vocoder_system(name, path, source, folder, self.device))
+            made.append(vocoder_system(name, path, source, folder, self.device, self.mixed_precision))
         return made, source.notes
 
 

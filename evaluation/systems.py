@@ -177,9 +177,16 @@ def griffin_lim_clip(
     return name, *timed(partial(griffin_lim, config=config), mels, config)
 
 
-def vocoder_system(name: str, path: Path, source: MelSource, folder: Path, device: str = "cpu") -> System:
+def vocoder_system(
+    name: str,
+    path: Path,
+    source: MelSource,
+    folder: Path,
+    device: str = "cpu",
+    mixed_precision: str = "no",
+) -> System:
     """Return a vocoder's audio, cached in `folder`. `path` is in any form that inference.py reads."""
-    vocoder = load_vocoder(path, device)
+    vocoder = load_vocoder(path, device, mixed_precision)
     config = vocoder.config
     # the weights of a checkpoint, as its file may change while they do not; an .onnx file as a whole
     weights = weights_fingerprint(vocoder) if isinstance(vocoder, nn.Module) else sha256(path)

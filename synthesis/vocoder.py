@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from checkpoint import load_generator
 from checkpoint.onnx_generator import OnnxGenerator
-from model import Generator
+from model import Generator, sensitive_layers
 from tacotron2.mel import MelConfig, MelSpectrogram, griffin_lim
+from tacotron2.stepping import can_pack, packed_linear
 from utils import UserError
 from vocos import Vocos
 
@@ -62,21 +64,23 @@ def use_mixed_precision(
 ) -> Generator | Vocos:
     """Modify a generator for inference under autocast, and return it.
 
-    The head and the last fusion of a HiFi-GAN generator stay in float32, because rounding noise there is
-    audible: it lowers PESQ by 0.07 for V2 on LJSpeech, and by 0.01 with this exception. The weights of the
-    other convolutions and linear layers are converted here, since autocast would convert them in every call.
+    The `sensitive_layers` stay in float32. The weights of the other convolutions and linear layers are
+    converted here, since autocast would convert them in every call.
+    On a CPU, they are also stored in the layouts of oneDNN's fastest kernels. Except for the linear layers of
+    Vocos, float32 is left as it is: its audio is identical to that of the official code.
     """
     check_mixed_precision(mixed_precision, device)
+    device_type = torch.device(device).type
+    if device_type == "cpu":
+        use_cpu_layouts(generator, mixed_precision)
     if mixed_precision == "no":
         return generator
-    dtype, device_type = MIXED_PRECISIONS[mixed_precision], torch.device(device).type
-    plain_forward, kept = generator.forward, ["head"]
-    if isinstance(generator, Generator) and not generator.config.gen_istft_n_fft:
-        last = len(generator.fusions) - 1
-        kept.append(f"fusions.{last}.")
-        run_in_float32(generator.fusions[last])
+    dtype = MIXED_PRECISIONS[mixed_precision]
+    plain_forward, kept = generator.forward, sensitive_layers(generator.config)
+    for prefix in kept[1:]:  # the head disables autocast itself
+        run_in_float32(generator.get_submodule(prefix.rstrip(".")))
     for name, module in generator.named_modules():
-        is_kept = name.startswith(tuple(kept))
+        is_kept = name.startswith(kept)
         if isinstance(module, nn.Conv1d | nn.ConvTranspose1d | nn.Linear) and not is_kept:
             module.to(dtype)
 
@@ -86,6 +90,59 @@ def use_mixed_precision(
 
     generator.forward = forward
     return generator
+
+
+def use_cpu_layouts(generator: Generator | Vocos, mixed_precision: str) -> None:
+    """Modify the layers of a generator to use the fastest layouts of a CPU.
+
+    In one run on two cores with AVX-512, this made bf16 1.3 times as fast for V1, and float32 1.9 times for
+    Vocos.
+    """
+    for module in generator.modules():
+        if isinstance(module, nn.Linear) and mixed_precision == "no" and can_pack(module.weight):
+            module.forward = packed_linear(module.weight, module.bias)
+        is_convolution = isinstance(module, nn.Conv1d | nn.ConvTranspose1d) and module.groups == 1
+        if is_convolution and mixed_precision != "no":
+            use_channels_last(module)
+
+
+def use_channels_last(module: nn.Conv1d | nn.ConvTranspose1d) -> None:
+    """Compute a convolution as a two-dimensional one of height 1 with channels last.
+
+    Its output (B, channels, N) has the strides of (B, N, channels), which the next layers keep.
+    """
+    convolve = F.conv_transpose2d if isinstance(module, nn.ConvTranspose1d) else F.conv2d
+    weight = module.weight.detach().unsqueeze(2).contiguous(memory_format=torch.channels_last)
+    module.weight = nn.Parameter(weight.squeeze(2), requires_grad=False)
+    sizes = {
+        "stride": (1, *module.stride),
+        "padding": (0, *module.padding),
+        "dilation": (1, *module.dilation),
+    }
+
+    def forward(x: Tensor) -> Tensor:
+        return convolve(x.unsqueeze(2), module.weight.unsqueeze(2), module.bias, **sizes).squeeze(2)
+
+    module.forward = forward
+
+
+def compile_generator(generator: Vocoder) -> None:
+    """Compile a generator for mels of any length, in a first call.
+
+    Raises UserError if that fails, for example without a C++ compiler, or if it is not a PyTorch model.
+    """
+    if not isinstance(generator, nn.Module):
+        raise UserError("--compile applies to PyTorch models, not to .onnx files; omit it")
+    generator.compile(dynamic=True)
+    config, device = generator.config, next(generator.parameters()).device
+    shape = (1, config.num_mels, generator.context_frames + CHUNK_FRAMES)
+    try:
+        with torch.inference_mode():
+            generator(torch.full(shape, config.silence, device=device))
+    except torch._dynamo.exc.TorchDynamoException as error:
+        raise UserError(
+            f"--compile failed: {str(error).splitlines()[0]}; install a C++ compiler, or omit it"
+        ) from error
 
 
 def run_in_float32(module: nn.Module) -> None:

