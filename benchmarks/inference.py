@@ -7,15 +7,16 @@ Quality (PESQ and DistillMOS of copy synthesis) needs trained weights and record
 
     python benchmarks/inference.py --checkpoint_file generator_v2 --input_wavs_dir wavs
 
-The table has one row per checkpoint and precision, and one row per exported model (`.onnx`, also int8). The
-quality of variants with random weights is shown as a dash.
+The table has one row per variant or checkpoint and precision, and one row per exported model (`.onnx`). Rows
+in int8 run in ONNX Runtime, with ranges from the first recordings. The quality of variants with random
+weights is shown as a dash.
 """
 
 import argparse
 import statistics
 import sys
+import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,14 +28,18 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from audio import AUDIO_SUFFIXES
-from checkpoint import read_config
+from checkpoint import load_generator, read_config
+from checkpoint.export import export_onnx
+from checkpoint.onnx_generator import OnnxGenerator
+from checkpoint.quantize import calibration_mels, quantize_vocoder
 from config import HiFiGANConfig
 from evaluation.inputs import Unavailable
 from evaluation.metrics import METRICS, measure
-from model import build_generator
+from model import Generator, build_generator
 from synthesis.inputs import files_in, load_audio
-from synthesis.vocoder import copy_synthesis, load_vocoder, use_mixed_precision
+from synthesis.vocoder import Vocoder, copy_synthesis, load_vocoder, use_mixed_precision
 from utils import UserError, report_user_errors
+from vocos import Vocos
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 VARIANTS = {
@@ -46,7 +51,7 @@ VARIANTS = {
     "Vocos small": "vocos_small",
 }
 BASELINE = ("V1", "float32")
-PRECISIONS = {"float32": "no", "bf16": "bf16"}
+PRECISIONS = {"float32": "no", "bf16": "bf16", "int8": None}  # int8 runs in ONNX Runtime
 QUALITY = ("pesq", "distillmos")
 
 
@@ -56,7 +61,7 @@ class Row:
 
     name: str
     precision: str
-    vocoder: Callable[[Tensor], Tensor]
+    vocoder: Vocoder
     config: HiFiGANConfig
     is_trained: bool
     speed: float = 0.0
@@ -66,25 +71,41 @@ class Row:
 def random_rows() -> list[Row]:
     """Return one row per variant and precision, with random weights."""
     rows = []
-    for name, file in VARIANTS.items():
-        for precision, flag in PRECISIONS.items():
+    for name, file in tqdm(VARIANTS.items(), desc="variants", unit="variant", disable=None):
+        config = read_config(CONFIGS / f"{file}.json")
+        mels = [torch.randn(config.num_mels, 100, generator=torch.Generator().manual_seed(0))]
+        for precision in PRECISIONS:
             torch.manual_seed(0)
-            generator = build_generator(read_config(CONFIGS / f"{file}.json"))
-            generator = generator.fold_weight_norm().eval().requires_grad_(False)
-            vocoder = use_mixed_precision(generator, flag)
-            rows.append(Row(name, precision, vocoder, generator.config, is_trained=False))
+            generator = build_generator(config).fold_weight_norm().eval().requires_grad_(False)
+            rows.append(Row(name, precision, in_precision(generator, precision, mels), config, False))
     return rows
 
 
-def trained_rows(paths: list[Path]) -> list[Row]:
+def in_precision(generator: Generator | Vocos, precision: str, mels: list[Tensor]) -> Vocoder:
+    """Return a generator in one of `PRECISIONS`; `mels` (num_mels, T) determine the 8-bit ranges."""
+    if precision != "int8":
+        return use_mixed_precision(generator, PRECISIONS[precision])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        export_onnx(generator, path)
+        quantize_vocoder(generator, path, mels)
+        return OnnxGenerator(path)
+
+
+def trained_rows(paths: list[Path], wavs: Path) -> list[Row]:
     """Return one row per checkpoint and precision; exported models have the precision of their export."""
     rows = []
     for path in paths:
         name = path.stem if path.is_file() else path.name
-        precisions = {"ONNX Runtime": "no"} if path.suffix == ".onnx" else PRECISIONS
-        for precision, flag in precisions.items():
-            vocoder = load_vocoder(path, "cpu", flag)
-            rows.append(Row(name, precision, vocoder, vocoder.config, is_trained=True))
+        if path.suffix == ".onnx":
+            vocoder = load_vocoder(path)
+            rows.append(Row(name, "ONNX Runtime", vocoder, vocoder.config, True))
+            continue
+        for precision in PRECISIONS:
+            generator = load_generator(path)
+            mels = calibration_mels(wavs, generator.config)
+            vocoder = in_precision(generator, precision, mels)
+            rows.append(Row(name, precision, vocoder, generator.config, True))
     return rows
 
 
@@ -106,10 +127,13 @@ def measure_speed(rows: list[Row], seconds: float, rounds: int) -> None:
 
 
 def measure_quality(rows: list[Row], folder: Path, max_clips: int) -> None:
-    """Set the mean metrics of the trained rows over the first clips of a folder."""
+    """Set the mean metrics of the trained rows over the last clips of a folder.
+
+    The first clips determine the 8-bit ranges.
+    """
     for row in tqdm([row for row in rows if row.is_trained], desc="quality", unit="row", disable=None):
         values = {name: [] for name in QUALITY}
-        for path in files_in(folder, AUDIO_SUFFIXES)[:max_clips]:
+        for path in files_in(folder, AUDIO_SUFFIXES)[-max_clips:]:
             recording = load_audio(path, row.config.sampling_rate)
             audio = copy_synthesis(row.vocoder, recording)
             for name in QUALITY:
@@ -156,7 +180,7 @@ def main() -> None:
     if args.checkpoint_file and not args.input_wavs_dir:
         raise UserError("the quality of --checkpoint_file needs recordings; add --input_wavs_dir")
     torch.set_num_threads(args.threads)
-    rows = random_rows() + trained_rows(args.checkpoint_file)
+    rows = random_rows() + trained_rows(args.checkpoint_file, args.input_wavs_dir)
     measure_speed(rows, args.seconds, args.rounds)
     if args.input_wavs_dir:
         measure_quality(rows, args.input_wavs_dir, args.max_clips)

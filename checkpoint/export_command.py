@@ -6,6 +6,7 @@ from pathlib import Path
 
 from checkpoint.load import load_generator, load_tacotron2
 from checkpoint.onnx_generator import OnnxGenerator
+from checkpoint.quantize import calibration_mels, quantize_vocoder
 from checkpoint.voices import find_voice, load_voice_tacotron2
 from utils import UserError, atomic_write, checked
 
@@ -39,6 +40,15 @@ def add_export_command(commands) -> None:
         "(LiteRT). Voice: folder to write, which must be new or empty",
     )
     command.add_argument(
+        "--int8", action="store_true",
+        help="8-bit ONNX files: a vocoder's inner layers, and Tacotron 2's decoder",
+    )  # fmt: skip
+    command.add_argument(
+        "--input_wavs_dir",
+        type=Path,
+        help="recordings that determine the 8-bit ranges of a vocoder; a voice uses mels of its Tacotron 2",
+    )
+    command.add_argument(
         "--frames",
         type=checked(int, minimum=1),
         default=128,
@@ -52,6 +62,10 @@ def run_export(args: argparse.Namespace) -> None:
         raise UserError(
             "--voice includes a Tacotron 2; omit --taco_weights, or replace --voice by --checkpoint_file"
         )
+    if args.int8 and args.output.suffix in (".pt2", ".tflite"):
+        raise UserError(f"--int8 applies to ONNX files, not to {args.output}; omit it or name an .onnx file")
+    if args.input_wavs_dir and not args.int8:
+        raise UserError("--input_wavs_dir determines 8-bit ranges; add --int8 or omit it")
     run = run_vocoder_export if args.voice is None and args.taco_weights is None else run_voice_export
     try:
         print(run(args))
@@ -73,13 +87,19 @@ def run_voice_export(args: argparse.Namespace) -> str:
             f"{args.taco_weights} has several speakers ({speakers}); choose one with `python -m checkpoint "
             "convert --to project --speaker` first"
         )
-    from checkpoint.export_voice import export_voice  # torch.export is slow to import
+    if args.input_wavs_dir:
+        raise UserError("a voice is quantised with mels of its Tacotron 2; omit --input_wavs_dir")
+    from checkpoint.export_voice import export_voice, quantize_voice  # torch.export is slow to import
 
     with atomic_write(args.output) as temporary:
         temporary.mkdir()
         difference = export_voice(tacotron2, vocoder, temporary)
+        quality = f"its parts differ from PyTorch by at most {difference:.1e}"
+        if args.int8:
+            snr = quantize_voice(tacotron2, vocoder, temporary)
+            quality = f"8 bits, SNR of its vocoder {snr:.1f} dB relative to PyTorch"
     megabytes = sum(file.stat().st_size for file in args.output.iterdir()) / 1e6
-    return f"{args.output}: {megabytes:.1f} MB, its parts differ from PyTorch by at most {difference:.1e}"
+    return f"{args.output}: {megabytes:.1f} MB, {quality}"
 
 
 def run_vocoder_export(args: argparse.Namespace) -> str:
@@ -96,10 +116,16 @@ def run_vocoder_export(args: argparse.Namespace) -> str:
         ".tflite": (partial(export.export_litert, frames=args.frames), export.load_litert),
     }[suffix]
     generator = load_generator(args.checkpoint_file)
+    if args.int8 and not args.input_wavs_dir:
+        raise UserError("--int8 needs recordings of speech; add --input_wavs_dir")
+    mels = calibration_mels(args.input_wavs_dir, generator.config) if args.int8 else []
     shapes = [(1, args.frames)] if suffix == ".tflite" else export.CHECKED_SHAPES
     shapes = [shape for shape in shapes if generator.config.num_samples(shape[1])]
     with atomic_write(args.output) as temporary:
         write(generator, temporary)
         difference = export.largest_difference(generator, load(temporary), shapes)
+        quality = f"differs from PyTorch by at most {difference:.1e}"
+        if args.int8:
+            quality = f"8 bits, SNR {quantize_vocoder(generator, temporary, mels):.1f} dB relative to PyTorch"
     megabytes = args.output.stat().st_size / 1e6
-    return f"{args.output}: {megabytes:.1f} MB, differs from PyTorch by at most {difference:.1e}"
+    return f"{args.output}: {megabytes:.1f} MB, {quality}"

@@ -21,15 +21,22 @@ from torch.export import Dim
 from checkpoint.export import TOLERANCE, export_onnx, largest_difference, relative_difference, to_onnx
 from checkpoint.files import CONFIG_NAME
 from checkpoint.onnx_generator import OnnxGenerator, onnx_session
+from checkpoint.quantize import quantize_vocoder, quantize_weights
 from model import Generator
-from tacotron2.mel import check_same_mel
+from tacotron2.mel import check_same_mel, convert_mel_scale
 from tacotron2.model import AttentionState, Memory, Tacotron2
-from tacotron2.speak import LIMIT_SECONDS, PAUSES, READING_LIMITS
+from tacotron2.speak import LIMIT_SECONDS, PAUSES, READING_LIMITS, speak_sentences
 from tacotron2.text import INVENTORIES
 from utils import UserError
 from vocos import Vocos
 
 GATE_THRESHOLD = 0.5
+CALIBRATION_SENTENCES = (
+    "The quick brown fox jumps over the lazy dog.",
+    "She asked why the measure was large, and nobody knew.",
+    "Please call me at home before five this evening!",
+    "Joyful voices echoed through the bright, empty church.",
+)
 STATE = ("hidden", "cell", "context", "weights", "cumulative", "decoder_hidden", "decoder_cell")
 
 
@@ -146,6 +153,17 @@ def export_voice(tacotron2: Tacotron2, vocoder: Generator | Vocos, folder: Path)
         json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
     )
     return max(differences)
+
+
+def quantize_voice(tacotron2: Tacotron2, vocoder: Generator | Vocos, folder: Path) -> float:
+    """Replace the decoder and the vocoder of an exported voice by 8-bit versions.
+
+    Returns the signal-to-noise ratio of the vocoder's audio in dB; see `checkpoint.quantize`.
+    """
+    quantize_weights(folder / "decoder_step.onnx")
+    utterances = speak_sentences(tacotron2, list(CALIBRATION_SENTENCES))
+    mels = [convert_mel_scale(utterance.mel, tacotron2.config, vocoder.config) for utterance in utterances]
+    return quantize_vocoder(vocoder, folder / "vocoder.onnx", mels)
 
 
 def voice_settings(tacotron2: Tacotron2, vocoder: Generator | Vocos) -> dict:

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,13 +8,15 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from helpers import ROOT
+from helpers import RATE, ROOT, voice
 
+from audio import write_wav
 from checkpoint import export, load_generator, save_model
 from checkpoint.__main__ import main
 from config import HiFiGANConfig
 from model import Generator, build_generator
-from synthesis.vocoder import OnnxGenerator
+from synthesis.inputs import load_audio_mel
+from synthesis.vocoder import OnnxGenerator, compile_generator, load_vocoder
 from utils import UserError
 
 SHAPES = [(1, 1), (3, 1), (1, 7), (3, 7), (1, 100), (3, 100)]  # (B, T)
@@ -148,6 +151,60 @@ def test_inference_accepts_the_onnx_file_as_a_checkpoint(onnx_file, paper_checkp
         assert result.returncode == 0, result.stderr
         audios.append(soundfile.read(out / "hello_generated_e2e.wav")[0])
     assert len(audios[0]) == 30 * 256 and np.abs(audios[0] - audios[1]).max() <= 1e-4
+
+
+def test_mixed_precision_and_compile_are_refused_for_onnx_files(onnx_file):
+    with pytest.raises(UserError, match="--mixed_precision applies to PyTorch models"):
+        load_vocoder(onnx_file, "cpu", "bf16")
+    with pytest.raises(UserError, match="--compile applies to PyTorch models"):
+        compile_generator(load_vocoder(onnx_file))
+
+
+@pytest.fixture
+def recordings(tmp_path) -> Path:
+    write_wav(tmp_path / "wavs" / "a.wav", voice(1.2), RATE)
+    write_wav(tmp_path / "wavs" / "short.wav", voice(0.01), RATE)
+    return tmp_path / "wavs"
+
+
+@pytest.mark.parametrize("name", ["paper", "vocos"])
+def test_an_8_bit_file_is_close_to_the_model(tmp_path, capsys, recordings, name):
+    needs_onnx()
+    checkpoint, output = make_checkpoint(tmp_path / "model", **VARIANTS[name]), tmp_path / "int8.onnx"
+    arguments = [
+        "--checkpoint_file",
+        checkpoint,
+        "--output",
+        output,
+        "--int8",
+        "--input_wavs_dir",
+        recordings,
+    ]
+    main(["export", *map(str, arguments)])
+    assert float(re.search(r"SNR (\d+\.\d) dB", capsys.readouterr().out)[1]) > 10
+    exported, generator = OnnxGenerator(output), load_generator(checkpoint)
+    assert exported.config == generator.config
+    mel = load_audio_mel(recordings / "a.wav", generator.config)[None]
+    with torch.inference_mode():
+        expected, audio = generator(mel), exported(mel)
+    assert 0 < (audio - expected).norm() < 0.3 * expected.norm()
+
+
+def test_8_bit_exports_need_recordings_and_onnx(tmp_path, capsys, paper_checkpoint):
+    base = ["--checkpoint_file", paper_checkpoint, "--output", tmp_path / "model.onnx"]
+    (tmp_path / "empty").mkdir()
+    cases = {
+        "add --input_wavs_dir": [*base, "--int8"],
+        "contains no audio": [*base, "--int8", "--input_wavs_dir", tmp_path / "empty"],
+        "there is no folder": [*base, "--int8", "--input_wavs_dir", tmp_path / "nowhere"],
+        "add --int8": [*base, "--input_wavs_dir", tmp_path / "empty"],
+        "applies to ONNX files": [*base[:3], tmp_path / "model.pt2", "--int8"],
+        "omit --input_wavs_dir": [
+            "--voice", "espeak", "--output", tmp_path / "voice", "--int8", "--input_wavs_dir", tmp_path,
+        ],
+    }  # fmt: skip
+    for words, arguments in cases.items():
+        assert words in assert_refused(capsys, *arguments), words
 
 
 @pytest.mark.parametrize("name", ["paper", "vocos", "all"])

@@ -92,6 +92,16 @@ def test_the_exported_voice_agrees_with_torch(exported, models, speak_onnx):
         np.testing.assert_allclose(audio, expected, rtol=0, atol=1e-3)
 
 
+def test_an_8_bit_voice_is_close_to_torch(models, speak_onnx, tmp_path, capsys):
+    sources = ["--taco_weights", str(models / "taco"), "--checkpoint_file", str(models / "vocoder")]
+    main(["export", *sources, "--output", str(tmp_path / "int8"), "--int8"])
+    assert "8 bits, SNR of its vocoder" in capsys.readouterr().out
+    expected = torch_audio(models, SENTENCES[0], 0)
+    audio = speak_onnx.OnnxVoice(tmp_path / "int8").speak(SENTENCES[0])
+    assert audio.shape == expected.shape and not np.allclose(audio, expected, atol=1e-4)
+    np.testing.assert_allclose(np.abs(audio).mean(), np.abs(expected).mean(), rtol=0.5)
+
+
 def test_the_example_works_without_torch(exported, models, tmp_path):
     script = str(ROOT / "scripts" / "speak_onnx.py")
     program = (
