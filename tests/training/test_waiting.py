@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import tacotron2.train
 import train
+from model import Generator
 from training import run as training_run
 from training.run import TrainingRun
 
@@ -110,3 +111,16 @@ def test_processes_with_gpus_exchange_stop_signals_in_every_tenth_step(small_cor
     monkeypatch.setattr(TrainingRun, "stop_if_asked", lambda run: exchanges.append(run.progress.step))
     train_here(small_corpus, tmp_path / "run", training_epochs=2, batch_size=1)
     assert set(exchanges) == {8, 10, 16}  # 8 and 16 are the ends of the epochs
+
+
+def test_cudnn_measures_its_algorithms_in_training_only(small_corpus, tmp_path, monkeypatch):
+    """That takes time for each length; segments have one length, whole utterances have many."""
+    is_measuring, forward = {True: set(), False: set()}, Generator.forward
+
+    def recorded(generator, mel):
+        is_measuring[generator.training].add(torch.backends.cudnn.benchmark)
+        return forward(generator, mel)
+
+    monkeypatch.setattr(Generator, "forward", recorded)
+    train_here(small_corpus, tmp_path / "run", training_epochs=2)
+    assert is_measuring == {True: {True}, False: {False}}
