@@ -49,6 +49,20 @@ def test_bf16_is_close_to_float32_and_is_used_in_all_layers_but_the_last(variant
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
+def test_the_head_computes_in_float32_in_training_with_bf16(variant):
+    generator = make_generator(variant).train()
+    layer = generator.head.out if variant == "vocos" else generator.head.conv_post
+    dtypes = []
+    layer.register_forward_hook(lambda _, inputs, output: dtypes.append(output.dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        audio = generator(speech_mel(40))
+    assert dtypes == [torch.float32]
+    assert not torch.equal(audio, audio.bfloat16().float())  # samples are not rounded
+    audio.square().mean().backward()
+    assert layer.weight.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_a_stream_in_bf16_has_the_length_of_the_whole(variant):
     generator, mel = use_mixed_precision(make_generator(variant), "bf16"), speech_mel(60)[0]
     chunks = list(vocode(generator, mel, chunk_frames=16))
