@@ -25,7 +25,7 @@ from training import parser
 from training.loaders import read_manifests, training_loader, validation_loader
 from training.optimization import Update, WeightAverage, frozen
 from training.options import VocoderOptions
-from training.processes import make_accelerator, stopping_together
+from training.processes import Processes, make_accelerator
 from training.run import TrainingRun
 from training.validation import ValidationMeans
 from utils import ArgumentParser, report_user_errors
@@ -192,6 +192,7 @@ class VocoderTrainer:
                 picture = render(plot_mels(mels, self.loss_mel.config))
                 clips[batch["name"][0]] = generated[0].cpu().numpy(), picture
         self.generator.train()
+        torch.backends.cudnn.benchmark = True
         run.log_clips(clips)
         return means.result()
 
@@ -199,29 +200,33 @@ class VocoderTrainer:
 def train(options: VocoderOptions, config: HiFiGANConfig) -> Path:
     """Train a vocoder; return the folder of the final checkpoint."""
     accelerator = make_accelerator(options)
-    train_clips, val_clips = read_manifests(accelerator, options, config)
+    processes = Processes()
+    train_clips, val_clips = read_manifests(processes, options, config)
     saved_mels = None
     if options.finetune:
-        with stopping_together(accelerator):
-            folder, is_main = options.path_to_saved_mels, accelerator.is_main_process
-            saved_mels = SavedMels(folder, config, train_clips, val_clips, check=is_main)
+        with processes.stopping_together():
+            folder = options.path_to_saved_mels
+            saved_mels = SavedMels(folder, config, train_clips, val_clips, check=processes.is_main)
     segments = SegmentDataset(train_clips, config, options.segment_size, options.seed, saved_mels)
     utterances = UtteranceDataset(val_clips, config, saved_mels)
 
     loader, steps_per_epoch = training_loader(accelerator, options, segments)
     trainer = VocoderTrainer(accelerator, options, config)
-    run = TrainingRun(accelerator, options, config, trainer.models)
-    run.start("hifigan")
-    run.print_sizes("Generator", trainer.generator, len(train_clips), len(val_clips), steps_per_epoch)
+    run = TrainingRun(accelerator, processes, options, config, trainer.models, steps_per_epoch)
+    run.start("hifigan", lambda: trainer.validate(utterances, run))
+    run.print_sizes("Generator", trainer.generator, len(train_clips), len(val_clips))
+    if options.config:
+        official = parser.read_run_settings(options.config, VocoderOptions).get("batch_size")
+        run.warn_of_other_batch_size(options.config, official or run.clips_per_step)
 
+    torch.backends.cudnn.benchmark = True  # pays for segments, which all have the same length
     while not run.finished:
         learning_rate = trainer.set_learning_rate(run.progress.epoch)
-        torch.backends.cudnn.benchmark = True  # pays for segments, which all have the same length
-        for batches in run.batches(loader, steps_per_epoch):
+        for batches in run.batches(loader):
             losses = trainer.step(batches, run.progress.step)
             frames = sum(batch["audio"].numel() for batch in batches) // config.hop_size
             run.finish_step(losses, frames, learning_rate)
-        run.finish_epoch(lambda: trainer.validate(utterances, run))
+        run.finish_epoch()
     return run.finish()
 
 

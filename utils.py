@@ -118,11 +118,7 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
             if file.is_file():
                 flush_to_disk(file)
         if path.is_dir():
-            replaced = path.with_name(path.name + ".replaced")
-            shutil.rmtree(replaced, ignore_errors=True)
-            path.rename(replaced)
-            temporary.rename(path)
-            shutil.rmtree(replaced)
+            replace_folder(temporary, path)
         else:
             temporary.replace(path)
         if os.name == "posix":  # flushing the directory makes the rename durable
@@ -132,6 +128,16 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
         else:
             temporary.unlink(missing_ok=True)
+
+
+def replace_folder(source: Path, path: Path) -> None:
+    """Rename a folder to `path`, deleting the folder that is there. `recover_replaced` completes it."""
+    replaced = path.with_name(path.name + ".replaced")
+    if path.exists():
+        shutil.rmtree(replaced, ignore_errors=True)
+        path.rename(replaced)
+    source.rename(path)
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def read_json(path: Path) -> dict:

@@ -23,7 +23,7 @@ from training import parser
 from training.loaders import read_manifests, training_loader, validation_loader
 from training.optimization import Update
 from training.options import Tacotron2Options
-from training.processes import make_accelerator, stopping_together
+from training.processes import Processes, make_accelerator
 from training.run import TrainingRun
 from training.validation import ValidationMeans
 from utils import ArgumentParser, UserError, atomic_write, report_user_errors
@@ -37,9 +37,15 @@ VALIDATION_LOSSES = ("val_loss", "val_mel_loss", "val_gate_loss")
 class Tacotron2Trainer:
     """The model, its optimizer, a training step and validation."""
 
-    def __init__(self, accelerator: Accelerator, options: Tacotron2Options, config: Tacotron2Config):
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        options: Tacotron2Options,
+        config: Tacotron2Config,
+        recognizer: Recognizer | None = None,
+    ):
         self.accelerator, self.options, self.config = accelerator, options, config
-        self.recognizer = load_recognizer(accelerator, options, config) if options.val_wer_clips else None
+        self.recognizer = recognizer
         self.model = Tacotron2(config)
         if options.path_to_pretrained_weights:
             found = load_pretrained_tacotron2(options.path_to_pretrained_weights, self.model)
@@ -201,7 +207,7 @@ def model_inputs(batch: dict) -> list[Tensor]:
 
 
 def load_recognizer(
-    accelerator: Accelerator, options: Tacotron2Options, config: Tacotron2Config
+    processes: Processes, options: Tacotron2Options, config: Tacotron2Config
 ) -> Recognizer | None:
     """Return the speech recogniser of --val_wer_clips in the main process, None in the others.
 
@@ -212,14 +218,14 @@ def load_recognizer(
             f"--val_wer_clips recognizes English only, and --language is {config.language}; leave it out"
         )
     recognizer = None
-    with stopping_together(accelerator):
-        if accelerator.is_main_process:
+    with processes.stopping_together():
+        if processes.is_main:
             try:
                 require("jiwer")
                 recognizer = Recognizer(options.recognizer)
             except (Unavailable, UserError) as error:
                 raise UserError(f"--val_wer_clips needs a speech recogniser: {error}") from error
-            accelerator.print(f"val_wer: {recognizer.name} recognizes {options.val_wer_clips} sentences")
+            print(f"val_wer: {recognizer.name} recognizes {options.val_wer_clips} sentences")
     return recognizer
 
 
@@ -227,25 +233,27 @@ def train(options: Tacotron2Options, config: Tacotron2Config) -> Path:
     """Train a Tacotron 2; return the folder of the final checkpoint."""
     # each process computes its own batch norm statistics; broadcasting keeps them equal
     accelerator = make_accelerator(options, broadcast_buffers=True)
-    train_clips, val_clips = read_manifests(accelerator, options, config)
+    processes = Processes()
+    train_clips, val_clips = read_manifests(processes, options, config)
     train_set = TextMelDataset(train_clips, config)
     val_set = TextMelDataset(val_clips, config)
 
     loader, steps_per_epoch = training_loader(
         accelerator, options, train_set, train_set.frames, train_set.collate
     )
-    trainer = Tacotron2Trainer(accelerator, options, config)
-    run = TrainingRun(accelerator, options, config, {"tacotron2": trainer.model})
-    run.start("tacotron2")
-    run.print_sizes("Tacotron 2", trainer.model, len(train_clips), len(val_clips), steps_per_epoch)
+    recognizer = load_recognizer(processes, options, config) if options.val_wer_clips else None
+    trainer = Tacotron2Trainer(accelerator, options, config, recognizer)
+    run = TrainingRun(accelerator, processes, options, config, {"tacotron2": trainer.model}, steps_per_epoch)
+    run.start("tacotron2", lambda: trainer.validate(val_set, run))
+    run.print_sizes("Tacotron 2", trainer.model, len(train_clips), len(val_clips))
 
     while not run.finished:
-        for batches in run.batches(loader, steps_per_epoch):
+        for batches in run.batches(loader):
             learning_rate = trainer.set_learning_rate(run.epochs_done)
             losses = trainer.step(batches, run.progress.step)
             frames = sum(batch["mel_lengths"].sum() for batch in batches)
             run.finish_step(losses, frames, learning_rate)
-        run.finish_epoch(lambda: trainer.validate(val_set, run))
+        run.finish_epoch()
     return run.finish()
 
 

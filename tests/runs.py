@@ -153,6 +153,12 @@ def kill_group(process: subprocess.Popen) -> None:
     process.communicate()
 
 
+def children(pid: int) -> list[int]:
+    """Return the processes started by the threads of `pid`."""
+    lists = [task / "children" for task in Path(f"/proc/{pid}/task").iterdir()]
+    return [int(child) for path in lists for child in path.read_text().split()]
+
+
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():

@@ -79,7 +79,7 @@ def test_the_logged_losses_add_up_to_the_total_loss(short_run):
 
 def test_checkpoints_can_be_loaded_for_inference(short_run):
     names = {path.name for path in short_run.iterdir()}
-    assert names == {"checkpoint_1", "checkpoint_2", "final_checkpoint", "metrics.jsonl"}
+    assert names == {"checkpoint_1", "checkpoint_2", "final_checkpoint", "metrics.jsonl", ".lock"}
     for name in ("checkpoint_1", "final_checkpoint"):
         generator = load_generator(short_run / name)
         assert generator.config == small_config(**CONFIG, mpd_periods=(2, 3), msd_num_downsamples=1)
@@ -592,6 +592,7 @@ OTHER_DEFAULTS = {
     "msd_num_downsamples": 2, "fmax_loss": None, "min_db": -100, "max_scaled_abs": 4, "mel_scale": "db",
     "resume_from_checkpoint": None, "path_to_saved_mels": None, "path_to_pretrained_weights": None,
     "gradient_accumulation_steps": 1, "mixed_precision": None, "max_train_steps": None,
+    "checkpoint_steps": 5000, "validation_steps": None,
 }  # fmt: skip
 
 

@@ -3,17 +3,24 @@
 import json
 import re
 import shutil
+import sys
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from accelerate import Accelerator
+from accelerate.utils import SCALER_NAME
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
 from checkpoint import PROGRESS_NAME, write_model
 from tacotron2.mel import MelConfig
+from training.lock import lock_folder
 from training.options import RunOptions
-from utils import UserError, atomic_write, recover_replaced
+from training.processes import Processes
+from utils import UserError, atomic_write, recover_replaced, replace_folder
+
+LAST, FINAL = "last_checkpoint", "final_checkpoint"
 
 
 @dataclass
@@ -25,61 +32,133 @@ class Progress:
     step: int = 0  # completed steps
     skipped_steps: int = 0
     non_finite_in_a_row: int = 0
+    is_validated: bool = True  # False if the run has to validate these weights, in case that it is due
 
     @classmethod
     def of(cls, checkpoint: Path) -> "Progress":
         """Read the progress of a checkpoint."""
         values = json.loads((checkpoint / PROGRESS_NAME).read_text())
-        return cls(**{field.name: values[field.name] for field in fields(cls)})
+        return cls(**{field.name: values[field.name] for field in fields(cls) if field.name in values})
 
 
 class Checkpoints:
-    """The checkpoints in a run's folder.
+    """The checkpoints in a run's folder, which is locked from `open` to `close`.
 
     A checkpoint contains `config.json`, each of `models` as `<name>.safetensors`, `progress.json`, and
-    Accelerate's files with optimizers, loss scaler and random state. Prepare models and optimizers before
-    making this object.
+    Accelerate's files with optimizers, loss scaler and random state, all written by the main process. Prepare
+    models and optimizers before making this object.
     """
 
     def __init__(
-        self, accelerator: Accelerator, folder: Path, config: MelConfig, models: dict[str, nn.Module]
+        self,
+        accelerator: Accelerator,
+        processes: Processes,
+        folder: Path,
+        config: MelConfig,
+        models: dict[str, nn.Module],
     ):
-        self.accelerator, self.folder = accelerator, folder
+        self.accelerator, self.processes, self.folder = accelerator, processes, folder
         self.config, self.models = config, models
+        self._step_of_last: int | None = None  # of last_checkpoint, if it belongs to this run
         accelerator.register_save_state_pre_hook(self._save_models)
         accelerator.register_load_state_pre_hook(self._load_models)
-        if accelerator.is_main_process:
-            folder.mkdir(parents=True, exist_ok=True)
-            recover_replaced(folder)
-            for leftover in folder.glob(".*.tmp"):  # of a process that was killed while writing
-                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-        accelerator.wait_for_everyone()
+
+    def open(self, resume: bool) -> None:
+        """Create, lock and tidy the folder. Raises UserError if it has a run, unless `resume`."""
+        with self.processes.stopping_together():
+            if self.processes.is_main:
+                try:
+                    self._open(resume)
+                except OSError as error:
+                    raise UserError(
+                        f"can't write to {self.folder}: {error}; choose another --working_directory"
+                    ) from error
+
+    def _open(self, resume: bool) -> None:
+        existing = latest_checkpoint(self.folder)
+        if existing and not resume:
+            raise UserError(
+                f"{self.folder} already contains a run ({existing.name}); continue it with "
+                "--resume_from_checkpoint latest, or choose another --experiment_name"
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.lock = lock_folder(self.folder)
+        recover_replaced(self.folder)
+        # of a process that was killed while writing
+        for leftover in [*self.folder.glob(".*.tmp"), *self.folder.glob("*checkpoint*/.*.tmp")]:
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+
+    def close(self) -> None:
+        if self.processes.is_main:
+            self.lock.close()
 
     def save(self, name: str, progress: Progress, options: RunOptions) -> None:
-        """Write a checkpoint under a temporary name; rename it when every process has written its part."""
-        accelerator, target = self.accelerator, self.folder / name
-        shared = self.folder / f".{name}.parts.tmp"
-        if accelerator.is_main_process:
-            shutil.rmtree(shared, ignore_errors=True)
-        accelerator.wait_for_everyone()
-        accelerator.save_state(str(shared))
-        accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
-            arguments = {name: value for name, value in vars(options).items() if is_plain(value)}
-            record = asdict(progress) | {"arguments": arguments}
-            (shared / PROGRESS_NAME).write_text(json.dumps(record, indent=2) + "\n")
+        """Write a checkpoint, or rename last_checkpoint if it has the same weights.
+
+        A checkpoint that can't be written, for example because the disk is full, does not end the training:
+        a warning is printed. Raises UserError if it is the final one.
+        """
+        problem = None
+        if self.processes.is_main:
+            try:
+                self._write(name, progress, options)
+            except (OSError, RuntimeError, SafetensorError) as error:
+                free = shutil.disk_usage(self.folder).free / 2**20
+                reason = " ".join(str(error).split())
+                problem = f"can't write {self.folder / name} ({free:.0f} MB are free): {reason}"
+        problem = self.processes.from_main(problem)
+        if problem and name == FINAL:
+            with self.processes.stopping_together():
+                if self.processes.is_main:
+                    raise UserError(
+                        f"{problem}; make room, then continue with --resume_from_checkpoint latest"
+                    )
+        if problem:
+            newest = latest_checkpoint(self.folder) or "missing"
+            self.accelerator.print(f"\n{problem}; the newest checkpoint is {newest}", file=sys.stderr)
+
+    def _write(self, name: str, progress: Progress, options: RunOptions) -> None:
+        target, last = self.folder / name, self.folder / LAST
+        if self._step_of_last == progress.step:
+            if name != LAST:
+                replace_folder(last, target)
+            write_progress(target, progress, options)
+        else:
             with atomic_write(target) as temporary:
-                shared.rename(temporary)
-            # while steps are being skipped, the older checkpoints may be the good ones
-            if options.keep_checkpoints and not progress.non_finite_in_a_row:
-                self._remove_all_but_newest(options.keep_checkpoints)
-        accelerator.wait_for_everyone()
+                self.accelerator.save_state(str(temporary))
+                write_progress(temporary, progress, options)
+        if name == LAST:
+            self._step_of_last = progress.step
+        elif not last.exists():
+            self._step_of_last = None
+        # while steps are being skipped, the older checkpoints may be the good ones
+        if options.keep_checkpoints and not progress.non_finite_in_a_row:
+            self._remove_all_but_newest(options.keep_checkpoints)
 
     def find(self, wanted: str) -> Path | None:
         """Return the checkpoint of that name or path, or the latest; None if "latest" finds none.
 
-        Raises UserError for a name or path that is not a training checkpoint.
+        The main process decides. Raises UserError for a name or path that is not a training checkpoint, and
+        in processes that do not find the same checkpoint there.
         """
+        name = progress = None
+        with self.processes.stopping_together():
+            if self.processes.is_main and (found := self._find(wanted)):
+                name = found.name if found.parent == self.folder else str(found.absolute())
+                progress = Progress.of(found)
+        name, progress = self.processes.from_main((name, progress))
+        if name is None:
+            return None
+        found = self.folder / name
+        with self.processes.stopping_together():
+            if not is_checkpoint(found) or Progress.of(found) != progress:
+                raise UserError(
+                    f"process 0 resumes from step {progress.step} in {found}, which this process lacks; put "
+                    "--working_directory on a file system that all machines share, or copy the folder to each"
+                )
+        return found
+
+    def _find(self, wanted: str) -> Path | None:
         if wanted == "latest":
             return latest_checkpoint(self.folder)
         found = next(filter(is_checkpoint, (self.folder / wanted, Path(wanted))), None)
@@ -103,8 +182,15 @@ class Checkpoints:
         ]
         if differences:
             raise UserError(f"can't resume from {checkpoint} with other settings: {'; '.join(differences)}")
+        scaler = self.accelerator.scaler
+        if not (checkpoint / SCALER_NAME).is_file():
+            self.accelerator.scaler = None  # a run that continues with fp16 starts with a new scale
         self.accelerator.load_state(str(checkpoint))
-        return Progress.of(checkpoint)
+        self.accelerator.scaler = scaler
+        progress = Progress.of(checkpoint)
+        if checkpoint == self.folder / LAST:
+            self._step_of_last = progress.step
+        return progress
 
     def set_aside_later(self, step: int) -> None:
         """Move checkpoints with more than `step` steps to `set_aside`: they belong to another course."""
@@ -125,7 +211,7 @@ class Checkpoints:
             shutil.rmtree(self.folder / f"checkpoint_{epoch}")
 
     def _save_models(self, models: list[nn.Module], weights: list[dict], folder: str) -> None:
-        if self.accelerator.is_main_process:
+        if self.processes.is_main:
             states = {
                 name: self.accelerator.unwrap_model(model).state_dict() for name, model in self.models.items()
             }
@@ -141,6 +227,12 @@ class Checkpoints:
             file = files[name] if files[name].is_file() else files[name.removesuffix("_raw")]
             self.accelerator.unwrap_model(model).load_state_dict(load_file(file))
         models.clear()
+
+
+def write_progress(checkpoint: Path, progress: Progress, options: RunOptions) -> None:
+    arguments = {name: value for name, value in vars(options).items() if is_plain(value)}
+    with atomic_write(checkpoint / PROGRESS_NAME) as temporary:
+        temporary.write_text(json.dumps(asdict(progress) | {"arguments": arguments}, indent=2) + "\n")
 
 
 def is_plain(value) -> bool:

@@ -11,15 +11,14 @@ from dataset import EpochSampler
 from manifest import Clips, read_manifest
 from tacotron2.mel import MelConfig
 from training.options import RunOptions
-from training.processes import stopping_together
-from utils import available_cores
+from training.processes import Processes, cores_per_process
 
 
-def read_manifests(accelerator: Accelerator, options: RunOptions, config: MelConfig) -> tuple[Clips, Clips]:
+def read_manifests(processes: Processes, options: RunOptions, config: MelConfig) -> tuple[Clips, Clips]:
     """Return the training and validation clips. Only the main process looks for the files."""
-    with stopping_together(accelerator):
+    with processes.stopping_together():
         return tuple(
-            read_manifest(path, config.sampling_rate, options.input_wavs_dir, accelerator.is_main_process)
+            read_manifest(path, config.sampling_rate, options.input_wavs_dir, processes.is_main)
             for path in (options.path_to_train_manifest, options.path_to_val_manifest)
         )
 
@@ -92,7 +91,7 @@ def limited_workers(wanted: int | None, report: Callable[[str], None] = print) -
 
     Command lines are often written for another machine, so a larger number is reported and reduced.
     """
-    cores = max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    cores = cores_per_process()
     if wanted is not None and wanted > cores:
         report(f"--num_workers {wanted} is more than the {cores} cores here: using {cores}")
     return cores if wanted is None else min(wanted, cores)

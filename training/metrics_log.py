@@ -2,18 +2,12 @@
 
 import json
 import math
+import os
+import sys
 from contextlib import suppress
 from pathlib import Path
 
-from training.checkpoints import Progress
-from utils import atomic_write
-
-
-def append_record(path: Path, record: dict) -> None:
-    """Append a record. Values that are not finite become null, because JSON has no NaN."""
-    record = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
-    with path.open("a") as file:
-        file.write(json.dumps(record) + "\n")
+from utils import UserError, atomic_write
 
 
 def read_records(path: Path) -> list[dict]:
@@ -25,14 +19,39 @@ def read_records(path: Path) -> list[dict]:
     return records
 
 
-def drop_later_records(path: Path, progress: Progress, is_finished: bool) -> None:
-    """Remove the records of steps after `progress`, which will be repeated.
+class MetricsLog:
+    """The log of a run. Records that can't be written, for example on a full disk, are written later."""
 
-    The validation at `progress` is also repeated, if the run continues in the middle of an epoch.
-    """
-    validates_again = progress.clips_in_epoch > 0 and not is_finished
-    with atomic_write(path) as temporary, temporary.open("w") as file:
-        for record in read_records(path) if path.exists() else []:
-            is_last_validation = record["split"] == "val" and record["step"] == progress.step - 1
-            if record["step"] < progress.step and not (validates_again and is_last_validation):
-                file.write(json.dumps(record) + "\n")
+    def __init__(self, path: Path):
+        self.path, self.unwritten = path, ""
+
+    def append(self, record: dict) -> None:
+        """Append a record. Values that are not finite become null, because JSON has no NaN."""
+        record = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
+        had_trouble = bool(self.unwritten)
+        self.unwritten += json.dumps(record) + "\n"
+        size = self.path.stat().st_size if self.path.exists() else 0
+        try:
+            with self.path.open("a") as file:
+                file.write(self.unwritten)
+            self.unwritten = ""
+        except OSError as error:
+            with suppress(OSError):
+                os.truncate(self.path, size)  # a part may have been written
+            if not had_trouble:
+                print(f"\ncan't write {self.path}: {error}; trying again with each record", file=sys.stderr)
+
+    def drop_later(self, step: int, keep_last_validation: bool) -> None:
+        """Remove the records of a run after `step` completed steps, which will be repeated.
+
+        Also the last validation, which has the number of the last step, unless `keep_last_validation`. Raises
+        UserError if the log can't be written.
+        """
+        try:
+            with atomic_write(self.path) as temporary, temporary.open("w") as file:
+                for record in read_records(self.path) if self.path.exists() else []:
+                    is_last_validation = record["split"] == "val" and record["step"] == step - 1
+                    if record["step"] < step and (keep_last_validation or not is_last_validation):
+                        file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise UserError(f"can't write {self.path}: {error}; make room in the folder") from error

@@ -58,7 +58,10 @@ class RunOptions:
     )  # fmt: skip
     checkpoint_epochs: int = option(50, "epochs between checkpoints", minimum=1)
     checkpoint_steps: int | None = option(
-        None, "steps between updates of last_checkpoint, for corpora with long epochs", minimum=1
+        5000, "steps between updates of last_checkpoint; none: only before validations", minimum=1
+    )
+    validation_steps: int | None = option(
+        None, "steps between validations, for corpora with long epochs; default: one epoch", minimum=1
     )
     keep_checkpoints: int | None = option(
         None, "number of newest checkpoint_<epochs> folders to keep; default: all", minimum=1

@@ -1,4 +1,4 @@
-"""Accelerate's set-up, and signals that stop a run of one or several processes."""
+"""Accelerate's set-up, exchanges between the processes of a run, and signals that stop it."""
 
 import ctypes
 import os
@@ -6,21 +6,38 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
 
 import torch
+import torch.distributed
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.utils import DataLoaderConfiguration, broadcast_object_list, set_seed
+from accelerate.utils import DataLoaderConfiguration, DistributedType, set_seed
 
 from training.options import RunOptions
 from training.trackers import tracker_names
 from utils import UserError, available_cores
+
+SUPPORTED_TYPES = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+# Variables that `accelerate launch` sets for configurations that split a model between processes.
+UNSUPPORTED_SETTINGS = {
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism configuration",
+}
+FAILED = 1 << 16  # above the number of every signal
 
 
 def make_accelerator(options: RunOptions, broadcast_buffers: bool = False) -> Accelerator:
     """Return Accelerate's context for a run, with one thread per core on a CPU, and seed all generators.
 
     `broadcast_buffers` is for models whose buffers depend on the data of a process, such as batch norm's.
+    Raises UserError for hardware and launchers that training does not support.
     """
+    for variable, name in UNSUPPORTED_SETTINGS.items():
+        if os.environ.get(variable, "").lower() in ("true", "1"):
+            refuse_hardware(name)
     accelerator = Accelerator(
         # without `cpu`, Accelerate does not connect processes on a machine without a GPU
         cpu="LOCAL_RANK" in os.environ and not torch.accelerator.is_available(),
@@ -30,14 +47,16 @@ def make_accelerator(options: RunOptions, broadcast_buffers: bool = False) -> Ac
         dataloader_config=DataLoaderConfiguration(non_blocking=True),
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=broadcast_buffers)],
     )
+    if accelerator.distributed_type not in SUPPORTED_TYPES or accelerator.device.type not in ("cpu", "cuda"):
+        refuse_hardware(f"{accelerator.distributed_type.value} on {accelerator.device.type}")
     on_cpu = accelerator.device.type == "cpu"
-    if on_cpu and options.mixed_precision == "fp16":
+    if on_cpu and accelerator.mixed_precision == "fp16":
         raise UserError("--mixed_precision fp16 needs a GPU; on a CPU use bf16 or no")
-    # launchers set OMP_NUM_THREADS to 1 by default, which would leave the other cores of a CPU idle
-    is_launched = "ACCELERATE_MIXED_PRECISION" in os.environ or "LOCAL_RANK" in os.environ
-    if on_cpu and is_launched and os.environ.get("OMP_NUM_THREADS") == "1":
-        torch.set_num_threads(max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
     use_tf32(not (on_cpu or options.no_tf32))
+    if on_cpu:
+        use_all_cores()
+    if accelerator.num_processes == 1:
+        report_missing_processes()
     set_seed(options.seed)
     return accelerator
 
@@ -48,23 +67,98 @@ def use_tf32(enabled: bool) -> None:
     torch.backends.cudnn.allow_tf32 = enabled
 
 
-@contextmanager
-def stopping_together(accelerator: Accelerator) -> Iterator[None]:
-    """End all processes after a UserError in the main process, which makes checks for all of them.
+def local_rank() -> int:
+    """Return the number of this process on its machine."""
+    return int(os.environ.get("LOCAL_RANK", 0))
 
-    All processes must enter this together.
+
+def cores_per_process() -> int:
+    """Return the number of cores for each of the processes that a launcher has started on this machine."""
+    return max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+
+
+def use_all_cores() -> None:
+    """Undo the launchers' default of one thread per process, which would leave the other cores idle."""
+    is_launched = "ACCELERATE_MIXED_PRECISION" in os.environ or "LOCAL_RANK" in os.environ
+    if is_launched and os.environ.get("OMP_NUM_THREADS") == "1":
+        torch.set_num_threads(cores_per_process())
+
+
+def report_missing_processes() -> None:
+    """Warn if `accelerate launch --cpu --num_processes N` has started only this process."""
+    # the variables that it sets for several processes
+    if {"ACCELERATE_USE_CPU", "ACCELERATE_MIXED_PRECISION", "MASTER_ADDR"} <= set(os.environ):
+        print(
+            "accelerate launch has started only one of several processes: on CPUs, use "
+            "torchrun --nproc_per_node N, or accelerate launch --multi_gpu --num_processes N",
+            file=sys.stderr,
+        )
+
+
+def refuse_hardware(name: str) -> None:
+    raise UserError(
+        f"training with {name} is not supported; use CUDA GPUs or CPUs, with one process or several: see "
+        "docs/distributed.md, and change the answers to `accelerate config`"
+    )
+
+
+class Processes:
+    """The processes of a launcher, and small exchanges between them. All must call each exchange together.
+
+    The exchanges use a process group on the CPU, so that no process waits for its GPU. Works without
+    Accelerate, for scripts that only divide their work.
     """
-    problem: UserError | None = None
-    try:
-        yield
-    except UserError as error:
-        problem = error
-    has_failed = [problem is not None]
-    broadcast_object_list(has_failed)  # that of the main process
-    if problem:
-        raise problem
-    if has_failed[0]:
-        sys.exit(2)
+
+    def __init__(self):
+        self.group, self.index, self.count = None, 0, 1
+        patience = timedelta(days=1)  # one process may work for hours while the others wait
+        if torch.distributed.is_initialized():
+            self.group = torch.distributed.new_group(backend="gloo", timeout=patience)
+        elif "LOCAL_RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
+            torch.distributed.init_process_group("gloo", timeout=patience)
+            self.group = torch.distributed.group.WORLD
+        if self.group is not None:
+            self.index, self.count = torch.distributed.get_rank(), torch.distributed.get_world_size()
+
+    @property
+    def is_main(self) -> bool:
+        return self.index == 0
+
+    @property
+    def device(self) -> str:
+        """The device of this process: one GPU each, if there are any."""
+        return f"cuda:{local_rank() % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
+
+    def maximum(self, number: int) -> int:
+        """Return the largest of the processes' numbers."""
+        if self.group is None:
+            return number
+        value = torch.tensor(number)
+        torch.distributed.all_reduce(value, torch.distributed.ReduceOp.MAX, self.group)
+        return int(value)
+
+    def gather(self, value: Any) -> list:
+        """Return the values of all processes, any objects that can be pickled."""
+        if self.group is None:
+            return [value]
+        values = [None] * self.count
+        torch.distributed.all_gather_object(values, value, self.group)
+        return values
+
+    def from_main(self, value: Any) -> Any:
+        """Return the main process's value."""
+        return self.gather(value if self.is_main else None)[0]
+
+    @contextmanager
+    def stopping_together(self) -> Iterator[None]:
+        """Let a UserError of the block in any process end all, with one message per process that has one."""
+        problem = None
+        try:
+            yield
+        except UserError as error:
+            problem = error
+        if any(self.gather(problem is not None)):
+            raise problem or SystemExit(2)
 
 
 class StopSignal:
@@ -81,16 +175,19 @@ class StopSignal:
         if number == signal.SIGINT:  # a second Ctrl+C acts at once; launchers may send SIGTERM repeatedly
             signal.signal(number, signal.default_int_handler)
 
-    def in_any_process(self, accelerator: Accelerator) -> bool:
-        """Return whether any process has received a signal. All processes must call this together."""
-        if accelerator.num_processes == 1:
-            return self.number is not None
-        flag = torch.tensor(int(self.number is not None), device=accelerator.device)
-        return bool(accelerator.reduce(flag, "sum").item())
-
 
 def stop_with_launcher() -> None:
     """Request a SIGTERM from Linux when `accelerate launch` dies, because it does not forward signals."""
     if sys.platform == "linux" and "ACCELERATE_MIXED_PRECISION" in os.environ:  # set only by the launcher
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+
+
+def postpone_errors_of_workers() -> None:
+    """Let the death of a loader's worker become an error when its batch is missing.
+
+    PyTorch raises the error in a signal handler, which may interrupt a step that has updated only some of the
+    weights. Call this after the first batch, since PyTorch sets its handler when it starts workers.
+    """
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)

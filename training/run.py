@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -13,32 +14,29 @@ from tqdm import tqdm
 
 from tacotron2.mel import MelConfig
 from training import trackers
-from training.checkpoints import Checkpoints, Progress, latest_checkpoint
+from training.checkpoints import FINAL, LAST, Checkpoints, Progress, latest_checkpoint
 from training.loaders import continue_epoch
-from training.metrics_log import append_record, drop_later_records
+from training.metrics_log import MetricsLog
 from training.optimization import SkippedSteps
 from training.options import RunOptions
-from training.processes import StopSignal
+from training.processes import FAILED, Processes, StopSignal, postpone_errors_of_workers
 from utils import UserError
 
 # The loss scaler of fp16 starts with a high scale and skips ten to twenty steps until the scale fits.
 MAX_NON_FINITE_IN_A_ROW = 50
 
-# Steps between exchanges of stop signals between processes with GPUs. Each exchange waits for the device.
-STOP_CHECK_STEPS = 10
-
 SHOWN_LOSSES = ("gen_loss", "disc_loss", "loss", "mel_loss")  # on the progress bar; the log has all
 
 
 class TrainingRun:
-    """Counts steps and epochs, logs them, and saves checkpoints when they are due.
+    """Counts steps and epochs, logs them, validates, and saves checkpoints when they are due.
 
-        run = TrainingRun(accelerator, options, config, models)
-        run.start("project")
+        run = TrainingRun(accelerator, processes, options, config, models, steps_per_epoch)
+        run.start("project", validate)
         while not run.finished:
-            for batches in run.batches(loader, steps_per_epoch):
+            for batches in run.batches(loader):
                 run.finish_step(losses, frames, learning_rate)
-            run.finish_epoch(validate)
+            run.finish_epoch()
         run.finish()
 
     Each of `models` is saved in checkpoints as `<name>.safetensors`.
@@ -47,32 +45,31 @@ class TrainingRun:
     def __init__(
         self,
         accelerator: Accelerator,
+        processes: Processes,
         options: RunOptions,
         config: MelConfig,
         models: dict[str, nn.Module],
+        steps_per_epoch: int,
     ):
-        self.accelerator, self.options, self.config = accelerator, options, config
+        self.accelerator, self.processes = accelerator, processes
+        self.options, self.config = options, config
+        self.steps_per_epoch = steps_per_epoch
         self.folder = options.folder
-        self.metrics_path = self.folder / "metrics.jsonl"
         self.progress = Progress()
-        self.steps_per_epoch = 0
         self.bar: tqdm | None = None
-        self._frames_since_log: int | Tensor = 0
-        self._last_log = time.perf_counter()
-        self.checkpoints = Checkpoints(accelerator, self.folder, config, models)
-        existing = latest_checkpoint(self.folder)
-        if existing and not options.resume_from_checkpoint:
-            raise UserError(
-                f"{self.folder} already contains a run ({existing.name}); continue it with "
-                "--resume_from_checkpoint latest, or choose another --experiment_name"
-            )
+        self._restart_clock()
         self.stop_signal = StopSignal()
         self._skipped = SkippedSteps(accelerator.device)
-        is_waiting_cheap = accelerator.num_processes == 1 or accelerator.device.type == "cpu"
-        self._stop_check_steps = 1 if is_waiting_cheap else STOP_CHECK_STEPS
+        self.metrics = MetricsLog(self.folder / "metrics.jsonl")
+        self.checkpoints = Checkpoints(accelerator, processes, self.folder, config, models)
+        self.checkpoints.open(resume=options.resume_from_checkpoint is not None)
 
-    def start(self, project: str) -> None:
-        """Resume from the checkpoint in --resume_from_checkpoint, if any, and start the trackers."""
+    def start(self, project: str, validate: Callable[[], dict[str, float]]) -> None:
+        """Resume from the checkpoint in --resume_from_checkpoint, if any, and start the trackers.
+
+        `validate` returns the values to log.
+        """
+        self._validate = validate
         wanted = self.options.resume_from_checkpoint
         checkpoint = self.checkpoints.find(wanted) if wanted else None
         if checkpoint:
@@ -85,23 +82,44 @@ class TrainingRun:
         elif wanted:
             self.accelerator.print(f"No checkpoint in {self.folder} yet: starting from the beginning")
         if self.accelerator.is_main_process:
-            drop_later_records(self.metrics_path, self.progress, self.finished)
+            self.metrics.drop_later(self.progress.step, self._keeps_last_validation)
             if checkpoint:
                 self.checkpoints.set_aside_later(self.progress.step)
         trackers.start_trackers(self.accelerator, self.options, project)
 
-    def print_sizes(self, name: str, model: nn.Module, train_clips: int, val_clips: int, steps: int) -> None:
+    def print_sizes(self, name: str, model: nn.Module, train_clips: int, val_clips: int) -> None:
+        options, count = self.options, self.accelerator.num_processes
         size = sum(parameter.numel() for parameter in model.parameters()) / 1e6
         self.accelerator.print(
-            f"{name} of {size:.2f} M parameters; {train_clips} clips to train on, {val_clips} to validate; "
-            f"{steps} steps per epoch"
+            f"{name} of {size:.2f} M parameters; {train_clips} clips to train on, {val_clips} to validate\n"
+            f"{self.clips_per_step} clips per update, from {count} process(es) with --batch_size "
+            f"{options.batch_size} and --gradient_accumulation_steps {options.gradient_accumulation_steps}\n"
+            f"{self.steps_per_epoch} steps per epoch, {self.total_steps} updates in total"
         )
+
+    def warn_of_other_batch_size(self, source: Path, official: int) -> None:
+        """Warn if an official configuration states another batch size, which is that of all GPUs together."""
+        if official != self.clips_per_step:
+            parts = self.clips_per_step // self.options.batch_size
+            hint = (
+                f"; for the same updates, use --batch_size {official // parts}" if official >= parts else ""
+            )
+            self.accelerator.print(
+                f"{source} has batch_size {official}, which the official code divides between all GPUs; this "
+                f"run has {self.clips_per_step} clips per update{hint}",
+                file=sys.stderr,
+            )
 
     @property
     def finished(self) -> bool:
         limit = self.options.max_train_steps
         done = self.progress.epoch >= self.options.training_epochs
         return done or (limit is not None and self.progress.step >= limit)
+
+    @property
+    def total_steps(self) -> int:
+        total = self.options.training_epochs * self.steps_per_epoch
+        return min(total, self.options.max_train_steps or total)
 
     @property
     def clips_per_step(self) -> int:
@@ -115,25 +133,36 @@ class TrainingRun:
         steps = self.progress.clips_in_epoch // self.clips_per_step
         return (self.progress.epoch * self.steps_per_epoch + steps) / self.steps_per_epoch
 
-    def batches(self, loader: DataLoader, steps_per_epoch: int) -> Iterator[list]:
+    def batches(self, loader: DataLoader) -> Iterator[list]:
         """Yield the rest of the epoch as lists of --gradient_accumulation_steps batches, one list per step.
 
-        Ends early at --max_train_steps. Saves a checkpoint and exits after a stop signal.
+        Ends early at --max_train_steps. Validates in between, with --validation_steps.
         """
-        self.steps_per_epoch = steps_per_epoch
         self._show_progress()
-        self._frames_since_log, self._last_log = 0, time.perf_counter()  # leaves the time of validation out
+        self._restart_clock()
         continue_epoch(loader, self.progress.epoch, self.progress.clips_in_epoch)
-        group = []
-        for batch in loader:
-            group.append(batch)
-            if len(group) == self.options.gradient_accumulation_steps:
-                yield group
-                group = []
-                if self.progress.step % self._stop_check_steps == 0:
-                    self.stop_if_asked()
-                if self.finished:
-                    break
+        batches, size = iter(loader), self.options.gradient_accumulation_steps
+        while not self.finished:
+            if self._validates_within_epochs and not self.progress.is_validated:
+                self.validate()
+            group = self.fetch(batches, size)
+            postpone_errors_of_workers()
+            if len(group) < size:
+                break
+            yield group
+
+    def fetch(self, batches: Iterator, count: int = 1) -> list:
+        """Return the next `count` batches, or fewer at the end. All processes must call this together.
+
+        If reading fails in any process, or after a signal, saves last_checkpoint and ends the run.
+        """
+        group, error = [], None
+        try:
+            group = list(islice(batches, count))
+        except Exception as problem:  # of a clip or a worker: the steps that are done must not be lost
+            error = problem
+        self.stop_if_asked(error)
+        return group
 
     def finish_step(self, values: dict[str, Tensor], frames: int | Tensor, learning_rate: float) -> None:
         """Count a step, log it when due, and save last_checkpoint when due.
@@ -144,6 +173,7 @@ class TrainingRun:
         """
         options, progress, step = self.options, self.progress, self.progress.step
         progress.step += 1
+        progress.is_validated = False
         progress.clips_in_epoch += self.clips_per_step
         self._frames_since_log = self._frames_since_log + frames * self.accelerator.num_processes
         self._skipped.add([value for name, value in values.items() if name.endswith("grad_norm")])
@@ -153,7 +183,7 @@ class TrainingRun:
         if self.bar is not None:
             self.bar.update()
         if options.checkpoint_steps and progress.step % options.checkpoint_steps == 0:
-            self.save("last_checkpoint")
+            self.save(LAST)
 
     def _read_skipped_steps(self) -> None:
         self.progress.skipped_steps, self.progress.non_finite_in_a_row = self._skipped.read()
@@ -187,42 +217,81 @@ class TrainingRun:
             self.bar.set_postfix(shown, refresh=False)
         self._check_skipped_steps()
 
-    def finish_epoch(self, validate: Callable[[], dict[str, float]]) -> None:
-        """Log the values that `validate` returns, count the epoch, and save a checkpoint when due."""
-        self.stop_if_asked()
-        self.log("val", validate())
+    def finish_epoch(self) -> None:
+        """Validate, count the epoch, and save a checkpoint when due."""
         progress = self.progress
         # the rest may be less than a step after a resume with larger steps; --max_train_steps leaves more
-        if progress.clips_in_epoch + self.clips_per_step > self.steps_per_epoch * self.clips_per_step:
+        is_complete = (
+            progress.clips_in_epoch + self.clips_per_step > self.steps_per_epoch * self.clips_per_step
+        )
+        is_last = self.finished or (is_complete and progress.epoch + 1 == self.options.training_epochs)
+        if not progress.is_validated and (is_last or self.options.validation_steps is None):
+            self.validate()
+        if is_complete:
             progress.epoch += 1
             progress.clips_in_epoch = 0
             if progress.epoch % self.options.checkpoint_epochs == 0:
                 self.save(f"checkpoint_{progress.epoch}")
+            elif progress.is_validated:
+                self.save(LAST)  # only its progress, as the weights are saved before validation
+
+    def validate(self) -> None:
+        """Validate, and log the result. Before, save a checkpoint, because validation may take long."""
+        self.stop_if_asked()
+        self.save(LAST)
+        self.log("val", self._validate())
+        self.progress.is_validated = True
+        self._restart_clock()
+
+    def _restart_clock(self) -> None:
+        """Leave the time of other work than training out of `frames_per_second`."""
+        self._frames_since_log, self._last_log = 0, time.perf_counter()
+
+    @property
+    def _validates_within_epochs(self) -> bool:
+        interval = self.options.validation_steps
+        return interval is not None and self.progress.step % interval == 0
+
+    @property
+    def _keeps_last_validation(self) -> bool:
+        """Whether an uninterrupted run would also have validated here, and will not do so now."""
+        is_regular = self.progress.clips_in_epoch == 0 or self._validates_within_epochs
+        return self.progress.is_validated and (is_regular or self.finished)
 
     def finish(self) -> Path:
         """Save the final checkpoint and close the trackers; return the checkpoint's folder."""
         if self.bar is not None:
             self.bar.close()
-        self.save("final_checkpoint")
-        self.accelerator.print(f"The model is in {self.folder / 'final_checkpoint'}")
+        self.save(FINAL)
+        self.accelerator.print(f"The model is in {self.folder / FINAL}")
         self.accelerator.end_training()
-        return self.folder / "final_checkpoint"
+        self.checkpoints.close()
+        return self.folder / FINAL
 
     def save(self, name: str) -> None:
         self._read_skipped_steps()
         self.checkpoints.save(name, self.progress, self.options)
 
-    def stop_if_asked(self) -> None:
-        """After SIGINT or SIGTERM in any process, save last_checkpoint and exit with the signal's status."""
-        if not self.stop_signal.in_any_process(self.accelerator):
+    def stop_if_asked(self, error: Exception | None = None) -> None:
+        """Save last_checkpoint and end the run after SIGINT or SIGTERM, or an error, in any process.
+
+        The exit status is that of the signal. Raises `error` in the process that has it.
+        """
+        reason = self.processes.maximum(FAILED if error else self.stop_signal.number or 0)
+        if not reason:
             return
-        self.save("last_checkpoint")
-        self.accelerator.print(
-            f"\nStopped after step {self.progress.step - 1}; continue with --resume_from_checkpoint latest",
-            file=sys.stderr,
-        )
+        if self.progress.step:
+            self.save(LAST)
+            why = " because a batch could not be read" if reason == FAILED else ""
+            self.accelerator.print(
+                f"\nStopped after step {self.progress.step - 1}{why}; continue with "
+                "--resume_from_checkpoint latest",
+                file=sys.stderr,
+            )
         self.accelerator.end_training()
-        sys.exit(128 + (self.stop_signal.number or 15))
+        if error is not None:
+            raise explained(error)
+        sys.exit(2 if reason == FAILED else 128 + reason)
 
     def log(
         self,
@@ -238,7 +307,7 @@ class TrainingRun:
         step = self.progress.step - 1 if step is None else step
         if to_file:
             record = {"step": step, "epoch": self.progress.epoch, "split": split} | values
-            append_record(self.metrics_path, record)
+            self.metrics.append(record)
         if to_trackers:
             self.accelerator.log({f"{split}/{name}": value for name, value in values.items()}, step=step)
 
@@ -252,11 +321,23 @@ class TrainingRun:
 
     def _show_progress(self) -> None:
         if self.bar is None and self.accelerator.is_main_process:
-            total = self.options.training_epochs * self.steps_per_epoch
-            total = min(total, self.options.max_train_steps or total)
             self.bar = tqdm(
-                total=total, initial=self.progress.step, unit="step", dynamic_ncols=True, smoothing=0.05
+                total=self.total_steps,
+                initial=self.progress.step,
+                unit="step",
+                dynamic_ncols=True,
+                smoothing=0.05,
             )
         if self.bar is not None:
             epochs = f"{self.progress.epoch + 1}/{self.options.training_epochs}"
             self.bar.set_description(f"epoch {epochs}", refresh=False)
+
+
+def explained(error: Exception) -> Exception:
+    """Return a UserError for the error of a loader whose worker was killed, and other errors unchanged."""
+    if isinstance(error, RuntimeError) and "exited unexpectedly" in str(error):
+        return UserError(
+            "a process that reads clips was killed, possibly for lack of memory; continue with fewer "
+            "--num_workers"
+        )
+    return error

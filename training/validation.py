@@ -1,10 +1,11 @@
 """Validation whose clips are shared between processes."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import torch
 from accelerate.utils import send_to_device
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from training.run import TrainingRun
 
@@ -16,12 +17,13 @@ class ValidationMeans:
         self.run, self.names = run, names
         self.totals = torch.zeros(2, len(names), dtype=torch.float64)  # weighted sums, sums of weights
 
-    def batches(self, loader: Iterable[dict]) -> Iterator[dict]:
-        """Yield the batches on the device. A run of one process can stop between two batches."""
-        for batch in loader:
-            if self.run.accelerator.num_processes == 1:  # several processes stop together, in the main loop
-                self.run.stop_if_asked()
-            yield send_to_device(batch, self.run.accelerator.device)
+    def batches(self, loader: DataLoader) -> Iterator[dict]:
+        """Yield the batches on the device. A run can stop between two batches."""
+        batches = iter(loader)
+        # processes with fewer batches than others take part in the exchanges until the last batch
+        for _ in range(self.run.processes.maximum(len(loader))):
+            for batch in self.run.fetch(batches):
+                yield send_to_device(batch, self.run.accelerator.device)
 
     def add(self, weight: int, values: dict[str, Tensor | float | None]) -> None:
         """Add means over `weight` items. None and names that are left out don't count."""

@@ -14,6 +14,7 @@ from runs import (
     LAUNCH_TWO,
     PYTHON,
     TORCHRUN,
+    children,
     command_line,
     complete,
     different_weights,
@@ -124,12 +125,6 @@ def test_a_run_resumed_in_epoch_3_reads_the_rest_of_its_clips_in_order(small_cor
     clips_read("resumed", max_train_steps=3 * STEPS_PER_EPOCH + 1)
     resumed = clips_read("resumed", training_epochs=4, resume_from_checkpoint="latest")
     assert resumed == whole[-6:]  # all but the first batch of epoch 3
-
-
-def children(pid: int) -> list[int]:
-    """Return the processes started by the threads of `pid`."""
-    lists = [task / "children" for task in Path(f"/proc/{pid}/task").iterdir()]
-    return [int(child) for path in lists for child in path.read_text().split()]
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="only Linux tells a process that its parent has died")

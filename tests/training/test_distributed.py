@@ -1,0 +1,72 @@
+"""Runs of two processes with folders of their own, as on two machines without a shared disk, and signals."""
+
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from runs import (
+    SCRIPTS,
+    command_line,
+    error_line,
+    finish,
+    manifest_row,
+    metrics,
+    start,
+    train_here,
+    wait_until,
+    write_manifest,
+)
+
+from training.checkpoints import Progress
+from utils import available_cores
+
+pytestmark = pytest.mark.skipif(available_cores() < 2, reason="needs two cores")
+SETTINGS = {"training_epochs": 2, "resume_from_checkpoint": "latest"}
+EACH = [str(SCRIPTS / "torchrun"), "--standalone", "--nproc_per_node", "2", "--no-python", "bash", "-c"]
+
+
+def start_apart(corpus: Path, folder: Path, **settings):
+    """Start two processes that write to `<folder>/0/run` and `<folder>/1/run`."""
+    arguments = " ".join(f"'{word}'" for word in command_line(corpus, folder / "RANK" / "run", **settings))
+    arguments = arguments.replace(f"'{folder / 'RANK'}'", f"{folder}/$RANK")
+    return start([*EACH, f'{SCRIPTS / "python"} "$0" {arguments}'], [])
+
+
+def test_process_0_decides_what_is_resumed_and_a_process_without_it_stops(small_corpus, tmp_path):
+    train_here(small_corpus, tmp_path / "0" / "run", training_epochs=1)
+    status, _, err = finish(start_apart(small_corpus, tmp_path, **SETTINGS))
+    assert status != 0
+    line = error_line(err)
+    assert "process 0 resumes from step 4" in line and "(in process 1)" in line
+    assert str(tmp_path / "1" / "run") in line and "all machines share" in line
+    assert not list((tmp_path / "1").rglob("*.safetensors"))
+
+    shutil.copytree(tmp_path / "0" / "run", tmp_path / "1" / "run")  # as the message advises
+    status, out, err = finish(start_apart(small_corpus, tmp_path, **SETTINGS))
+    assert status == 0, out + err
+    assert Progress.of(tmp_path / "0" / "run" / "final_checkpoint").epoch == 2
+    assert metrics(tmp_path / "0" / "run", "train")[-1]["step"] == 5  # 2 steps with twice the batch size
+    assert Progress.of(tmp_path / "1" / "run" / "final_checkpoint").epoch == 1  # only process 0 writes
+
+
+def test_a_signal_during_the_validation_of_two_processes_is_honoured_within_seconds(small_corpus, tmp_path):
+    rows = [manifest_row(small_corpus / "wavs" / "clip9.wav")] * 2001  # an odd number: unequal shares
+    corpus, folder = tmp_path / "corpus", tmp_path / "run"
+    corpus.mkdir()
+    shutil.copy(small_corpus / "train.csv", corpus)
+    write_manifest(corpus / "test.csv", rows)
+    process = start(
+        [str(SCRIPTS / "torchrun"), "--standalone", "--nproc_per_node", "2"], command_line(corpus, folder)
+    )
+    wait_until((folder / "last_checkpoint").is_dir, process, seconds=120)
+    time.sleep(0.5)
+    begin = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    status, _, err = finish(process)
+    assert status != 0 and "Stopped after step 1" in err
+    assert time.monotonic() - begin < 20  # torchrun kills its processes after 30
+    assert metrics(folder, "val") == []
+    progress = Progress.of(folder / "last_checkpoint")
+    assert (progress.step, progress.epoch, progress.is_validated) == (2, 0, False)

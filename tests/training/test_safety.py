@@ -1,0 +1,159 @@
+"""What a run does when its data, its disk or its machine fail: nothing is lost, and one line says why."""
+
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+from helpers import ROOT
+from runs import (
+    PYTHON,
+    as_own_process,
+    command_line,
+    different_weights,
+    error_line,
+    finish,
+    has_done,
+    manifest_row,
+    metrics,
+    repeatable,
+    start,
+    train_here,
+    wait_until,
+    write_manifest,
+)
+
+from train import VocoderTrainer, parse_arguments
+from training.checkpoints import Checkpoints, Progress
+from training.processes import Processes, make_accelerator
+
+SETTINGS = {"training_epochs": 3, "checkpoint_epochs": 100}
+LATEST = {"resume_from_checkpoint": "latest"}
+
+
+def refused(capsys, corpus: Path, folder: Path, **settings) -> str:
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        train_here(corpus, folder, **settings)
+    assert stop.value.code == 2
+    return error_line(capsys.readouterr().err)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(small_corpus, tmp_path_factory) -> Path:
+    return train_here(small_corpus, tmp_path_factory.mktemp("undisturbed") / "run", **SETTINGS)
+
+
+@pytest.fixture
+def corpus(small_corpus, tmp_path) -> Path:
+    """A copy of the small corpus whose clips a test may damage."""
+    shutil.copytree(small_corpus / "wavs", tmp_path / "corpus" / "wavs")
+    rows = [manifest_row(tmp_path / "corpus" / "wavs" / f"clip{number}.wav") for number in range(10)]
+    write_manifest(tmp_path / "corpus" / "train.csv", rows[:8])
+    write_manifest(tmp_path / "corpus" / "test.csv", rows[8:])
+    return tmp_path / "corpus"
+
+
+def shorten(wav: Path) -> bytes:
+    """Leave a clip with a tenth of its audio; return its former content."""
+    content = wav.read_bytes()
+    audio, rate = soundfile.read(wav, dtype="float32")
+    soundfile.write(wav, audio[: len(audio) // 10], rate)
+    return content
+
+
+def assert_equal(run: Path, undisturbed: Path) -> None:
+    assert repeatable(metrics(run)) == repeatable(metrics(undisturbed))
+    assert different_weights(run / "final_checkpoint", undisturbed / "final_checkpoint") == []
+
+
+@pytest.mark.parametrize(("clip", "steps"), [("clip7", None), ("clip9", 4)])
+def test_a_damaged_clip_costs_no_step(corpus, undisturbed, tmp_path, capsys, clip, steps):
+    """Of training: the steps before it are saved. Of validation: the checkpoint is written before it."""
+    wav, folder = corpus / "wavs" / f"{clip}.wav", tmp_path / "run"
+    content = shorten(wav)
+    assert f"{clip}.wav" in refused(capsys, corpus, folder, **SETTINGS)
+    done = Progress.of(folder / "last_checkpoint").step
+    assert done == (steps or len(metrics(folder, "train")))
+    wav.write_bytes(content)
+    train_here(corpus, folder, **SETTINGS, **LATEST)
+    assert_equal(folder, undisturbed)
+
+
+def test_validation_steps_replace_the_validation_of_each_epoch(small_corpus, tmp_path):
+    settings = SETTINGS | {"validation_steps": 3, "training_epochs": 2}
+    whole = train_here(small_corpus, tmp_path / "whole", **settings)
+    assert [record["step"] for record in metrics(whole, "val")] == [2, 5, 7]  # and at the end
+    parts = train_here(small_corpus, tmp_path / "parts", **settings, max_train_steps=4)
+    train_here(small_corpus, parts, **settings, **LATEST)
+    assert_equal(parts, whole)
+
+
+def test_a_folder_in_use_is_refused_until_its_run_is_killed(small_corpus, tmp_path, capsys):
+    folder = tmp_path / "run"
+    process = start(PYTHON, command_line(small_corpus, folder, training_epochs=1000, num_workers=1))
+    wait_until(has_done(folder, 1), process)
+    line = refused(capsys, small_corpus, folder, **SETTINGS, **LATEST)
+    assert f"is in use by process {process.pid} on " in line
+    process.send_signal(signal.SIGKILL)  # its worker survives it for a few seconds
+    finish(process)
+    train_here(small_corpus, folder, **SETTINGS | {"max_train_steps": 1}, **LATEST)
+
+
+@pytest.mark.parametrize("name", ["DEEPSPEED", "FSDP", "MEGATRON_LM"])
+def test_configurations_that_split_a_model_are_refused(small_corpus, tmp_path, capsys, monkeypatch, name):
+    monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
+    assert "is not supported; use CUDA GPUs or CPUs" in refused(capsys, small_corpus, tmp_path / "run")
+
+
+def test_a_launcher_that_starts_only_one_process_is_reported(small_corpus, tmp_path, capsys, monkeypatch):
+    """The variables are those that `accelerate launch --cpu --num_processes 2` sets."""
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    with as_own_process():
+        make_accelerator(parse_arguments(command_line(small_corpus, tmp_path / "run"))[0])
+    assert "started only one of several processes" in capsys.readouterr().err
+
+
+def test_fp16_continues_a_checkpoint_without_a_loss_scaler(small_corpus, undisturbed):
+    options, config = parse_arguments(command_line(small_corpus, undisturbed))
+    with as_own_process():
+        accelerator = make_accelerator(options)
+        trainer = VocoderTrainer(accelerator, options, config)
+        accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+        checkpoints = Checkpoints(accelerator, Processes(), options.folder, config, trainer.models)
+        assert checkpoints.load(undisturbed / "final_checkpoint").step == 12
+        assert accelerator.scaler.get_scale() == 1024.0
+
+
+def test_a_run_prints_its_plan_and_another_batch_size_than_its_configuration(small_corpus, tmp_path, capsys):
+    settings = {"config": ROOT / "configs" / "v1.json", "max_train_steps": 1}
+    settings |= {"batch_size": 2, "gradient_accumulation_steps": 2}
+    train_here(small_corpus, tmp_path / "run", **settings)
+    printed = capsys.readouterr()
+    assert (
+        "4 clips per update, from 1 process(es) with --batch_size 2 and --gradient_accumulation_steps 2"
+        in printed.out
+    )
+    assert "2 steps per epoch, 1 updates in total" in printed.out
+    assert "v1.json has batch_size 16" in printed.err and "use --batch_size 8" in printed.err
+
+
+def test_a_log_that_cannot_be_written_for_a_while_is_complete_in_the_end(tmp_path, capsys):
+    from training.metrics_log import MetricsLog
+
+    log = MetricsLog(tmp_path / "folder" / "metrics.jsonl")
+    log.append({"step": 0})  # the folder does not exist
+    log.append({"step": 1})
+    assert capsys.readouterr().err.count("can't write") == 1
+    (tmp_path / "folder").mkdir()
+    log.append({"step": 2})
+    assert metrics_of(log.path) == [0, 1, 2]
+
+
+def metrics_of(path: Path) -> list[int]:
+    from training.metrics_log import read_records
+
+    return [record["step"] for record in read_records(path)]
