@@ -2,15 +2,14 @@
 
 With `--taco_weights`, Tacotron 2 reads each transcript once and all vocoders receive the same mels. With
 `--copy_synthesis`, they receive the recordings' mels, and the result is compared with the recordings sample
-by sample. Audio and values are cached: a repeated command computes only what is missing.
+by sample. Audio and values are cached: a repeated command computes only what is missing. Under `torchrun` or
+`accelerate launch`, the processes share the clips, and each uses its own GPU.
 """
 
 import argparse
 import signal
 import sys
 from pathlib import Path
-
-import torch
 
 from checkpoint import DEVICE
 from evaluation import report
@@ -22,7 +21,8 @@ from evaluation.recognition import DEFAULT_RECOGNIZER
 from evaluation.systems import FINETUNED, HIFIGAN, READY_MADE
 from evaluation.table import COLUMNS
 from synthesis.vocoder import MIXED_PRECISIONS
-from utils import SEED, ArgumentParser, UserError, available_cores, checked, report_user_errors
+from training.processes import Processes, cores_per_process
+from utils import SEED, ArgumentParser, UserError, checked, report_user_errors
 
 
 def build_parser() -> ArgumentParser:
@@ -70,13 +70,12 @@ def build_parser() -> ArgumentParser:
         help="sampling rate of the clips in Hz, without a model",
     )  # fmt: skip
     group.add_argument(
-        "--num_workers", type=checked(int, minimum=0), default=available_cores(),
+        "--num_workers", type=checked(int, minimum=0), default=cores_per_process(),
         help="number of worker processes; 0 runs everything in the main process",
     )  # fmt: skip
     group.add_argument(
-        "--device", type=checked(str, **DEVICE), default="cuda" if torch.cuda.is_available() else "cpu",
-        help="cpu, cuda, cuda:1, …",
-    )  # fmt: skip
+        "--device", type=checked(str, **DEVICE), help="cpu, cuda, cuda:1, …; default: a GPU if there is one"
+    )
     group.add_argument(
         "--mixed_precision", choices=list(MIXED_PRECISIONS), default="no", help="precision of the vocoders"
     )
@@ -96,9 +95,9 @@ def build_parser() -> ArgumentParser:
 def check_arguments(args: argparse.Namespace) -> None:
     """Raise UserError for values out of range and flags that exclude each other."""
     check_systems(args)
-    if args.num_workers > available_cores():
-        print(f"--num_workers {args.num_workers} exceeds the {available_cores()} cores; using these")
-        args.num_workers = available_cores()
+    if args.num_workers > cores_per_process():
+        print(f"--num_workers {args.num_workers} exceeds the {cores_per_process()} cores; using these")
+        args.num_workers = cores_per_process()
     aligned = [n for n in args.metrics or () if n in METRICS and METRICS[n].needs == "aligned reference"]
     if aligned and not args.copy_synthesis:
         raise UserError(
@@ -139,6 +138,8 @@ def named_folders(texts: list[str]) -> dict[str, Path]:
 @report_user_errors
 def main(arguments: list[str] | None = None) -> None:
     args = build_parser().parse_args(arguments)
+    processes = Processes()
+    args.device = args.device or processes.device
     check_arguments(args)
     vocoders = {HIFIGAN: args.checkpoint_file, FINETUNED: args.finetuned_checkpoint_file}
     comparison = Comparison(
@@ -155,9 +156,13 @@ def main(arguments: list[str] | None = None) -> None:
     )
     try:
         args.output_dir.mkdir(parents=True, exist_ok=True)
-        table = comparison.run(
-            args.path_to_manifest, args.input_wavs_dir, args.max_clips, args.metrics, args.recognizer
-        )
+        work = args.path_to_manifest, args.input_wavs_dir, args.max_clips, args.metrics, args.recognizer
+        if processes.count > 1:  # fill the cache, from which the main process then makes the table
+            with processes.stopping_together():
+                comparison.run(*work, slice(processes.index, None, processes.count))
+            if not processes.is_main:
+                return
+        table = comparison.run(*work)
         if args.listening_test:
             clips, seed = args.report_clips, args.seed
             print(

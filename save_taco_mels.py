@@ -1,5 +1,7 @@
 """Save teacher-forced mels of a Tacotron 2 for fine-tuning a vocoder: `python save_taco_mels.py …`.
 
+Under `torchrun` or `accelerate launch`, the processes share the clips, and each uses its own GPU.
+
 A teacher-forced mel matches its clip's audio frame by frame and has the errors of a predicted mel. A vocoder
 that is trained on such mels learns to compensate for these errors.
 """
@@ -7,7 +9,9 @@ that is trained on such mels learns to compensate for these errors.
 import json
 import os
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -26,7 +30,11 @@ from tacotron2.mel import MelConfig, check_same_mel, convert_mel_scale
 from tacotron2.model import Tacotron2
 from training.loaders import limited_workers
 from training.parser import build_parser, select
+from training.processes import Processes, use_all_cores
 from utils import SEED, UserError, atomic_write, check_options, option, read_json, report_user_errors
+
+WRITERS = 4  # threads; a write waits for the disk
+MAX_UNWRITTEN = 64  # mels that wait to be written
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,37 +143,62 @@ def save_mels(
     num_workers: int = 0,
     seed: int = 1234,
     overwrite: bool = False,
+    processes: Processes | None = None,
 ) -> tuple[int, float]:
     """Write `<stem>.npy`, float32 (num_mels, samples // hop_size), for each clip that has none in `folder`.
 
     If clips in different folders share a name, the mels are in folders, too: `speaker/<stem>.npy`.
 
     The mels are in `config`'s scale. Returns the number of mels written and the mean absolute difference
-    between them and the true mels.
+    between them and the true mels. With several `processes`, each writes its share of the clips, and all
+    return the results of all.
     """
-    depth = depth_of_mels(folder, clips)
-    missing = [clip for clip in clips if overwrite or not (folder / mel_name(clip, depth)).is_file()]
-    # before anything is written or deleted, because it refuses clips that the model cannot read
-    mels = teacher_forced_mels(model, missing, batch_size, num_workers, seed) if missing else iter(())
-    claim_folder(folder, config, weights_fingerprint(model), overwrite)
-    difference, bins = 0.0, 0
-    for clip, predicted, true in tqdm(mels, total=len(missing), unit="clip", disable=None):
-        predicted, true = (convert_mel_scale(mel, model.config, config) for mel in (predicted, true))
-        difference += (predicted - true).abs().sum().item()
-        bins += true.numel()
-        with atomic_write(folder / mel_name(clip, depth)) as temporary, temporary.open("wb") as file:
-            np.save(file, predicted.numpy().astype(np.float32))
-    return len(missing), difference / max(1, bins)
+    processes = processes or Processes()
+    # shares of similar length, which do not depend on the mels that other processes have written by now
+    share = sorted(clips, key=lambda clip: -clip.samples)[processes.index :: processes.count]
+    mels = iter(())
+    # before anything is written or deleted, because clips that the model cannot read are refused
+    with processes.stopping_together():
+        depth = depth_of_mels(folder, clips)
+        missing = [clip for clip in share if overwrite or not (folder / mel_name(clip, depth)).is_file()]
+        if missing:
+            mels = teacher_forced_mels(model, missing, batch_size, num_workers, seed)
+    with processes.stopping_together():
+        if processes.is_main:
+            claim_folder(folder, config, weights_fingerprint(model), overwrite)
+
+    difference, bins, unwritten = 0.0, 0, deque()
+    with ThreadPoolExecutor(WRITERS) as pool:
+        disable = None if processes.is_main else True
+        for clip, predicted, true in tqdm(mels, total=len(missing), unit="clip", disable=disable):
+            predicted, true = (convert_mel_scale(mel, model.config, config) for mel in (predicted, true))
+            difference += (predicted - true).abs().sum().item()
+            bins += true.numel()
+            unwritten.append(pool.submit(write_mel, folder / mel_name(clip, depth), predicted))
+            while len(unwritten) > MAX_UNWRITTEN:
+                unwritten.popleft().result()
+        for write in unwritten:
+            write.result()
+    written, difference, bins = map(
+        sum, zip(*processes.gather((len(missing), difference, bins)), strict=True)
+    )
+    return written, difference / max(1, bins)
 
 
-def parse_arguments(arguments: list[str] | None) -> tuple[SaveMelsOptions, Tacotron2, MelConfig]:
+def write_mel(path: Path, mel: Tensor) -> None:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        np.save(file, mel.numpy().astype(np.float32))
+
+
+def parse_arguments(
+    arguments: list[str] | None, processes: Processes
+) -> tuple[SaveMelsOptions, Tacotron2, MelConfig]:
     """Return the options, the model and the mel to save: the model's, in the scale of the flags."""
     description = __doc__.splitlines()[0]
     parser = build_parser("save_taco_mels.py", description, SaveMelsOptions, MelConfig)
     flags = vars(parser.parse_args(arguments))
     options = SaveMelsOptions(**select(SaveMelsOptions, flags))
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    model = load_tacotron2(options.taco_weights, device)
+    model = load_tacotron2(options.taco_weights, options.device or processes.device)
     config = MelConfig(**select(MelConfig, model.config.to_dict() | flags))
     check_same_mel(model.config, config, str(options.taco_weights), "the flags", scale_matters=False)
     return options, model, config
@@ -173,7 +206,9 @@ def parse_arguments(arguments: list[str] | None) -> tuple[SaveMelsOptions, Tacot
 
 @report_user_errors
 def main(arguments: list[str] | None = None) -> None:
-    options, model, config = parse_arguments(arguments)
+    processes = Processes()
+    use_all_cores()
+    options, model, config = parse_arguments(arguments, processes)
     clips = distinct_clips(options.path_to_manifest, config, options.input_wavs_dir)
     start = time.perf_counter()
     try:
@@ -186,9 +221,12 @@ def main(arguments: list[str] | None = None) -> None:
             limited_workers(options.num_workers),
             options.seed,
             options.overwrite,
+            processes,
         )
     except OSError as error:
         raise UserError(f"can't write to {options.path_to_save}: {error}; choose another folder") from error
+    if not processes.is_main:
+        return
     seconds = time.perf_counter() - start
     existing = len(clips) - made
     print(

@@ -61,13 +61,16 @@ class Comparison:
         max_clips: int | None = None,
         metrics: Sequence[str] | None = None,
         recognizer: str = DEFAULT_RECOGNIZER,
+        share: slice = slice(None),
     ) -> Table:
         """Make the audio that is not cached, measure it, and return the table.
 
-        Raises UserError if clips, models or folders are unusable.
+        `share` selects some of the clips, so that several processes can fill the cache together. Raises
+        UserError if clips, models or folders are unusable.
         """
         mel_config = self.mel_config()
         clips = read_clips(manifest, mel_config.sampling_rate, wavs_dir, max_clips)
+        clips = clips[share] or clips[:1]
         others = [folder_system(name, folder, clips) for name, folder in self.folders.items()]
         with Workers(self.num_workers) as workers:
             made, notes = self.synthesise(clips, mel_config, workers)

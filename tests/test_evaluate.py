@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import soundfile
 from helpers import RATE, ROOT, save_official, small_generator, voice
-from runs import manifest_row, write_manifest
+from runs import TORCHRUN, manifest_row, write_manifest
 from test_save_taco_mels import save_taco
 
 import evaluate
@@ -31,6 +31,7 @@ from evaluation.systems import System, recordings, true_mels
 from evaluation.table import COLUMNS, Table
 from evaluation.workers import Workers
 from manifest import Clip, read_manifest
+from utils import available_cores
 
 # Fast metrics that need no optional package.
 QUICK = ["mel_l1", "mcd"]
@@ -253,6 +254,27 @@ def test_a_repeated_run_computes_nothing_and_prints_the_same_table(copied, clips
     copy(clips, folder, models, "--report_clips", 2, metrics=["utmos", *QUICK, "rtf"])
     assert counted == []
     assert {name: (folder / name).read_bytes() for name in files} == before
+
+
+@pytest.mark.skipif(available_cores() < 2, reason="needs two cores")
+def test_two_processes_share_the_clips_and_one_makes_the_table(clips, models, tmp_path, counted):
+    command = [*TORCHRUN, "evaluate.py", "--path_to_manifest", clips / "test.csv", "--output_dir", tmp_path]
+    command += [
+        "--num_workers",
+        0,
+        "--copy_synthesis",
+        "--checkpoint_file",
+        models["plain"],
+        "--metrics",
+        *QUICK,
+    ]
+    done = subprocess.run(
+        [str(word) for word in command], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("| Griffin-Lim |") == 1
+    run(clips, tmp_path, "--copy_synthesis", "--checkpoint_file", models["plain"], "--metrics", *QUICK)
+    assert counted == []
 
 
 def test_only_missing_audio_and_values_are_computed(copied, clips, models, tmp_path, counted):

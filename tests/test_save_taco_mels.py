@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import ROOT, voice
-from runs import manifest_row, write_manifest
+from runs import TORCHRUN, children, manifest_row, wait_until, write_manifest
 
 import save_taco_mels
 from audio import write_wav
@@ -23,6 +23,7 @@ from manifest import read_manifest
 from tacotron2.config import Tacotron2Config
 from tacotron2.mel import MelConfig
 from tacotron2.model import Tacotron2
+from utils import available_cores
 
 SMALL = {
     "character_embed_dim": 16, "encoder_embed_dim": 16, "attention_rnn_dim": 16, "attention_dim": 8,
@@ -277,3 +278,31 @@ def test_a_killed_run_leaves_only_complete_mels_and_can_continue(corpus, taco, t
         assert np.load(path).shape == (80, rows[0]["samples"] // 256)
     done = run(*flags)
     assert done.returncode == 0 and len(list(folder.glob("many*.npy"))) == 40
+
+
+@pytest.mark.skipif(available_cores() < 2, reason="needs two cores")
+def test_two_processes_share_the_clips_and_continue_after_a_kill(corpus, taco, tmp_path):
+    rows = []
+    for number in range(30):
+        wav = tmp_path / "many" / f"many{number}.wav"
+        write_wav(wav, voice(0.4 + 0.01 * number, seed=number), 22050)
+        rows.append(manifest_row(wav) | {"normalized_transcript": "Many words are said here."})
+    write_manifest(tmp_path / "many.csv", rows)
+    folder = tmp_path / "mels"
+    command = [*TORCHRUN, "save_taco_mels.py", "--path_to_manifest", str(tmp_path / "many.csv")]
+    command += ["--path_to_save", str(folder), "--taco_weights", str(taco), "--num_workers", "0"]
+    process = subprocess.Popen(
+        [*command, "--batch_size", "1"], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    wait_until(lambda: len(list(folder.glob("many*.npy"))) >= 3, process, seconds=120)
+    for pid in children(process.pid):  # torchrun alone would leave them running
+        os.kill(pid, signal.SIGKILL)
+    process.wait()
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("many*.npy")}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert f"{30 - len(before)} clips saved" in done.stdout and done.stdout.count("mel error") == 1
+    assert all(path.stat().st_mtime_ns == then for path, then in before.items())
+    clips = read_manifest(tmp_path / "many.csv", 22050)
+    SavedMels(folder, clips, MelConfig())  # each has a mel of its length
