@@ -35,7 +35,7 @@ from training.metrics_log import read_records  # noqa: E402
 from utils import ArgumentParser, UserError, atomic_write, report_user_errors  # noqa: E402
 
 STEPS, SAVED_EVERY = 40, 3
-REAL_SHARE = 0.1  # of the kills, of processes started as `python train.py`; the others are forked
+REAL_SHARE = 0.05  # of the kills, of processes started as `python train.py`; the others are forked
 MAX_STEPS_BEFORE_KILL = 8
 TIMEOUT = 600.0  # seconds until a run counts as hanging
 CLIPS = 8
@@ -172,31 +172,34 @@ def kill_once(run: Run, process: multiprocessing.Process, choice: random.Random)
 
 
 def torture(corpus: Path, work: Path, expected: tuple, kills: int, seed: int) -> Counter:
-    """Kill runs until there have been `kills` kills, and compare how each ends; return counts."""
-    choice, counts, number = random.Random(seed), Counter(), 0
+    """Kill runs until there have been `kills` kills or Ctrl+C, and compare how each ends; return counts."""
+    choice, counts, number = random.Random(seed), Counter(kills=0), 0
     reals = set(choice.sample(range(kills), -(-round(kills * REAL_SHARE * 100) // 100)))
-    while counts["kills"] < kills:
-        run, saved = Run(corpus, work / f"run{number}", work / f"run{number}.log", number % 2), 0
+    try:
         while counts["kills"] < kills:
-            real = counts["kills"] in reals
-            doing = kill_once(run, process := run.start(real), choice)
-            if doing is None:
-                break
-            counts.update(["kills", f"kills while {doing}", *["kills of python train.py"] * real])
-            lost = run.steps_logged - run.steps_saved
-            counts["steps to repeat"] += max(0, lost)
-            counts["most steps to repeat after a kill"] = max(
-                counts["most steps to repeat after a kill"], lost
-            )
-            assert run.steps_saved >= saved, f"{run.folder} has lost a checkpoint"
-            saved = run.steps_saved
-            print(f"\r{counts['kills']} kills", end="", flush=True)
-        status, message = run.finish(process if process.exitcode is None else None)
-        assert status == 0, message
-        assert run.end() == expected, f"{run.folder} ended differently"
-        counts["finished runs that equal the undisturbed run"] += 1
-        shutil.rmtree(run.folder)
-        number += 1
+            run, saved = Run(corpus, work / f"run{number}", work / f"run{number}.log", number % 2), 0
+            while counts["kills"] < kills:
+                real = counts["kills"] in reals
+                doing = kill_once(run, process := run.start(real), choice)
+                if doing is None:
+                    break
+                counts.update(["kills", f"kills while {doing}", *["kills of python train.py"] * real])
+                lost = run.steps_logged - run.steps_saved
+                counts["steps to repeat"] += max(0, lost)
+                counts["most steps to repeat after a kill"] = max(
+                    counts["most steps to repeat after a kill"], lost
+                )
+                assert run.steps_saved >= saved, f"{run.folder} has lost a checkpoint"
+                saved = run.steps_saved
+                print(f"\r{counts['kills']} kills", end="", flush=True)
+            status, message = run.finish(process if process.exitcode is None else None)
+            assert status == 0, message
+            assert run.end() == expected, f"{run.folder} ended differently"
+            counts["finished runs that equal the undisturbed run"] += 1
+            shutil.rmtree(run.folder)
+            number += 1
+    except KeyboardInterrupt:
+        process.kill()
     print()
     return counts
 
@@ -207,8 +210,14 @@ def start_and_wait(run: Run, steps: int = 4) -> multiprocessing.Process:
     return process
 
 
-def mount(folder: Path, *arguments: str) -> None:
-    subprocess.run(["mount", *arguments, str(folder)], check=True, capture_output=True)
+def on_disk(folder: Path, command: str, *arguments: str) -> None:
+    """Run `mount` or `umount`. Waits while the disk is busy: workers survive a killed run for seconds."""
+    deadline = time.monotonic() + 60
+    while True:
+        done = subprocess.run([command, *arguments, str(folder)], capture_output=True, text=True)
+        if not (done.returncode and "busy" in done.stderr and time.monotonic() < deadline):
+            return done.check_returncode()
+        time.sleep(0.2)
 
 
 def fill(disk: Path) -> Path:
@@ -242,9 +251,9 @@ def read_only(run: Run) -> Fault:
     process = start_and_wait(run)
     process.kill()  # a disk can't become read-only while the lock is open
     process.join()
-    mount(run.folder.parent, "-oremount,ro")
+    on_disk(run.folder.parent, "mount", "-oremount,ro")
     yield run.finish()
-    mount(run.folder.parent, "-oremount,rw")
+    on_disk(run.folder.parent, "mount", "-oremount,rw")
 
 
 def vanished_clip(run: Run) -> Fault:
@@ -275,7 +284,7 @@ def break_and_resume(name: str, corpus: Path, disk: Path, expected: tuple) -> st
     disk.mkdir()
     try:
         if "disk" in name:
-            mount(disk, "tmpfs", "-osize=16m", "-ttmpfs")
+            on_disk(disk, "mount", "tmpfs", "-osize=16m", "-ttmpfs")
         run = Run(corpus, disk / "run", disk.with_suffix(".log"), num_workers=1)
         fault = FAULTS[name](run)
         status, message = next(fault)
@@ -285,10 +294,10 @@ def break_and_resume(name: str, corpus: Path, disk: Path, expected: tuple) -> st
         assert resumed == 0, reason
         same = "yes" if run.end() == expected else "NO"
     except subprocess.CalledProcessError as error:
-        return f"| {name} | not run: {error.stderr.decode().strip()} | | | |"
+        return f"| {name} | not run: {error.stderr.strip()} | | | |"
     finally:
         if disk.is_mount():
-            subprocess.run(["umount", str(disk)], check=True)
+            on_disk(disk, "umount")
     message = message.partition("error: ")[2].replace(str(disk.parent), "…") or "warnings, then done"
     return f"| {name} | {status} | {message} | {missing} | {same} |"
 
@@ -314,7 +323,7 @@ def build_parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="torture.py", description=__doc__, formatter_class=ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--kills", type=int, default=200, help="number of SIGKILLs")
+    parser.add_argument("--kills", type=int, default=200, help="number of SIGKILLs; Ctrl+C ends them earlier")
     parser.add_argument(
         "--faults", nargs="*", choices=list(FAULTS), default=list(FAULTS), metavar="FAULT",
         help="other faults, each in a run of its own; full and read-only disks need the right to mount one",
@@ -338,10 +347,11 @@ def main(arguments: list[str] | None = None) -> None:
         assert status == 0, undisturbed.log.read_text()
         expected = undisturbed.end()
         import_modules_of(undisturbed.log)
+        rows = []
+        for name in args.faults:
+            rows.append(break_and_resume(name, corpus, work / name.replace(" ", "_"), expected))
+            print(rows[-1], flush=True)
         counts = torture(corpus, work, expected, args.kills, args.seed)
-        rows = [
-            break_and_resume(name, corpus, work / name.replace(" ", "_"), expected) for name in args.faults
-        ]
     text = report(counts, rows, time.monotonic() - begin, args.seed)
     if args.report:
         with atomic_write(args.report) as temporary:

@@ -12,7 +12,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import tacotron2.train
 import train
 from model import Generator
-from training import run as training_run
 from training.run import TrainingRun
 
 aten = torch.ops.aten
@@ -98,19 +97,6 @@ def test_only_steps_of_tacotron2_that_log_wait_for_the_device(small_corpus, tmp_
     found = waits_per_step(monkeypatch, tacotron2.train.Tacotron2Trainer)
     tacotron2_runs.train_here(small_corpus, tmp_path / "run", **LOGGING, **settings)
     assert_only_logging_steps_wait(found)
-
-
-def test_processes_with_gpus_exchange_stop_signals_in_every_tenth_step(small_corpus, tmp_path, monkeypatch):
-    made, exchanges = TrainingRun.__init__, []
-
-    def with_gpus(run, *args):
-        made(run, *args)
-        run._stop_check_steps = training_run.STOP_CHECK_STEPS
-
-    monkeypatch.setattr(TrainingRun, "__init__", with_gpus)
-    monkeypatch.setattr(TrainingRun, "stop_if_asked", lambda run: exchanges.append(run.progress.step))
-    train_here(small_corpus, tmp_path / "run", training_epochs=2, batch_size=1)
-    assert set(exchanges) == {8, 10, 16}  # 8 and 16 are the ends of the epochs
 
 
 def test_cudnn_measures_its_algorithms_in_training_only(small_corpus, tmp_path, monkeypatch):
