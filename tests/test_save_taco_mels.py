@@ -305,4 +305,4 @@ def test_two_processes_share_the_clips_and_continue_after_a_kill(corpus, taco, t
     assert f"{30 - len(before)} clips saved" in done.stdout and done.stdout.count("mel error") == 1
     assert all(path.stat().st_mtime_ns == then for path, then in before.items())
     clips = read_manifest(tmp_path / "many.csv", 22050)
-    SavedMels(folder, clips, MelConfig())  # each has a mel of its length
+    SavedMels(folder, MelConfig(), clips)  # each has a mel of its length

@@ -255,7 +255,8 @@ class TrainingRun:
     @property
     def _keeps_last_validation(self) -> bool:
         """Whether an uninterrupted run would also have validated here, and will not do so now."""
-        is_regular = self.progress.clips_in_epoch == 0 or self._validates_within_epochs
+        ends_epoch = self.options.validation_steps is None and self.progress.clips_in_epoch == 0
+        is_regular = ends_epoch or self._validates_within_epochs
         return self.progress.is_validated and (is_regular or self.finished)
 
     def finish(self) -> Path:
