@@ -96,7 +96,9 @@ class SavedMels:
         """Return the mel (num_mels, frames), mapped from the file so that only indexed parts are read."""
         try:
             mel = np.load(self.file(clip), mmap_mode="r", allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
+            if mel.dtype.kind != "f":
+                raise ValueError(f"its values are of the type {mel.dtype}")
+        except Exception as error:  # damaged files make NumPy raise many types of exception
             raise UserError(f"can't read the mel {self.file(clip)}: {error}; save it again") from error
         return mel[0] if mel.ndim == 3 and mel.shape[0] == 1 else mel
 

@@ -90,14 +90,17 @@ def changed_lines(draw, lines: list[str], separator: str) -> bytes:
 def changed_npy(draw) -> bytes:
     """Return a .npy file with another header, or other bytes."""
     kinds = ["<f4", ">f8", "<f2", "|O", "<U4", "<c8", "|b1", "<M8[s]", "|V8", "<i8", "<f16", "", "f4,f4"]
+    sizes = st.sampled_from([0, 1, 20, 80, -1, 2**31, 2**40, 2**62])
     header = {
-        "descr": draw(st.sampled_from(kinds)),
+        "descr": draw(st.just("<f4") | st.sampled_from(kinds)),
         "fortran_order": draw(st.booleans()),
-        "shape": tuple(draw(st.lists(st.sampled_from([0, 1, 20, 80, -1, 2**31, 2**40, 2**62]), max_size=4))),
+        "shape": tuple(draw(st.sampled_from([(80, 20), (1, 80, 20)]) | st.lists(sizes, max_size=4))),
     }
     stream = io.BytesIO()
     np.lib.format.write_array_header_1_0(stream, header)
-    body = np.full(draw(st.sampled_from([0, 1600, 1601])), draw(st.sampled_from([0, np.nan, 1e38])), "<f4")
+    body = np.full(
+        draw(st.sampled_from([1600, 0, 1601])), draw(st.sampled_from([0, -5, np.nan, 1e38])), "<f4"
+    )
     return draw(changed_bytes(stream.getvalue() + body.tobytes()))
 
 
