@@ -76,6 +76,7 @@ def build_parser() -> ArgumentParser:
     )
     parser.add_argument(
         "--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
+        type=checked(str, check=lambda host: None if host else "an address"),
         help="address to listen on; 0.0.0.0 admits other computers",
     )  # fmt: skip
     parser.add_argument(

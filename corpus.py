@@ -243,7 +243,7 @@ def import_clips(
             return Rejection(clip.clip_id, path, f"can't be decoded: {' '.join(str(error).split())}")
         return Change(clip, changes) if changes else clip
 
-    for result in tqdm(map_in_threads(write, clips), desc="writing", unit="clip"):
+    for result in tqdm(map_in_threads(write, clips), desc="writing", unit="clip", disable=None):
         if isinstance(result, Rejection):
             rejections.append(result)
         else:

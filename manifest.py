@@ -133,7 +133,7 @@ def samples_and_peaks(
             problems.setdefault(table["file_path"][index].as_py(), clip_problem(info, sampling_rate))
     else:
         scanned = map_in_threads(inspect_clip, (folder / file for file in files))
-        scanned = tqdm(scanned, f"Scanning {path.name}", total=len(files), unit="clip")
+        scanned = tqdm(scanned, f"Scanning {path.name}", total=len(files), unit="clip", disable=None)
         infos = dict(zip(files, scanned, strict=True))
         problems = {file: clip_problem(info, sampling_rate) for file, info in infos.items()}
         rows = [infos[file] for file in table["file_path"].to_pylist()]

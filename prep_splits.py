@@ -48,7 +48,9 @@ def inspect_clips(
     clips = list(clips)
     good, rejections = [], []
     infos = map_in_threads(inspect_clip, (clip.path for clip in clips))
-    for clip, info in zip(clips, tqdm(infos, desc="reading", unit="clip", total=len(clips)), strict=True):
+    for clip, info in zip(
+        clips, tqdm(infos, desc="reading", unit="clip", total=len(clips), disable=None), strict=True
+    ):
         reason = info.problem
         if not reason and info.sampling_rate != sampling_rate:
             reason = f"sampling rate is not {sampling_rate} Hz: {info.sampling_rate} Hz"
@@ -170,7 +172,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "--download", type=Path, metavar="DIR", help="folder to download LJSpeech 1.1 into and read it from"
     )
     source.add_argument(
-        "--dataset", metavar="NAME|FOLDER",
+        "--dataset", metavar="NAME|FOLDER", type=checked(str, check=lambda name: None if name else "a name"),
         help="dataset to read with the package datasets: its name on the Hub, or a local folder",
     )  # fmt: skip
     parser.add_argument(

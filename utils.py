@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
+import errno
 import functools
 import itertools
 import json
@@ -106,8 +107,9 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path for a file or folder, which is renamed to `path` if the block succeeds.
 
     Readers see either the old or the new content, which is flushed to disk before it is renamed. If the block
-    fails, the temporary file or folder is deleted. A replaced folder is called `<name>.replaced` between two
-    renames; `recover_replaced` restores it if the process is killed in between.
+    fails, the temporary file or folder is deleted. A file never replaces a folder. A replaced folder is
+    called `<name>.replaced` between two renames; `recover_replaced` restores it if the process is
+    killed in between.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -117,6 +119,8 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
         for file in temporary.rglob("*") if temporary.is_dir() else [temporary]:
             if file.is_file():
                 flush_to_disk(file)
+        if path.is_dir() and not temporary.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "is a folder; name a file", str(path))
         if path.is_dir():
             replace_folder(temporary, path)
         else:

@@ -39,7 +39,7 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], source: Path) -> No
     `model`; under the names of PyTorch's older hooks (`weight_g` and `weight_v` for weight norm,
     `weight_orig`, `weight_u` and `weight_v` for spectral norm); and as plain weights with the norm folded in.
     A model on the meta device is moved to the CPU. Raises UserError for missing or unexpected
-    tensors and for wrong shapes.
+    tensors, wrong shapes, and values that can't be weights.
     """
     wanted = model.state_dict()
     renamed = rename_weights(model, state)
@@ -56,12 +56,21 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], source: Path) -> No
                 f"{source} does not fit its configuration: {key} is {tuple(tensor.shape)} in the file and "
                 f"{tuple(wanted[key].shape)} in the model; check the config.json and the flags for the sizes"
             )
+        check_values(tensor, wanted[key], f"{key} in {source}")
     is_meta = any(tensor.is_meta for tensor in wanted.values())
     if is_meta:  # copies, because results can depend on the alignment of the memory
         renamed = {
             key: torch.empty_like(wanted[key], device="cpu").copy_(tensor) for key, tensor in renamed.items()
         }
     model.load_state_dict(renamed, assign=is_meta)
+
+
+def check_values(tensor: Tensor, wanted: Tensor, place: str) -> None:
+    """Raise UserError if a file's tensor has integers in place of real numbers, or is not finite."""
+    if wanted.is_floating_point() and not tensor.is_floating_point():
+        raise UserError(f"{place} has values of {tensor.dtype}; name a file with floating-point weights")
+    if not tensor.float().isfinite().all():
+        raise UserError(f"{place} has values that are not finite; use an earlier checkpoint of the training")
 
 
 def rename_weights(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:

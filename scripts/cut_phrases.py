@@ -145,12 +145,13 @@ def cut_phrases(
     metadata = output_dir / "metadata.csv"
     if metadata.exists():
         raise UserError(f"{metadata} exists; choose another --output_dir or delete it")
+    clips = read_manifest(manifest, sampling_rate)
     try:
         whisper = Recognizer(recognizer)
     except Unavailable as error:
         raise UserError(f"cut_phrases.py needs a recogniser: {error}") from error
     lines = []
-    for clip in tqdm(read_manifest(manifest, sampling_rate), desc="cutting", unit="clip"):
+    for clip in tqdm(clips, desc="cutting", unit="clip", disable=None):
         audio, _, _ = read_audio(clip.path)
         heard = whisper.timed_words(audio, sampling_rate)
         for suffix, phrase, text in cut_clip(audio, sampling_rate, clip.transcript, heard, durations):

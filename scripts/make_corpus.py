@@ -55,7 +55,7 @@ def make_corpus(output_dir: Path | str, num_clips: int | None = None, source: Pa
     engine = Espeak()
     _claim_folder(output_dir, engine, origin)
     clips = [(f"ES{number:06d}", text) for number, text in enumerate(texts, start=1)]
-    for clip_id, text in tqdm(clips, desc="speaking", unit="clip"):
+    for clip_id, text in tqdm(clips, desc="speaking", unit="clip", disable=None):
         path = output_dir / "wavs" / f"{clip_id}.wav"
         if not path.exists():
             write_wav(path, engine.say(text), SAMPLING_RATE)

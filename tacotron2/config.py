@@ -78,6 +78,8 @@ class Tacotron2Config(MelConfig):
             object.__setattr__(self, "num_symbols", size)  # the dataclass is frozen
         if self.num_symbols < size:
             raise UserError(f"num_symbols is {self.num_symbols}, but {self.text_input} need {size} symbols")
+        if not all(name.strip() for name in self.speakers):
+            raise UserError("speakers holds an empty name; give each speaker a name")
         if len(set(self.speakers)) < len(self.speakers):
             raise UserError(f"speakers holds a name twice: {', '.join(self.speakers)}")
         if self.encoder_embed_dim % 2:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from helpers import RATE, small_config, small_generator, voice
 from runs import as_own_process, command_line, error_line, make_corpus
+from safetensors.torch import load_file
 
 import app
 import checkpoint.__main__
@@ -21,7 +22,7 @@ import save_taco_mels
 import tacotron2.train
 import train
 from audio import write_wav
-from checkpoint import save_model
+from checkpoint import save_model, write_model
 from tacotron2.config import Tacotron2Config
 from tacotron2.model import Tacotron2
 
@@ -131,6 +132,7 @@ train --learning_rate -0.0 | learning_rate positive
 train --learning_rate 0,0002 | learning_rate 0,0002
 train --batch_size 1000000000000000000000 | batch_size at most
 train --batch_size 1e3 | batch_size 1e3
+train --lr_decay 1.5 | lr_decay at most 1
 train --seed 4294967296 | seed 4294967295
 train --segment_size 2147483392 | segment_size at most
 train --n_fft 1073741824 | n_fft at most 8192
@@ -190,6 +192,7 @@ train --path_to_train_manifest {in}/filelist.txt | --input_wavs_dir
 train --path_to_train_manifest {in}/filelist.txt --input_wavs_dir {in}/nowhere | filelist.txt
 tacotron2 --language klingon --text_input phonemes | klingon
 tacotron2 --language "" | language
+tacotron2 --speakers "" | speakers empty
 tacotron2 --speakers a a | speakers twice
 tacotron2 --encoder_kernel_size 4 | encoder_kernel_size odd
 tacotron2 --min_learning_rate 1 | min_learning_rate
@@ -224,6 +227,8 @@ inference --checkpoint_file "" | checkpoint_file empty
 inference --checkpoint_file {in}/pickle/g_1 | g_1
 inference --checkpoint_file {in}/hop | hop_size is 300
 inference --checkpoint_file {in}/huge | does not fit
+inference --checkpoint_file {in}/not_finite | finite
+inference --checkpoint_file {in}/integers | torch.int32
 inference --checkpoint_file {in}/bands | does not fit
 inference --checkpoint_file {in}/text | sampling_rate integer
 inference --checkpoint_file {in}/null | n_fft integer
@@ -266,6 +271,7 @@ evaluate --copy_synthesis --path_to_manifest "" | path_to_manifest empty
 evaluate --copy_synthesis --output_dir {wavs}/a.wav | a.wav
 evaluate --copy_synthesis --checkpoint_file {in}/nowhere | nowhere
 evaluate --system a={wavs} --sampling_rate 16000 | 16000
+prep --dataset "" | dataset
 prep --path_to_ljspeech {in}/nowhere | nowhere
 prep --path_to_ljspeech {in}/lj --test_split_pct nan | test_split_pct finite
 prep --path_to_ljspeech {in}/lj --test_split_pct 1 | test_split_pct less than 1
@@ -304,6 +310,7 @@ checkpoint export --voice nobody --output {in}/new | nobody
 checkpoint export --output {in}/x.onnx | --checkpoint_file
 checkpoint | command
 app --port 0 | port at least 1
+app --host "" | host address
 app --port http | port integer
 app --delete_after 0 | delete_after at least 1
 app --checkpoint_file {in}/nowhere | nowhere
@@ -331,6 +338,11 @@ def folders(tmp_path_factory) -> dict[str, Path | str]:
         torch.save(tensors, root / "in" / name)
     for name in ("hop", "huge", "bands", "text", "null", "vocos", "transformers"):
         (root / "in" / name / "generator.safetensors").symlink_to(root / "model" / "generator.safetensors")
+    weights = load_file(root / "model" / "generator.safetensors")
+    changed = {"not_finite": lambda tensor: tensor / 0, "integers": torch.Tensor.int}
+    for name, change in changed.items():
+        state = {key: change(tensor) for key, tensor in weights.items()}
+        write_model(root / "in" / name, small_config(), {"generator": state})
     for name in ("frames", "symbols"):
         (root / "in" / name / "tacotron2.safetensors").symlink_to(root / "taco" / "tacotron2.safetensors")
     for name in ("wavs/a.wav", "in/a.wav", "in/lj/wavs/c0.wav", "in/lj/wavs/c1.wav"):

@@ -271,3 +271,11 @@ def test_resampling_keeps_pitch_level_and_timing():
     resampled = resample(fast, 44100, RATE)
     assert resampled.shape == (RATE,) and resampled.dtype == np.float32
     np.testing.assert_allclose(resampled[500:-500], slow[500:-500], atol=2e-3)
+
+
+def test_a_file_never_replaces_a_folder(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "kept").touch()
+    with pytest.raises(IsADirectoryError), atomic_write(tmp_path / "folder") as temporary:
+        temporary.write_text("new")
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder", "kept"]

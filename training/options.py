@@ -106,7 +106,7 @@ class VocoderOptions(RunOptions):
     )
     beta1: float = option(0.8, "AdamW's decay rate of the gradient average", minimum=0, below=1)
     beta2: float = option(0.99, "AdamW's decay rate of the squared gradient average", minimum=0, below=1)
-    lr_decay: float = option(0.999, "factor on the learning rate after each epoch", above=0)
+    lr_decay: float = option(0.999, "factor on the learning rate after each epoch", above=0, maximum=1)
     lambda_mel: float = option(45.0, "weight of the mel loss", minimum=0)
     lambda_feature_mapping: float = option(2.0, "weight of the feature-matching loss", minimum=0)
     lambda_stft: float = option(

@@ -24,7 +24,9 @@ def read_run(path: Path) -> pd.DataFrame:
     path = path / "metrics.jsonl" if path.is_dir() else path
     try:
         records = pd.DataFrame(read_records(path))
-    except (OSError, ValueError) as error:
+        numbers = records.columns.difference(["split"])
+        records[numbers] = records[numbers].astype(float)
+    except (OSError, ValueError, TypeError) as error:
         raise UserError(f"can't read {path}: {error}; name the folder of a training run") from error
     if not {"step", "split"} <= set(records):
         raise UserError(f"there are no records of a training run in {path}; wait for its first step")
