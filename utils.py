@@ -119,7 +119,7 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
         for file in temporary.rglob("*") if temporary.is_dir() else [temporary]:
             if file.is_file():
                 flush_to_disk(file)
-        if path.is_dir() and not temporary.is_dir():
+        if path.is_dir() and temporary.is_file():
             raise IsADirectoryError(errno.EISDIR, "is a folder; name a file", str(path))
         if path.is_dir():
             replace_folder(temporary, path)

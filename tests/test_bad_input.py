@@ -342,6 +342,7 @@ def folders(tmp_path_factory) -> dict[str, Path | str]:
     changed = {"not_finite": lambda tensor: tensor / 0, "integers": torch.Tensor.int}
     for name, change in changed.items():
         state = {key: change(tensor) for key, tensor in weights.items()}
+        (root / "in" / name).mkdir(exist_ok=True)
         write_model(root / "in" / name, small_config(), {"generator": state})
     for name in ("frames", "symbols"):
         (root / "in" / name / "tacotron2.safetensors").symlink_to(root / "taco" / "tacotron2.safetensors")

@@ -1,5 +1,6 @@
 """Accelerate's set-up, exchanges between the processes of a run, and signals that stop it."""
 
+import atexit
 import ctypes
 import os
 import signal
@@ -119,6 +120,13 @@ class Processes:
             self.group = torch.distributed.group.WORLD
         if self.group is not None:
             self.index, self.count = torch.distributed.get_rank(), torch.distributed.get_world_size()
+            atexit.register(self.close)
+
+    def close(self) -> None:
+        """Leave the process groups. Groups that still exist when Python shuts down can abort the process."""
+        self.group = None
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
 
     @property
     def is_main(self) -> bool:
