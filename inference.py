@@ -78,7 +78,7 @@ def build_parser() -> ArgumentParser:
     )  # fmt: skip
     group.add_argument(
         "--compile", action="store_true",
-        help="vocoder compiled by torch.compile, which takes a minute and needs a C++ compiler on a CPU",
+        help="vocoder compiled by torch.compile, which takes minutes and needs a C++ compiler on a CPU",
     )  # fmt: skip
     group.add_argument(
         "--device", type=checked(str, **DEVICE), default="cuda" if torch.cuda.is_available() else "cpu",

@@ -58,10 +58,10 @@ def quantize_vocoder(generator: Generator | Vocos, path: Path, mels: list[Tensor
     whose ranges are measured on mels (num_mels, T). The `sensitive_layers` and the first layer remain in
     float32. Returns the signal-to-noise ratio in dB, relative to the audio of PyTorch for the same mels.
     """
-    kept = (*sensitive_layers(generator.config), *FIRST_LAYERS)
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
+    kept = (*sensitive_layers(generator.config), *FIRST_LAYERS)
     model = onnx.load(path)
     joined = torch.cat(mels, dim=1).unsqueeze(0)  # (1, num_mels, T)
     length = min(SEGMENT_FRAMES, joined.shape[2])

@@ -70,7 +70,7 @@ class Comparison:
         """
         mel_config = self.mel_config()
         clips = read_clips(manifest, mel_config.sampling_rate, wavs_dir, max_clips)
-        clips = clips[share] or clips[:1]
+        clips = clips[share] or clips[:1]  # with fewer clips than processes, some repeat the first
         others = [folder_system(name, folder, clips) for name, folder in self.folders.items()]
         with Workers(self.num_workers) as workers:
             made, notes = self.synthesise(clips, mel_config, workers)
