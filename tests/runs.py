@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 import torch
 from accelerate.state import AcceleratorState, GradientState
@@ -207,3 +208,14 @@ def error_line(stderr: str) -> str:
     lines = [line for line in stderr.splitlines() if ": error: " in line]
     assert len(lines) == 1, stderr
     return lines[0]
+
+
+def refused(
+    capsys, corpus: Path, folder: Path, train_here: Callable[..., Path] = train_here, **settings
+) -> str:
+    """Return the error line of a run with these settings."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        train_here(corpus, folder, **settings)
+    assert stop.value.code == 2
+    return error_line(capsys.readouterr().err)

@@ -1,12 +1,13 @@
 """Training runs of a tiny Tacotron 2 for tests, and ways to start them."""
 
+import functools
 import os
 import subprocess
 from pathlib import Path
 
-import pytest
+import runs
 from helpers import ROOT
-from runs import SMALL_MODEL, as_own_process, command_line, error_line, finish
+from runs import SMALL_MODEL, as_own_process, command_line, finish
 
 from tacotron2.train import main
 
@@ -30,6 +31,9 @@ def train_here(corpus: Path, folder: Path, **settings) -> Path:
     return folder
 
 
+refused = functools.partial(runs.refused, train_here=train_here)
+
+
 def start(launcher: list[str], arguments: list[str], **environment: str | None) -> subprocess.Popen:
     """Start a run in a new process group. None removes an environment variable."""
     variables = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT), **environment}
@@ -48,12 +52,3 @@ def complete(launcher: list[str], arguments: list[str], **environment: str | Non
     status, out, err = finish(start(launcher, arguments, **environment), timeout=400)
     assert status == 0, out + err
     return out + err
-
-
-def refused(capsys, corpus: Path, folder: Path, **settings) -> str:
-    """Return the error line of a run with these settings."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        train_here(corpus, folder, **settings)
-    assert stop.value.code == 2
-    return error_line(capsys.readouterr().err)

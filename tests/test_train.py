@@ -17,10 +17,10 @@ from runs import (
     TORCHRUN,
     command_line,
     different_weights,
-    error_line,
     finish,
     manifest_row,
     metrics,
+    refused,
     start,
     train_here,
     weights,
@@ -38,15 +38,6 @@ from utils import available_cores
 
 TRAIN_KEYS = {"gen_loss", "disc_loss", "mel_loss", "learning_rate", "frames_per_second"}
 CONFIG = {"resblock_kernel_sizes": (3,), "resblock_dilation_sizes": ((1, 3),)}  # of `runs.SMALL_MODEL`
-
-
-def refused(capsys, corpus: Path, folder: Path, **settings) -> str:
-    """Return the error line of a run with these settings."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        train_here(corpus, folder, **settings)
-    assert stop.value.code == 2
-    return error_line(capsys.readouterr().err)
 
 
 def parsed(corpus: Path, folder: Path, **settings):

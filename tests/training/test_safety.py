@@ -13,11 +13,11 @@ from runs import (
     as_own_process,
     command_line,
     different_weights,
-    error_line,
     finish,
     has_done,
     manifest_row,
     metrics,
+    refused,
     repeatable,
     start,
     train_here,
@@ -31,14 +31,6 @@ from training.processes import Processes, make_accelerator
 
 SETTINGS = {"training_epochs": 3, "checkpoint_epochs": 100}
 LATEST = {"resume_from_checkpoint": "latest"}
-
-
-def refused(capsys, corpus: Path, folder: Path, **settings) -> str:
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        train_here(corpus, folder, **settings)
-    assert stop.value.code == 2
-    return error_line(capsys.readouterr().err)
 
 
 @pytest.fixture(scope="module")
