@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from evaluation.workers import Workers
 from manifest import Clip
 from synthesis.vocoder import load_vocoder, vocode
 from tacotron2.mel import MelConfig, MelSpectrogram, convert_mel_scale, griffin_lim
+from tacotron2.model import Tacotron2
 from tacotron2.speak import speak
 from utils import UserError, atomic_write
 
@@ -106,7 +107,8 @@ def true_mels(clips: list[Clip]) -> MelSource:
 def spoken_mels(path: Path, clips: list[Clip], folder: Path, device: str = "cpu", seed: int = 0) -> MelSource:
     """Return the mels that the Tacotron 2 at `path` predicts from the transcripts, cached in `folder`.
 
-    Raises UserError if a transcript has no words.
+    A model of several speakers speaks each clip with the clip's speaker. Raises UserError if a transcript has
+    no words, or if the model lacks a speaker.
     """
     if silent := [clip.path.stem for clip in clips if not any(map(str.isalnum, clip.transcript))]:
         raise UserError(
@@ -114,16 +116,36 @@ def spoken_mels(path: Path, clips: list[Clip], folder: Path, device: str = "cpu"
             "the words to the manifest, or use --copy_synthesis"
         )
     model = load_tacotron2(path, device)
+    speakers = {clip.speaker: clip for clip in clips} if model.config.speakers else {}
+    for speaker, clip in speakers.items():
+        if speaker not in model.config.speakers:
+            raise UserError(
+                f"{path} has the speakers {', '.join(model.config.speakers)}, but {clip.path.stem} has "
+                + (f"the speaker {speaker}" if speaker else "none")
+                + "; correct the column speaker of the manifest"
+            )
     weights = weights_fingerprint(model)
     fingerprints = {
-        clip.path.stem: digest("spoken", weights, model.config.to_dict(), clip.transcript, seed)
+        clip.path.stem: digest(
+            "spoken",
+            weights,
+            model.config.to_dict(),
+            clip.transcript,
+            seed,
+            *([clip.speaker] if speakers else []),
+        )
         for clip in clips
     }
+
+    @cache
+    def model_of(speaker: str) -> Tacotron2:
+        return model.for_speaker(speaker) if speakers else model
+
     records = {name: kept(folder / f"{name}.npz", fingerprint) for name, fingerprint in fingerprints.items()}
     missing = [clip for clip in clips if records[clip.path.stem] is None]
     for clip in tqdm(missing, desc="Tacotron 2", unit="clip", disable=None):
         start = time.perf_counter()
-        utterances = speak(model, clip.transcript, seed)
+        utterances = speak(model_of(clip.speaker), clip.transcript, seed)
         about = {
             "seconds": time.perf_counter() - start,
             "pauses": [utterance.pause for utterance in utterances],

@@ -241,6 +241,21 @@ def test_all_vocoders_receive_the_same_mels_of_tacotron_2(clips, models, tmp_pat
     assert sorted(counted) == ["audio"] * 3 + ["mcd_dtw"] * 3 + ["speech"]
 
 
+def test_a_tacotron_2_of_several_speakers_speaks_each_clip_with_its_speaker(clips, tmp_path, capsys, counted):
+    taco = save_taco(tmp_path, gate_bias=-9, frames_per_step=3, speakers=("ann", "bob"))
+    row = manifest_row(clips / "wavs" / "clip0.wav")
+    flags = ["--taco_weights", taco, "--metrics", "mcd_dtw"]
+    mels = {}
+    for speaker in ("ann", "bob"):
+        write_manifest(tmp_path / "test.csv", [row | {"speaker": speaker}])
+        run(tmp_path, tmp_path / "out", *flags)
+        mels[speaker] = np.load(tmp_path / "out" / "mels" / "clip0.npz")["arr_0"]
+    assert counted.count("speech") == 2 and not np.array_equal(mels["ann"], mels["bob"])
+
+    write_manifest(tmp_path / "test.csv", [row])
+    assert_reported(capsys, tmp_path, tmp_path / "out", flags, "ann, bob", "clip0 has none", "column speaker")
+
+
 def test_default_metrics_are_the_applicable_ones():
     copies, readings = set(default_metrics(True)), set(default_metrics(False))
     assert {"utmos", "distillmos", "wer"} <= copies & readings
