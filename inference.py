@@ -62,6 +62,7 @@ def build_parser() -> ArgumentParser:
         "--voice", help="name or folder of a voice; default: the default voice of --list_voices"
     )
     group.add_argument("--taco_weights", type=Path, help="Tacotron 2 checkpoint; default: the voice's")
+    group.add_argument("--speaker", help="speaker of a Tacotron 2 with several; default: the voice's")
     group.add_argument(
         "--checkpoint_file",
         type=Path,
@@ -116,7 +117,7 @@ def check_arguments(args, speaks: bool) -> None:
     """Raise UserError for flags that contradict each other."""
     if not (speaks or args.checkpoint_file or args.voice) and args.vocoder == "hifigan":
         raise UserError("--checkpoint_file is missing: name a vocoder, or use --vocoder griffin_lim")
-    for name in ("taco_weights", "seed", "lexicon"):
+    for name in ("taco_weights", "speaker", "seed", "lexicon"):
         if getattr(args, name) and not speaks:
             raise UserError(f"--{name} requires text; add --text or --text_file")
     if speaks and (args.mel_scale or args.transposed):
@@ -131,11 +132,13 @@ def check_arguments(args, speaks: bool) -> None:
 
 
 def choose_voice(args) -> Voice:
-    """Return the requested voice with the models of --taco_weights and --checkpoint_file, if given."""
+    """Return the requested voice with the models and speaker of the flags, if given."""
     voice = find_voice(args.voice)
     if args.taco_weights:
         voice = replace(voice, taco=args.taco_weights, speaker=None)
-    return replace(voice, vocoder=args.checkpoint_file or voice.vocoder)
+    return replace(
+        voice, speaker=args.speaker or voice.speaker, vocoder=args.checkpoint_file or voice.vocoder
+    )
 
 
 def make_vocoder(args, speaks: bool) -> Vocoder:

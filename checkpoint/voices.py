@@ -79,6 +79,15 @@ def find_voice(name: str | None = None, folder: Path = VOICES) -> Voice:
 
 
 def load_voice_tacotron2(voice: Voice, device: torch.device | str = "cpu") -> Tacotron2:
-    """Load the Tacotron 2 of a voice in eval mode, reduced to the voice's speaker."""
+    """Load the Tacotron 2 of a voice in eval mode, reduced to the voice's speaker.
+
+    Raises UserError if the model lacks the speaker, or has several and the voice names none.
+    """
     tacotron2 = load_tacotron2(voice.taco, device)
-    return tacotron2.for_speaker(voice.speaker) if voice.speaker else tacotron2
+    if voice.speaker:
+        return tacotron2.for_speaker(voice.speaker)
+    if speakers := tacotron2.config.speakers:
+        raise UserError(
+            f"{voice.taco} has several speakers; choose one with --speaker: {', '.join(speakers)}"
+        )
+    return tacotron2

@@ -27,7 +27,7 @@ from utils import UserError, check_seed
 MAX_CHARACTERS = 2000
 MAX_SECONDS = 20.0  # of a clip to copy
 KEPT_MODELS = 4
-OWN_VOCODER, GRIFFIN_LIM = "HiFi-GAN of the voice", "Griffin-Lim"
+OWN_VOCODER, GRIFFIN_LIM = "vocoder of the voice", "Griffin-Lim"
 
 
 class Models:
@@ -42,7 +42,7 @@ class Models:
         self.device, self.any_path = device, any_path
         self.voices = {voice.name: voice for voice in list_voices(VOICES)}
         self.checkpoints = {str(path): path for path in checkpoints}
-        self.bundled = {f"HiFi-GAN of {name}": voice.vocoder for name, voice in self.voices.items()}
+        self.bundled = {f"vocoder of {name}": voice.vocoder for name, voice in self.voices.items()}
         self.load_vocoder = functools.lru_cache(KEPT_MODELS)(lambda path: load_vocoder(path, device))
         self.load_tacotron2 = functools.lru_cache(KEPT_MODELS)(
             lambda voice: load_voice_tacotron2(voice, device)

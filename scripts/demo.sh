@@ -20,15 +20,16 @@ launch train.py --experiment_name vocoder --upsample_initial_channel 64 --discri
     --learning_rate 0.002 --max_train_steps 400
 
 echo "== 3/6 Tacotron 2: a few more steps from the bundled voice (about 1 minute)"
-launch -m tacotron2.train --experiment_name tacotron2 --path_to_pretrained_weights voices/espeak/tacotron2 \
+[ -d demo/bundled ] || python -m checkpoint convert voices/tacotron2 demo/bundled --to project --speaker espeak
+launch -m tacotron2.train --experiment_name tacotron2 --path_to_pretrained_weights demo/bundled \
     --batch_size 16 --learning_rate 0.0001 --max_train_steps 30
 
-echo "== 4/6 Fine-tuning: the bundled vocoder on teacher-forced mels of that Tacotron 2 (about 3 minutes)"
+echo "== 4/6 Fine-tuning: a few more steps of the bundled vocoder, on mels of that Tacotron 2 (about 3 minutes)"
 python save_taco_mels.py --path_to_manifest demo/splits/train_metadata.csv demo/splits/test_metadata.csv \
     --path_to_save demo/mels --taco_weights demo/tacotron2/final_checkpoint
 launch train.py --experiment_name finetuned --finetune --path_to_saved_mels demo/mels \
-    --path_to_pretrained_weights voices/espeak/hifigan_pretrained --discriminator_channels 32 --batch_size 8 \
-    --learning_rate 0.0001 --max_train_steps 100
+    --path_to_pretrained_weights voices/espeak/hifigan --discriminator_channels 32 --batch_size 8 \
+    --learning_rate 0.00002 --max_train_steps 100
 
 echo "== 5/6 Speech: test clips through the small vocoder, and a new text through the fine-tuned models"
 mkdir -p demo/held_out
@@ -42,7 +43,7 @@ python inference.py --text "This voice was trained on your computer in a few min
 echo "== 6/6 Evaluation: the test sentences, spoken from text, with word error rates (WER)"
 python evaluate.py --path_to_manifest demo/splits/test_metadata.csv --metrics wer rtf --recognizer tiny.en \
     --output_dir demo/evaluation \
-    --taco_weights demo/tacotron2/final_checkpoint --checkpoint_file voices/espeak/hifigan_pretrained \
+    --taco_weights demo/tacotron2/final_checkpoint --checkpoint_file pretrained/hifigan \
     --finetuned_checkpoint_file demo/finetuned/final_checkpoint
 
 cat <<END

@@ -21,7 +21,7 @@ from helpers import RATE, ROOT, save_official, small_generator, voice
 from audio import write_wav
 from tacotron2.text import phonemize
 
-VOCODER, GRIFFIN_LIM = "HiFi-GAN of the voice", "Griffin-Lim"
+VOCODER, GRIFFIN_LIM = "vocoder of the voice", "Griffin-Lim"
 DELETE_AFTER = 10  # seconds
 
 
@@ -121,7 +121,7 @@ def test_a_clip_is_copied_measured_and_drawn(connect, tmp_path):
     from gradio_client import handle_file
 
     write_wav(tmp_path / "clip.wav", voice(1.0, 16000), 16000)
-    vocoders = ["HiFi-GAN of espeak", GRIFFIN_LIM]
+    vocoders = ["vocoder of espeak", GRIFFIN_LIM]
     html, metrics = connect().predict(handle_file(tmp_path / "clip.wav"), vocoders, api_name="/copy")
     assert html.count("data:audio/flac") == 3 and html.count("data:image/png") == 1
     rows = {

@@ -379,6 +379,23 @@ def test_an_unknown_voice_is_refused_with_the_known_ones(capsys):
     assert_reported((stop.value.code, *capsys.readouterr()), "nobody", "espeak")
 
 
+def test_a_speaker_of_a_tacotron_2_with_several_is_chosen_by_name(tmp_path, capsys):
+    arguments = ["--text", "Well.", "--taco_weights", str(ROOT / "voices" / "tacotron2")]
+    arguments += ["--vocoder", "griffin_lim", "--device", "cpu", "--output_dir"]
+    for speaker, words in (
+        ([], ["--speaker", "espeak, ljspeech"]),
+        (["--speaker", "eve"], ["'eve'", "espeak"]),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            inference.main([*arguments, str(tmp_path / "refused"), *speaker])
+        assert_reported((stop.value.code, *capsys.readouterr()), *words)
+    spoken = []
+    for speaker in ("espeak", "ljspeech"):
+        inference.main([*arguments, str(tmp_path / speaker), "--speaker", speaker])
+        spoken.append(read(tmp_path / speaker / "speech.wav"))
+    assert min(map(len, spoken)) > 22050 / 5 and not np.array_equal(*spoken)
+
+
 def test_an_onnx_file_is_accepted_as_checkpoint_for_files_and_streams(infer, model, mels, tmp_path):
     for package in ("onnxruntime", "onnxscript"):
         pytest.importorskip(package)

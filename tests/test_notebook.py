@@ -168,7 +168,7 @@ def test_the_settings_accept_another_vocoder_and_other_clips(reader, executed, e
     save_model(tmp_path / "mine", generator.config, generator=generator)
     changes = {
         "MANIFEST = None": f"MANIFEST = Path({str(tmp_path / 'train_metadata.csv')!r})",
-        '"voices/espeak/hifigan_pretrained"': repr(str(tmp_path / "mine")),
+        '"pretrained/hifigan"': repr(str(tmp_path / "mine")),
         '"demo/notebook"': repr(str(tmp_path / "output")),
     }
     outputs = reader.run("settings", "setup", "clips", "recording", "hifigan", changes=changes)

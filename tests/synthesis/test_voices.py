@@ -1,4 +1,4 @@
-"""The bundled espeak voice speaks any text, without a network."""
+"""The bundled voices speak any text, without a network."""
 
 import os
 import subprocess
@@ -10,11 +10,10 @@ import soundfile
 import torch
 from helpers import ROOT
 
-from checkpoint import load_tacotron2
+from checkpoint.voices import list_voices, load_voice_tacotron2
 from tacotron2.speak import speak
 
-VOICE = ROOT / "voices" / "espeak"
-# Sentences that are not in the voice's training corpus.
+# Sentences that are not in the training corpora.
 UNSEEN = [
     "Please leave the blue umbrella by the kitchen door.",
     "Seven thousand and twelve people signed the letter before noon.",
@@ -33,9 +32,9 @@ PARAGRAPH = (
 )
 
 
-@pytest.fixture(scope="module")
-def tacotron2():
-    return load_tacotron2(VOICE / "tacotron2")
+@pytest.fixture(scope="module", params=list_voices(), ids=lambda voice: voice.name)
+def tacotron2(request):
+    return load_voice_tacotron2(request.param)
 
 
 def test_the_bare_command_speaks_anywhere_without_home_or_network(tmp_path):
