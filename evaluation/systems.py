@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,6 @@ from evaluation.workers import Workers
 from manifest import Clip
 from synthesis.vocoder import load_vocoder, vocode
 from tacotron2.mel import MelConfig, MelSpectrogram, convert_mel_scale, griffin_lim
-from tacotron2.model import Tacotron2
 from tacotron2.speak import speak
 from utils import UserError, atomic_write
 
@@ -116,36 +115,23 @@ def spoken_mels(path: Path, clips: list[Clip], folder: Path, device: str = "cpu"
             "the words to the manifest, or use --copy_synthesis"
         )
     model = load_tacotron2(path, device)
-    speakers = {clip.speaker: clip for clip in clips} if model.config.speakers else {}
-    for speaker, clip in speakers.items():
-        if speaker not in model.config.speakers:
-            raise UserError(
-                f"{path} has the speakers {', '.join(model.config.speakers)}, but {clip.path.stem} has "
-                + (f"the speaker {speaker}" if speaker else "none")
-                + "; correct the column speaker of the manifest"
-            )
-    weights = weights_fingerprint(model)
-    fingerprints = {
-        clip.path.stem: digest(
-            "spoken",
-            weights,
-            model.config.to_dict(),
-            clip.transcript,
-            seed,
-            *([clip.speaker] if speakers else []),
+    speakers = model.config.speakers
+    if stranger := next((clip for clip in clips if speakers and clip.speaker not in speakers), None):
+        raise UserError(
+            f"{path} has the speakers {', '.join(speakers)}, but {stranger.path.stem} has "
+            f"{stranger.speaker or 'none'}; correct the column speaker of the manifest"
         )
-        for clip in clips
-    }
-
-    @cache
-    def model_of(speaker: str) -> Tacotron2:
-        return model.for_speaker(speaker) if speakers else model
-
+    made_with = [weights_fingerprint(model), model.config.to_dict()]
+    fingerprints = {}
+    for clip in clips:
+        read = [clip.transcript, seed] + ([clip.speaker] if speakers else [])
+        fingerprints[clip.path.stem] = digest("spoken", *made_with, *read)
     records = {name: kept(folder / f"{name}.npz", fingerprint) for name, fingerprint in fingerprints.items()}
     missing = [clip for clip in clips if records[clip.path.stem] is None]
     for clip in tqdm(missing, desc="Tacotron 2", unit="clip", disable=None):
+        one_voice = model.for_speaker(clip.speaker) if speakers else model
         start = time.perf_counter()
-        utterances = speak(model_of(clip.speaker), clip.transcript, seed)
+        utterances = speak(one_voice, clip.transcript, seed)
         about = {
             "seconds": time.perf_counter() - start,
             "pauses": [utterance.pause for utterance in utterances],

@@ -23,7 +23,7 @@ from test_save_taco_mels import save_taco
 
 import evaluate
 from audio import read_audio, resample, write_wav
-from checkpoint import save_model
+from checkpoint import load_tacotron2, save_model
 from evaluation import inputs, measuring, perception, recognition, report, signal, systems
 from evaluation.measuring import default_metrics
 from evaluation.statistics import bootstrap_interval, paired_difference
@@ -31,6 +31,7 @@ from evaluation.systems import System, recordings, true_mels
 from evaluation.table import COLUMNS, Table
 from evaluation.workers import Workers
 from manifest import Clip, read_manifest
+from tacotron2.speak import speak
 from utils import available_cores
 
 # Fast metrics that need no optional package.
@@ -250,6 +251,8 @@ def test_a_tacotron_2_of_several_speakers_speaks_each_clip_with_its_speaker(clip
         write_manifest(tmp_path / "test.csv", [row | {"speaker": speaker}])
         run(tmp_path, tmp_path / "out", *flags)
         mels[speaker] = np.load(tmp_path / "out" / "mels" / "clip0.npz")["arr_0"]
+        (utterance,) = speak(load_tacotron2(taco).for_speaker(speaker), row["normalized_transcript"], 0)
+        assert np.array_equal(mels[speaker], utterance.mel.numpy())
     assert counted.count("speech") == 2 and not np.array_equal(mels["ann"], mels["bob"])
 
     write_manifest(tmp_path / "test.csv", [row])
