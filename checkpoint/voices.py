@@ -88,6 +88,7 @@ def load_voice_tacotron2(voice: Voice, device: torch.device | str = "cpu") -> Ta
         return tacotron2.for_speaker(voice.speaker)
     if speakers := tacotron2.config.speakers:
         raise UserError(
-            f"{voice.taco} has several speakers; choose one with --speaker: {', '.join(speakers)}"
+            f"{voice.taco} has several speakers; choose one in {VOICE_FILE}, or with inference.py --speaker: "
+            + ", ".join(speakers)
         )
     return tacotron2
