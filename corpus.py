@@ -21,6 +21,7 @@ TEXT_COLUMNS = (
     "sentence",
 )  # fmt: skip
 SPEAKER_COLUMNS = ("speaker", "speaker_name", "speaker_id")
+AUDIO_KEYS = {"bytes", "path"}  # of encoded audio in a row
 KEPT_FORMATS = {"WAV": ".wav", "FLAC": ".flac"}  # formats in which segments can be read quickly
 SILENCE_DB = 50  # the silence at the ends of a clip is this much quieter than its loudest part
 MARGIN = 0.05  # seconds of silence that are kept at both ends
@@ -158,12 +159,10 @@ def read_dataset(
     other clip has it, and otherwise the number of the row. Raises UserError if the dataset can't be read, or
     has no audio or text.
     """
-    rows = open_dataset(name, configuration, split)
     known: set[str] = set()
-    for number, row in enumerate(rows):
+    for number, row in enumerate(open_dataset(name, configuration, split, text_column)):
         if number == 0:
-            audio_column = find_column(name, row, [key for key in row if is_audio(row[key])], "audio")
-            text_column = find_column(name, row, [text_column] if text_column else TEXT_COLUMNS, "text")
+            audio_column, text_column = find_columns(name, row, text_column)
         audio = row[audio_column] or {}
         ids = (str(row.get("id") or ""), Path(audio.get("path") or "").stem, f"{number:08d}")
         clip_id = next(each for each in ids if is_name(each) and each not in known)
@@ -173,7 +172,9 @@ def read_dataset(
         yield CorpusClip(clip_id, folder / f"{clip_id}.wav", text, speaker=speaker), audio
 
 
-def open_dataset(name: str, configuration: str | None, split: str) -> Iterator[dict[str, Any]]:
+def open_dataset(
+    name: str, configuration: str | None, split: str, text_column: str | None
+) -> Iterator[dict[str, Any]]:
     try:
         from datasets import Audio, load_dataset
     except ImportError as error:
@@ -181,9 +182,15 @@ def open_dataset(name: str, configuration: str | None, split: str) -> Iterator[d
     try:
         files = {"path": "parquet", "data_files": name} if Path(name).is_file() else {"path": name}
         rows = load_dataset(**files, name=configuration, split=split, streaming=True)
-        for column, feature in (rows.features or {}).items():
+        columns = dict(rows.features or {})  # of some formats, they are known only from a row
+        for column, feature in columns.items():
             if isinstance(feature, Audio):
                 rows = rows.cast_column(column, Audio(decode=False))
+                columns[column] = dict.fromkeys(AUDIO_KEYS)
+        if columns:
+            # before a row is read, since a program that exits while Arrow's threads read ahead may be aborted
+            # (https://github.com/apache/arrow/issues/45214)
+            find_columns(name, columns, text_column)
         yield from rows
     except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
@@ -192,8 +199,13 @@ def open_dataset(name: str, configuration: str | None, split: str) -> Iterator[d
         ) from error
 
 
-def is_audio(value: Any) -> bool:
-    return isinstance(value, dict) and {"bytes", "path"} & set(value) != set()
+def find_columns(dataset: str, columns: dict[str, Any], text_column: str | None) -> tuple[str, str]:
+    """Return the names of the columns with audio and with text, given a row or the types of its values."""
+    audio = [name for name, value in columns.items() if isinstance(value, dict) and AUDIO_KEYS & set(value)]
+    return (
+        find_column(dataset, columns, audio, "audio"),
+        find_column(dataset, columns, [text_column] if text_column else TEXT_COLUMNS, "text"),
+    )
 
 
 def find_column(dataset: str, row: dict[str, Any], names: Iterable[str], kind: str) -> str:

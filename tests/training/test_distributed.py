@@ -69,3 +69,26 @@ def test_a_signal_during_the_validation_of_two_processes_is_honoured_within_seco
     assert metrics(folder, "val") == []
     progress = Progress.of(folder / "last_checkpoint")
     assert (progress.step, progress.epoch, progress.is_validated) == (2, 0, False)
+
+
+AFTER_CLOSING = """
+import os
+from training.processes import Processes
+
+processes = Processes()
+assert processes.gather(processes.index) == [0, 1]
+import torch.distributed.nn  # as torch does when it is first needed
+
+processes.close()
+names = [open(f"/proc/self/task/{task}/comm").read() for task in os.listdir("/proc/self/task")]
+assert not any("gloo" in name for name in names), names
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="lists threads in /proc")
+def test_no_thread_of_a_process_group_is_left_when_python_shuts_down(tmp_path):
+    """Such a thread aborts the process if it frees a tensor then, about once in ten runs."""
+    script = tmp_path / "after_closing.py"
+    script.write_text(AFTER_CLOSING)
+    status, _, err = finish(start([*EACH, f'PYTHONPATH=. {SCRIPTS / "python"} {script}'], []))
+    assert status == 0, err
