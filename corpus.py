@@ -2,6 +2,7 @@
 
 import tarfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from http.client import HTTPException
 from io import BytesIO
@@ -159,10 +160,14 @@ def read_dataset(
     other clip has it, and otherwise the number of the row. Raises UserError if the dataset can't be read, or
     has no audio or text.
     """
+    rows, columns = open_dataset(name, configuration, split)
+    # before a row is read, since a program that exits while Arrow's threads read ahead may be aborted
+    # (https://github.com/apache/arrow/issues/45214)
+    found = find_columns(name, columns, text_column) if columns else None
     known: set[str] = set()
-    for number, row in enumerate(open_dataset(name, configuration, split, text_column)):
-        if number == 0:
-            audio_column, text_column = find_columns(name, row, text_column)
+    for number, row in enumerate(rows):
+        found = found or find_columns(name, row, text_column)
+        audio_column, text_column = found
         audio = row[audio_column] or {}
         ids = (str(row.get("id") or ""), Path(audio.get("path") or "").stem, f"{number:08d}")
         clip_id = next(each for each in ids if is_name(each) and each not in known)
@@ -173,25 +178,33 @@ def read_dataset(
 
 
 def open_dataset(
-    name: str, configuration: str | None, split: str, text_column: str | None
-) -> Iterator[dict[str, Any]]:
+    name: str, configuration: str | None, split: str
+) -> tuple[Iterator[dict[str, Any]], dict[str, Any]]:
+    """Return the rows and the types of the columns, which are empty for formats that do not state them."""
     try:
         from datasets import Audio, load_dataset
     except ImportError as error:
         raise UserError(f"--dataset needs the package datasets: {error}; pip install datasets") from error
-    try:
+    with dataset_errors(name):
         files = {"path": "parquet", "data_files": name} if Path(name).is_file() else {"path": name}
         rows = load_dataset(**files, name=configuration, split=split, streaming=True)
-        columns = dict(rows.features or {})  # of some formats, they are known only from a row
+        columns = dict(rows.features or {})
         for column, feature in columns.items():
             if isinstance(feature, Audio):
                 rows = rows.cast_column(column, Audio(decode=False))
                 columns[column] = dict.fromkeys(AUDIO_KEYS)
-        if columns:
-            # before a row is read, since a program that exits while Arrow's threads read ahead may be aborted
-            # (https://github.com/apache/arrow/issues/45214)
-            find_columns(name, columns, text_column)
-        yield from rows
+
+    def read() -> Iterator[dict[str, Any]]:
+        with dataset_errors(name):
+            yield from rows
+
+    return read(), columns
+
+
+@contextmanager
+def dataset_errors(name: str) -> Iterator[None]:
+    try:
+        yield
     except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(

@@ -390,15 +390,15 @@ def write_dataset(folder: Path, **columns: list) -> Path:
 
 
 def test_a_dataset_in_parquet_files_becomes_a_manifest(tmp_path):
-    audio = [
+    spoken = [
         {"bytes": encoded(tone(0.1 * number), RATE, kind), "path": None}
         for number, kind in ((1, "WAV"), (2, "FLAC"), (3, "OGG"))
     ]
-    audio += [{"bytes": b"no audio", "path": "x.wav"}, audio[0], None]
+    audio = [None, *spoken, {"bytes": b"no audio", "path": "x.wav"}, spoken[0]]
     dataset = write_dataset(
-        tmp_path / "dataset", id=["ann/1", "ann/2", "bob/3", "bob/4", "ann/1", "none"], audio=audio,
-        speaker_id=[7, 7, 8, 8, 7, 7], text=["raw"] * 6,
-        normalized_text=["one", "two", "three", "four", "  ", "six"],
+        tmp_path / "dataset", id=["none", "ann/1", "ann/2", "bob/3", "bob/4", "ann/1"], audio=audio,
+        speaker_id=[7, 7, 7, 8, 8, 7], text=["raw"] * 6,
+        normalized_text=["zero", "one", "two", "three", "four", "  "],
     )  # fmt: skip
     out = tmp_path / "out"
     done = run("--dataset", dataset, "--path_to_save", out, "--test_split_pct", "0.4", HF_HUB_OFFLINE="1")
@@ -410,10 +410,10 @@ def test_a_dataset_in_parquet_files_becomes_a_manifest(tmp_path):
     assert {name: row["speaker"] for name, row in found.items()} == {
         "wavs/ann/1.wav": "7", "wavs/ann/2.flac": "7", "wavs/bob/3.wav": "8"
     }  # fmt: skip
-    assert (out / "wavs" / "ann" / "1.wav").read_bytes() == audio[0]["bytes"]
+    assert (out / "wavs" / "ann" / "1.wav").read_bytes() == spoken[0]["bytes"]
     assert all(int(row["samples"]) == RATE // 10 for row in found.values())
     assert "can't be decoded" in reasons(out)["bob/4"]
-    assert reasons(out)["00000004"] == "no transcript"  # its id was used before
+    assert reasons(out)["00000005"] == "no transcript"  # its id was used before
     assert "no audio" in reasons(out)["none"]
 
 

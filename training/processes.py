@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import torch.distributed
-import torch.distributed.nn  # its functions keep the group that exists on import, beyond Processes.close
+import torch.distributed.nn  # before there is a group, which its default arguments would keep after `close`
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import DataLoaderConfiguration, DistributedType, set_seed
 

@@ -72,16 +72,20 @@ def test_a_signal_during_the_validation_of_two_processes_is_honoured_within_seco
 
 
 AFTER_CLOSING = """
-import os
+import pathlib
 from training.processes import Processes
+
+def threads_of_the_group():
+    names = [path.read_text() for path in pathlib.Path("/proc/self/task").glob("*/comm")]
+    return [name for name in names if "gloo" in name]
 
 processes = Processes()
 assert processes.gather(processes.index) == [0, 1]
+assert threads_of_the_group()
 import torch.distributed.nn  # as torch does when it is first needed
 
 processes.close()
-names = [open(f"/proc/self/task/{task}/comm").read() for task in os.listdir("/proc/self/task")]
-assert not any("gloo" in name for name in names), names
+assert not threads_of_the_group(), threads_of_the_group()
 """
 
 
@@ -90,5 +94,5 @@ def test_no_thread_of_a_process_group_is_left_when_python_shuts_down(tmp_path):
     """Such a thread aborts the process if it frees a tensor then, about once in ten runs."""
     script = tmp_path / "after_closing.py"
     script.write_text(AFTER_CLOSING)
-    status, _, err = finish(start([*EACH, f'PYTHONPATH=. {SCRIPTS / "python"} {script}'], []))
+    status, _, err = finish(start([*EACH, f"PYTHONPATH=. {SCRIPTS / 'python'} {script}"], []))
     assert status == 0, err
