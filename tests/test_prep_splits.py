@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from audio import write_wav
-from corpus import CorpusClip, read_metadata
+from corpus import CorpusClip, read_dataset, read_metadata
 from prep_splits import main, split_clips
 from utils import UserError
 
@@ -415,6 +415,17 @@ def test_a_dataset_in_parquet_files_becomes_a_manifest(tmp_path):
     assert "can't be decoded" in reasons(out)["bob/4"]
     assert reasons(out)["00000005"] == "no transcript"  # its id was used before
     assert "no audio" in reasons(out)["none"]
+
+
+def test_columns_that_a_dataset_states_are_checked_before_a_row_is_read(tmp_path, monkeypatch):
+    def rows():
+        raise AssertionError("a row was read")
+        yield
+
+    columns = {"audio": {"bytes": None}, "words": ""}
+    monkeypatch.setattr("corpus.open_dataset", lambda *_: (rows(), columns))
+    with pytest.raises(UserError, match="no column with text"):
+        next(read_dataset("name", tmp_path))
 
 
 def test_errors_of_a_dataset_are_one_line(tmp_path):
