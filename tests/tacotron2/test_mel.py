@@ -61,7 +61,9 @@ def test_the_mel_equals_the_official_one(formula, reference):
     audio = formula.audio(int(official["samples"]), int(official["seed"]))[0, 0].numpy()
     for name, fmax in (("fmax8000", 8000.0), ("fmax_none", None)):
         mel = mel_of(audio, MelConfig(mel_scale="ln", fmax=fmax))
-        np.testing.assert_allclose(mel, official[name], atol=1e-4)
+        # amplitudes, because near the smallest one, 1e-5, the logarithm magnifies rounding, which depends on
+        # the processor
+        np.testing.assert_allclose(np.exp(mel), np.exp(official[name]), rtol=1e-4, atol=1e-8)
 
 
 @pytest.mark.parametrize("config", **BY_NAME)
