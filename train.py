@@ -93,10 +93,16 @@ class VocoderTrainer:
         accumulation there are several. Returns the losses and gradient norms as scalars.
         """
         batches = [self.prepare(batch) for batch in batches]
-        if step < self.options.adversarial_start_steps:
+        adversarial_step = step - self.options.adversarial_start_steps
+        if adversarial_step < 0:
             losses = self.spectral_turn(batches)
+        elif adversarial_step < self.options.discriminator_warmup_steps:
+            losses = self.discriminator_turn(batches, keep_graph=False)
+            # null in the log
+            losses |= dict.fromkeys(("gen_loss", "mel_loss"), torch.full_like(losses["disc_loss"], torch.nan))
         else:
-            losses = self.discriminator_turn(batches)
+            # several graphs would need the memory that accumulation saves, so then it generates again
+            losses = self.discriminator_turn(batches, keep_graph=len(batches) == 1)
             losses |= self.generator_turn(batches)
         if self.average:
             self.average.update(self.generator, step)
@@ -112,12 +118,13 @@ class VocoderTrainer:
         with self.accelerator.autocast():
             return self.parallel_generator(mel).float()
 
-    def discriminator_turn(self, batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Train the discriminators to score real audio 1 and generated audio 0 (equation 1)."""
+    def discriminator_turn(self, batches: list[dict[str, Tensor]], keep_graph: bool) -> dict[str, Tensor]:
+        """Train the discriminators to score real audio 1 and generated audio 0 (equation 1).
+
+        `keep_graph` records the gradients of generating, which the generator's turn then uses.
+        """
         for batch in self.discriminator_update.accumulate(batches):
-            # the generator's turn uses the same graph; several graphs would need the memory that
-            # accumulation saves, so then it generates again
-            with torch.set_grad_enabled(len(batches) == 1):
+            with torch.set_grad_enabled(keep_graph):
                 batch["generated"] = self.generate(batch["mel"])
             both = torch.cat([batch["real"], batch["generated"].detach()])
             with self.accelerator.autocast():

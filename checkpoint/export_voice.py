@@ -95,12 +95,11 @@ class PostnetPart(nn.Module):
 
     def __init__(self, model: Tacotron2, vocoder: Generator | Vocos):
         super().__init__()
-        self.postnet, self.source = model.postnet, model.inner or model.config
-        self.target = vocoder.config
+        self.model, self.target = model, vocoder.config
 
     def forward(self, mel: Tensor) -> Tensor:
         mask = torch.ones_like(mel[:, 0], dtype=torch.bool)
-        return self.target.from_ln(self.source.to_ln(mel + self.postnet(mel, mask)))
+        return convert_mel_scale(self.model.complete(mel, mask), self.model.config, self.target)
 
 
 def state_shapes(model: Tacotron2) -> dict[str, list[int | str]]:

@@ -37,8 +37,9 @@ def load_pretrained(path: Path | str, generator: Generator | Vocos, discriminato
 def load_pretrained_tacotron2(path: Path | str, model: Tacotron2) -> str:
     """Load a Tacotron 2 to continue training from; return a phrase that names its file.
 
-    A model of one speaker becomes one of several: all of them start with its voice. Raises UserError for a
-    model with other mel settings, or with several speakers that are not those of `model`.
+    A model of one speaker becomes one of several: all of them start with its voice. A post-filter is left
+    out, because it would not fit the mels of the trained model. Raises UserError for a model with other mel
+    settings, or with several speakers that are not those of `model`.
     """
     config, state, file = read_tacotron2(Path(path))
     check_same_mel(config, model.config, str(path), "this run")
@@ -50,6 +51,7 @@ def load_pretrained_tacotron2(path: Path | str, model: Tacotron2) -> str:
             f"the speakers of {path} are {saved}, and those of this run {wanted}; leave out --speakers, or "
             "reduce the model to one speaker with `python -m checkpoint convert --to project --speaker`"
         )
+    state = {name: tensor for name, tensor in state.items() if not name.startswith("postfilter.")}
     load_weights(model, state, file)
     return f"Tacotron 2 from {file}"
 

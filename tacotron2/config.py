@@ -15,6 +15,10 @@ def odd(value: int) -> str | None:
     return None if is_odd else "odd, positive and below 8192, so that a convolution keeps the length"
 
 
+def zero_or_odd(value: int) -> str | None:
+    return None if value == 0 or odd(value) is None else "zero, or odd, positive and below 8192"
+
+
 def not_empty(text: str) -> str | None:
     return None if text.strip() else "a name"
 
@@ -70,6 +74,9 @@ class Tacotron2Config(MelConfig):
         0.5, "dropout after each postnet convolution", minimum=0, below=1
     )
     frames_per_step: int = option(1, "frames per decoder step; 2 or 3 train faster", **LAYERS)
+    postfilter_taps: int = option(
+        0, "length in frames of the filter that sharpens spoken mels; 0: none", flag=False, check=zero_or_odd
+    )
 
     def __post_init__(self):
         super().__post_init__()

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tacotron2.attention import AttentionState, LocationSensitiveAttention, Memory, linear
 from tacotron2.config import Tacotron2Config
 from tacotron2.lstm import LSTMCell, run_bidirectional
+from tacotron2.postfilter import Postfilter
 from tacotron2.stepping import PrenetDropout, SteppingLSTM
 from utils import UserError
 
@@ -288,6 +289,15 @@ class Tacotron2(nn.Module):
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         self.postnet = Postnet(config)
+        if config.postfilter_taps:
+            num_speakers = max(1, len(config.speakers))
+            self.postfilter = Postfilter(config.num_mels, config.postfilter_taps, num_speakers)
+
+    @property
+    def context_frames(self) -> int:
+        """Number of frames before and after a frame that `complete` needs."""
+        filters = self.postfilter.context_frames if self.config.postfilter_taps else 0
+        return self.postnet.context_frames + filters
 
     def encode(self, tokens: Tensor, token_lengths: Tensor, speakers: Tensor | None = None) -> Memory:
         mask = length_mask(token_lengths, tokens.shape[1])
@@ -344,7 +354,7 @@ class Tacotron2(nn.Module):
         frames = torch.tensor([len(mel) for mel in mels], device=tokens.device)
         mel = nn.utils.rnn.pad_sequence(mels, batch_first=True).transpose(1, 2)
         mask = length_mask(frames, mel.shape[2])
-        mel = self.from_inner(mel + self.postnet(mel, mask))
+        mel = self.complete(mel, mask, speakers)
         mel = mel.masked_fill(~mask.unsqueeze(1), config.silence)
         attention = nn.utils.rnn.pad_sequence([torch.stack(weights) for weights in attention], True)
         return Speech(mel, frames, attention, stopped.to(tokens.device))
@@ -382,9 +392,10 @@ class Tacotron2(nn.Module):
         """Speak one sentence, tokens (1, L), and yield its mel in parts (num_mels, n) while it is decoded.
 
         The concatenated parts equal the mel of `infer`; the generator returns the `Speech`. Frames are
-        delayed by the postnet's receptive field. Every part but the last has at least `chunk_frames` frames.
+        delayed by the receptive field of postnet and post-filter. Every part but the last has at least
+        `chunk_frames` frames.
         """
-        reach, made, parts = self.postnet.context_frames, [], []
+        reach, made, parts = self.context_frames, [], []
         done = 0
         for step in self.decoder_steps(tokens, None, max_frames, seed, gate_threshold):
             made.append(step)
@@ -401,14 +412,23 @@ class Tacotron2(nn.Module):
         return Speech(torch.cat(parts, dim=1)[None], frames, attention[None], made[-1].opened)
 
     def finish(self, made: list[Step], start: int, end: int) -> Tensor:
-        """Apply the postnet to a sentence's decoder steps and return the frames (num_mels, end - start)."""
-        first = max(0, start - self.postnet.context_frames) // self.config.frames_per_step
+        """Complete a sentence's decoder steps and return the frames (num_mels, end - start)."""
+        first = max(0, start - self.context_frames) // self.config.frames_per_step
         before = (
             torch.stack([step.frames[0] for step in made[first:]]).reshape(-1, self.config.num_mels).T[None]
         )
-        mel = self.from_inner(before + self.postnet(before, before.new_ones(1, before.shape[2])))
+        mel = self.complete(before, before.new_ones(1, before.shape[2]))
         first *= self.config.frames_per_step
         return mel[0, :, start - first : end - first]
+
+    def complete(self, mel: Tensor, mask: Tensor, speakers: Tensor | None = None) -> Tensor:
+        """Apply the postnet and, if there is one, the post-filter to the decoder's mel (B, num_mels, T).
+
+        Only spoken mels are filtered. A vocoder that was fine-tuned on filtered teacher-forced mels would
+        learn to undo the filter.
+        """
+        mel = self.from_inner(mel + self.postnet(mel, mask))
+        return self.postfilter(mel, mask, speakers) if self.config.postfilter_taps else mel
 
     def for_speaker(self, name: str) -> "Tacotron2":
         """Return a single-speaker copy, with the speaker's embedding added to those of the symbols.
@@ -419,8 +439,11 @@ class Tacotron2(nn.Module):
             known = ", ".join(self.config.speakers) or "none, it has a single voice"
             raise UserError(f"the Tacotron 2 model has no speaker {name!r}; its speakers: {known}")
         model = copy.deepcopy(self)
+        index = self.config.speakers.index(name)
         with torch.no_grad():
-            model.embedding.weight += model.speaker_embedding.weight[self.config.speakers.index(name)]
+            model.embedding.weight += model.speaker_embedding.weight[index]
+        if self.config.postfilter_taps:
+            model.postfilter = model.postfilter.for_speaker(index)
         del model.speaker_embedding
         model.config = model.decoder.config = replace(self.config, speakers=())
         return model

@@ -266,7 +266,7 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[Tacotron2Option
     flags = vars(build_parser().parse_args(arguments))
     sizes = {}
     if path := flags.get("path_to_pretrained_weights"):
-        sizes = read_tacotron2_config(path).to_dict()
+        sizes = read_tacotron2_config(path).to_dict() | {"postfilter_taps": 0}
     options = Tacotron2Options(**parser.select(Tacotron2Options, flags))
     return options, Tacotron2Config(**sizes | parser.select(Tacotron2Config, flags))
 

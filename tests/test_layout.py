@@ -39,6 +39,7 @@ LAYERS = {
     "inference": 7,
     "evaluate": 7,
     "tacotron2.train": 7,
+    "tacotron2.fit_postfilter": 7,
     "app": 7,
     "scripts": 7,
     "benchmarks": 7,

@@ -115,6 +115,10 @@ class VocoderOptions(RunOptions):
     adversarial_start_steps: int = option(
         0, "steps that train only the generator, on mel and STFT losses, before the discriminators", minimum=0
     )
+    discriminator_warmup_steps: int = option(
+        0, "steps that train only the discriminators, for a pretrained generator without its discriminators",
+        minimum=0,
+    )  # fmt: skip
     ema_decay: float = option(
         0.0, "decay of the generator's weight average, which is validated and saved; 0: off",
         minimum=0, below=1,

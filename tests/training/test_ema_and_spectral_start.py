@@ -110,6 +110,27 @@ def test_spectral_steps_accumulate_batches(small_corpus, tmp_path):
     assert len(metrics(folder, "train")) == 2
 
 
+def test_only_the_discriminators_learn_in_their_warmup_and_a_resume_keeps_that(small_corpus, tmp_path):
+    settings = {"discriminator_warmup_steps": 3, "training_epochs": 2}
+    start = train_here(small_corpus, tmp_path / "start", max_train_steps=2) / "final_checkpoint"
+    settings["path_to_pretrained_weights"] = start
+    whole = train_here(small_corpus, tmp_path / "whole", **settings)
+    parts = tmp_path / "parts"
+    train_here(small_corpus, parts, **settings, max_train_steps=2)
+    warm = parts / "final_checkpoint"
+    assert same(generator(warm), generator(start))
+    assert not same(generator(warm, "mpd"), generator(start, "mpd"))
+    train_here(small_corpus, parts, **settings, resume_from_checkpoint="latest")
+
+    for name in ("generator", "mpd", "msd"):
+        assert same(*(generator(run / "final_checkpoint", name) for run in (whole, parts))), name
+    assert not same(generator(whole / "final_checkpoint"), generator(start))
+    records = metrics(whole, "train")
+    for name in ("gen_loss", "mel_loss"):
+        assert [record[name] is None for record in records] == [True] * 3 + [False] * 5
+    assert all(record["disc_loss"] > 0 for record in records)
+
+
 def test_the_stft_loss_is_weighted_in_adversarial_training(small_corpus, tmp_path):
     plain, weighted = (
         train_here(small_corpus, tmp_path / name, max_train_steps=2, lambda_stft=weight)
