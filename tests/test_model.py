@@ -75,7 +75,8 @@ def test_scores_feature_maps_and_losses_agree_with_the_official_ones(name, judge
         [float((real - generated).abs().mean()) for real, generated in zip(*maps, strict=True)]
         for maps in zip(real_maps, generated_maps, strict=True)
     ]
-    np.testing.assert_allclose(differences, official[f"{name}_feature_l1"], rtol=1e-3)
+    # the deepest features are so small that rounding, which depends on the processor, is visible in them
+    np.testing.assert_allclose(differences, official[f"{name}_feature_l1"], rtol=1e-3, atol=5e-10)
     losses = {
         "discriminator_loss": discriminator_loss(real_scores, generated_scores),
         "generator_loss": adversarial_loss(generated_scores),

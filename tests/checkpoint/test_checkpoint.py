@@ -104,8 +104,10 @@ def test_the_published_model_reproduces_the_published_audio(shared, reference):
     audio, _ = soundfile.read(wav, dtype="float32")
     mel = MelSpectrogram(generator.config)(torch.from_numpy(audio))
     np.testing.assert_allclose(mel, expected["mel"], atol=1e-3)
-    again = audio_of(generator, mel[None])[0, 0]
-    np.testing.assert_allclose(again, expected["audio"].ravel(), atol=1e-4)
+    # from the official mel too, because rounding in the mel depends on the processor
+    for source, tolerance in ((torch.from_numpy(expected["mel"]), 1e-4), (mel, 1e-3)):
+        again = audio_of(generator, source.reshape(1, *mel.shape))[0, 0]
+        np.testing.assert_allclose(again, expected["audio"].ravel(), atol=tolerance)
 
 
 def test_a_missing_file_is_a_user_error(tmp_path):
