@@ -41,7 +41,7 @@ def measure_voice(name: str, sentences: list[str], recognizer: str, seed: int, f
             misheard.append(f"{number:03}  {sentence}\n     {heard}\n")
     (folder / "errors.txt").write_text("".join(misheard), encoding="utf-8")
     errors, words = np.sum(counts, axis=0)
-    return f"{name:<16} {100 * errors / words:5.1f} % ({errors} of {words} words)   {np.mean(ratings):.2f}"
+    return f"{Path(name).name:<16} {100 * errors / words:5.1f} % ({errors} of {words} words)   {np.mean(ratings):.2f}"
 
 
 @report_user_errors
