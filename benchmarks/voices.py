@@ -17,10 +17,12 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from checkpoint.voices import find_voice, list_voices
-from evaluation.perception import distillmos
+from evaluation.inputs import Unavailable
+from evaluation.perception import distillmos, distillmos_model
 from evaluation.recognition import shared_recognizer, word_errors
+from synthesis.inputs import read_text
 from synthesis.speech import load_speaker
-from utils import report_user_errors
+from utils import UserError, report_user_errors
 
 SENTENCES = Path(__file__).parent / "everyday_sentences.txt"
 
@@ -41,7 +43,8 @@ def measure_voice(name: str, sentences: list[str], recognizer: str, seed: int, f
             misheard.append(f"{number:03}  {sentence}\n     {heard}\n")
     (folder / "errors.txt").write_text("".join(misheard), encoding="utf-8")
     errors, words = np.sum(counts, axis=0)
-    return f"{Path(name).name:<16} {100 * errors / words:5.1f} % ({errors} of {words} words)   {np.mean(ratings):.2f}"
+    rate = f"{100 * errors / words:5.1f} % ({errors} of {words} words)"
+    return f"{Path(name).name:<16} {rate}   {np.mean(ratings):.2f}"
 
 
 @report_user_errors
@@ -53,11 +56,20 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the prenet's dropout")
     parser.add_argument("--output_dir", type=Path, default=Path("generated_voices"), help="output folder")
     args = parser.parse_args()
-    sentences = args.text_file.read_text(encoding="utf-8").split("\n")
+    sentences = read_text(args.text_file).split("\n")
     sentences = [sentence for sentence in sentences if sentence.strip()]
+    names = args.voices or [voice.name for voice in list_voices()]
+    if not sentences:
+        raise UserError(f"{args.text_file} has no sentences; write one per line")
+    if len({Path(name).name for name in names}) < len(names):
+        raise UserError("two of the --voices have the same name; rename one of the folders")
+    try:
+        distillmos_model(), shared_recognizer(args.recognizer)
+    except Unavailable as error:
+        raise UserError(str(error)) from error
     rows = [
         measure_voice(name, sentences, args.recognizer, args.seed, args.output_dir / Path(name).name)
-        for name in args.voices or [voice.name for voice in list_voices()]
+        for name in names
     ]
     print(f"{'voice':<16} word errors{'':<23}DistillMOS", *rows, sep="\n")
 

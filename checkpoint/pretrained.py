@@ -53,7 +53,8 @@ def load_pretrained_tacotron2(path: Path | str, model: Tacotron2) -> str:
         )
     state = {name: tensor for name, tensor in state.items() if not name.startswith("postfilter.")}
     load_weights(model, state, file)
-    return f"Tacotron 2 from {file}"
+    left_out = "; its post-filter left out: fit it again after training" if config.postfilter_taps else ""
+    return f"Tacotron 2 from {file}{left_out}"
 
 
 def load_plain_generator(path: Path, generator: Generator | Vocos) -> str:

@@ -1,27 +1,29 @@
 """Add a post-filter to a Tacotron 2: `python -m tacotron2.fit_postfilter …`.
 
 The model speaks sentences, and the filter is designed to raise the modulation spectrum of their mels towards
-that of recordings (see `tacotron2.postfilter`). It takes a minute and no training.
+that of recordings (see `tacotron2.postfilter`). It takes a few minutes at most and no training.
 """
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from audio import read_audio
 from checkpoint import DEVICE, load_tacotron2, write_model
 from manifest import Clip, read_manifest
-from synthesis.inputs import read_text
-from tacotron2.config import odd
-from tacotron2.mel import MelSpectrogram
+from synthesis.inputs import load_audio_mel, read_text
+from tacotron2.config import Tacotron2Config, odd
 from tacotron2.model import Tacotron2
-from tacotron2.postfilter import design_kernel, modulation_spectrum
+from tacotron2.postfilter import WINDOW, design_kernel, modulation_spectrum
 from tacotron2.speak import speak_sentences
 from training.parser import build_parser, select
 from utils import SEED, UserError, atomic_write, check_options, option, report_user_errors
+
+MAX_CLIPS = 1000  # a larger corpus is thinned out to between this number of clips and twice that
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +41,14 @@ class FitPostfilterOptions:
         "transcripts of the manifest",
     )  # fmt: skip
     path_to_save: Path = option(help="new folder for the model with its post-filter")
-    taps: int = option(17, "length of the filter in frames", check=odd)
+    taps: int = option(17, "length of the filter in frames", check=odd, maximum=WINDOW - 1)
     strength: float = option(
-        0.6, "exponent of the gain: 0 changes nothing, 1 reaches the recordings' power", minimum=0, maximum=2
+        0.6,
+        "exponent of the gain: 0 changes nothing, 1 reaches the recordings' power up to the limit",
+        minimum=0,
+        maximum=2,
     )
-    limit: float = option(2.0, "largest gain of an amplitude before the exponent", minimum=1)
+    limit: float = option(2.0, "limit of the gain of an amplitude, before the exponent", minimum=1)
     seed: int = option(0, "seed of the prenet's dropout", **SEED)
     device: str | None = option(None, "cpu, cuda, cuda:1, ...; default: a GPU if there is one", **DEVICE)
 
@@ -51,18 +56,25 @@ class FitPostfilterOptions:
         check_options(self, "--")
 
 
-def recorded_mels(clips: Sequence[Clip], mel: MelSpectrogram) -> Iterator[Tensor]:
-    """Yield the mels (num_mels, T) of recordings."""
+def evenly_spaced(items: Sequence) -> Sequence:
+    """Return at most 2 * MAX_CLIPS items, evenly spaced."""
+    return items[:: max(1, len(items) // MAX_CLIPS)]
+
+
+def recorded_mels(clips: Sequence[Clip], config: Tacotron2Config) -> Iterator[Tensor]:
+    """Yield the mels (num_mels, T) of recordings, without those that are too short for a mel."""
     for clip in clips:
-        audio, _, _ = read_audio(clip.file)
-        yield mel(torch.from_numpy(audio))
+        if clip.samples >= config.min_samples:
+            yield load_audio_mel(clip.path, config)
 
 
 def spoken_mels(model: Tacotron2, texts: Sequence[str], seed: int) -> list[Tensor]:
     """Return the mels (num_mels, T) of spoken sentences, without those on which the attention fails.
 
-    Raises UserError if it fails on all of them.
+    The model speaks without the post-filter that it may have. Raises UserError if it fails on all sentences.
     """
+    model = copy.deepcopy(model)
+    model.postfilter = None
     spoken = speak_sentences(model, list(texts), seed)
     if not (good := [utterance.mel for utterance in spoken if not utterance.problem]):
         raise UserError(
@@ -74,19 +86,45 @@ def spoken_mels(model: Tacotron2, texts: Sequence[str], seed: int) -> list[Tenso
 def with_postfilter(model: Tacotron2, index: int, mean: Tensor, kernel: Tensor) -> Tacotron2:
     """Return a copy of a model with a post-filter, `mean` (num_mels,) and `kernel` (num_mels, taps).
 
-    `index` is the speaker's. Other speakers keep a filter of the same length, and lose one of another length.
+    `index` is the speaker's. Other speakers keep their filters: the shorter ones are padded with zeros.
     """
-    taps = kernel.shape[1]
+    state = {name: tensor for name, tensor in model.state_dict().items() if "postfilter." not in name}
+    taps = max(kernel.shape[1], model.config.postfilter_taps)
     result = Tacotron2(replace(model.config, postfilter_taps=taps)).eval()
-    same_length = model.config.postfilter_taps == taps
-    state = {
-        name: tensor
-        for name, tensor in model.state_dict().items()
-        if same_length or not name.startswith("postfilter.")
-    }
-    result.load_state_dict(state, strict=same_length)
-    result.postfilter.mean[index], result.postfilter.kernel[index] = mean, kernel
+    result.load_state_dict(state, strict=False)
+    if model.postfilter:
+        result.postfilter.mean.copy_(model.postfilter.mean)
+        result.postfilter.kernel.copy_(padded(model.postfilter.kernel, taps))
+    result.postfilter.mean[index], result.postfilter.kernel[index] = mean, padded(kernel, taps)
     return result
+
+
+def padded(kernel: Tensor, taps: int) -> Tensor:
+    """Return impulse responses (..., n) padded with zeros on both sides to (..., taps)."""
+    return F.pad(kernel, [(taps - kernel.shape[-1]) // 2] * 2)
+
+
+def read_material(
+    options: FitPostfilterOptions, config: Tacotron2Config
+) -> tuple[Sequence[Clip], Sequence[str]]:
+    """Return the recordings of the speaker and the sentences to speak."""
+    clips = read_manifest(options.path_to_manifest, config.sampling_rate, options.input_wavs_dir)
+    if options.speaker:
+        clips = [clip for clip in clips if clip.speaker in ("", options.speaker)]
+    elif len(names := {clip.speaker for clip in clips}) > 1:
+        raise UserError(
+            f"{options.path_to_manifest} has {len(names)} speakers, and the model has one; name a manifest "
+            "of that speaker alone"
+        )
+    if not clips:
+        raise UserError(f"{options.path_to_manifest} has no clip of the speaker {options.speaker}")
+    clips = evenly_spaced(clips)
+    if options.text_file is None:
+        return clips, [clip.transcript for clip in clips]
+    texts = [line for line in read_text(options.text_file).splitlines() if line.strip()]
+    if not texts:
+        raise UserError(f"{options.text_file} has no sentences; write one per line")
+    return clips, texts
 
 
 def fit_postfilter(options: FitPostfilterOptions) -> str:
@@ -99,27 +137,19 @@ def fit_postfilter(options: FitPostfilterOptions) -> str:
     if speakers and options.speaker is None:
         raise UserError(f"{options.taco_weights} has several speakers; add --speaker: {', '.join(speakers)}")
     speaking = model.for_speaker(options.speaker) if options.speaker else model
-    # spoken without the filter that it may have
-    speaking.config = replace(speaking.config, postfilter_taps=0)
+    clips, texts = read_material(options, model.config)
 
-    clips = read_manifest(options.path_to_manifest, model.config.sampling_rate, options.input_wavs_dir)
-    clips = [clip for clip in clips if options.speaker is None or clip.speaker in ("", options.speaker)]
-    if not clips:
-        raise UserError(f"{options.path_to_manifest} has no clip of the speaker {options.speaker}")
-    texts = [clip.transcript for clip in clips]
-    if options.text_file:
-        texts = [line for line in read_text(options.text_file).splitlines() if line.strip()]
-
+    mean, recorded = modulation_spectrum(recorded_mels(clips, model.config))
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    mean, recorded = modulation_spectrum(recorded_mels(clips, MelSpectrogram(model.config)))
-    _, spoken = modulation_spectrum(spoken_mels(speaking.to(device), texts, options.seed))
+    mels = spoken_mels(speaking.to(device), texts, options.seed)
+    _, spoken = modulation_spectrum(mels)
     kernel = design_kernel(recorded, spoken, options.taps, options.strength, options.limit)
     index = speakers.index(options.speaker) if options.speaker else 0
     result = with_postfilter(model.cpu(), index, mean, kernel)
     with atomic_write(target) as temporary:
         temporary.mkdir()
         write_model(temporary, result.config, {"tacotron2": result.state_dict()})
-    return f"post-filter of {len(clips)} recordings and {len(texts)} sentences, in {target}"
+    return f"post-filter of {len(clips)} recordings and {len(mels)} sentences, in {target}"
 
 
 @report_user_errors

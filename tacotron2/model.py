@@ -289,15 +289,13 @@ class Tacotron2(nn.Module):
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         self.postnet = Postnet(config)
-        if config.postfilter_taps:
-            num_speakers = max(1, len(config.speakers))
-            self.postfilter = Postfilter(config.num_mels, config.postfilter_taps, num_speakers)
+        taps, num_speakers = config.postfilter_taps, max(1, len(config.speakers))
+        self.postfilter = Postfilter(config.num_mels, taps, num_speakers) if taps else None
 
     @property
     def context_frames(self) -> int:
         """Number of frames before and after a frame that `complete` needs."""
-        filters = self.postfilter.context_frames if self.config.postfilter_taps else 0
-        return self.postnet.context_frames + filters
+        return self.postnet.context_frames + (self.postfilter.context_frames if self.postfilter else 0)
 
     def encode(self, tokens: Tensor, token_lengths: Tensor, speakers: Tensor | None = None) -> Memory:
         mask = length_mask(token_lengths, tokens.shape[1])
@@ -428,7 +426,7 @@ class Tacotron2(nn.Module):
         learn to undo the filter.
         """
         mel = self.from_inner(mel + self.postnet(mel, mask))
-        return self.postfilter(mel, mask, speakers) if self.config.postfilter_taps else mel
+        return self.postfilter(mel, mask, speakers) if self.postfilter else mel
 
     def for_speaker(self, name: str) -> "Tacotron2":
         """Return a single-speaker copy, with the speaker's embedding added to those of the symbols.
@@ -442,10 +440,14 @@ class Tacotron2(nn.Module):
         index = self.config.speakers.index(name)
         with torch.no_grad():
             model.embedding.weight += model.speaker_embedding.weight[index]
-        if self.config.postfilter_taps:
+        taps = self.config.postfilter_taps
+        if taps:
             model.postfilter = model.postfilter.for_speaker(index)
+            taps = 0 if model.postfilter.is_neutral else taps
+        if not taps:
+            model.postfilter = None
         del model.speaker_embedding
-        model.config = model.decoder.config = replace(self.config, speakers=())
+        model.config = model.decoder.config = replace(self.config, speakers=(), postfilter_taps=taps)
         return model
 
     def to_inner(self, mel: Tensor) -> Tensor:

@@ -11,7 +11,6 @@ Takamichi et al., "Postfilters to modify the modulation spectrum for statistical
 """
 
 from collections.abc import Iterable
-from functools import lru_cache
 
 import numpy as np
 import scipy.fft
@@ -39,6 +38,14 @@ class Postfilter(nn.Module):
         kernel[..., taps // 2] = 1
         self.register_buffer("mean", torch.zeros(num_speakers, num_mels))
         self.register_buffer("kernel", kernel)
+        self.transform = cosine_transform(num_mels)  # no buffer, since models are created on the meta device
+
+    @property
+    def is_neutral(self) -> bool:
+        """Whether the filter changes nothing."""
+        return torch.equal(
+            self.kernel, Postfilter(*self.kernel.shape[1:], len(self.kernel)).kernel.to(self.kernel)
+        )
 
     @property
     def context_frames(self) -> int:
@@ -49,7 +56,7 @@ class Postfilter(nn.Module):
         batch, num_mels, frames = mel.shape
         if speakers is None:
             speakers = torch.zeros(batch, dtype=torch.long, device=mel.device)
-        transform = cosine_transform(num_mels).to(mel.device)
+        transform = self.transform.to(mel.device)
         mean, kernel = self.mean[speakers].unsqueeze(2), self.kernel[speakers]
         with torch.autocast(mel.device.type, enabled=False):
             cepstrum = (transform @ mel.float() - mean) * mask.unsqueeze(1)
@@ -65,10 +72,9 @@ class Postfilter(nn.Module):
         return single
 
 
-@lru_cache
 def cosine_transform(size: int) -> Tensor:
     """Return the orthonormal matrix (size, size) of the cosine transform of type 2."""
-    return torch.from_numpy(scipy.fft.dct(np.eye(size), axis=0, norm="ortho")).float()
+    return torch.from_numpy(scipy.fft.dct(np.eye(size, dtype=np.float32), axis=0, norm="ortho"))
 
 
 def modulation_spectrum(mels: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
@@ -76,16 +82,17 @@ def modulation_spectrum(mels: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
 
     Takes mels (num_mels, T), and ignores those shorter than WINDOW frames. Raises UserError if all are.
     """
-    cepstra, power, windows = [], 0.0, 0
+    total, power, frames, windows = 0.0, 0.0, 0, 0
     for mel in mels:
         if mel.shape[1] >= WINDOW:
-            cepstra.append(cosine_transform(len(mel)) @ mel.float())
-            parts = (cepstra[-1] - cepstra[-1].mean(1, keepdim=True)).unfold(1, WINDOW, WINDOW // 4)
+            cepstrum = cosine_transform(len(mel)) @ mel.float()
+            total, frames = total + cepstrum.sum(1), frames + cepstrum.shape[1]
+            parts = (cepstrum - cepstrum.mean(1, keepdim=True)).unfold(1, WINDOW, WINDOW // 4)
             spectra = torch.fft.rfft(parts * torch.hann_window(WINDOW))  # (num_mels, windows, bins)
             power, windows = power + spectra.abs().square().sum(1), windows + spectra.shape[1]
     if not windows:
         raise UserError(f"no clip has {WINDOW} frames; a post-filter needs longer ones")
-    return torch.cat(cepstra, dim=1).mean(1), power / windows
+    return total / frames, power / windows
 
 
 def design_kernel(recorded: Tensor, predicted: Tensor, taps: int, strength: float, limit: float) -> Tensor:

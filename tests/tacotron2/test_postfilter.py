@@ -1,9 +1,12 @@
 """The post-filter of spoken mels, and the command that fits it to a bundled Tacotron 2."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,6 +17,7 @@ import prep_splits
 from checkpoint import load_tacotron2
 from checkpoint.__main__ import main as checkpoint_command
 from tacotron2 import fit_postfilter
+from tacotron2.mel import MelConfig, convert_mel_scale
 from tacotron2.model import Tacotron2
 from tacotron2.postfilter import Postfilter, cosine_transform, design_kernel, modulation_spectrum
 from tacotron2.text import encode_texts
@@ -107,7 +111,7 @@ def speak(model: Tacotron2, text: str = TEXTS[0]) -> torch.Tensor:
 
 
 def unfiltered(model: Tacotron2) -> Tacotron2:
-    model.config = replace(model.config, postfilter_taps=0)
+    model.postfilter = None
     return model
 
 
@@ -173,6 +177,8 @@ def test_conversion_keeps_the_filter_and_training_drops_it(filtered, small_corpu
         (["--speaker", "nobody"], "has no speaker 'nobody'"),
         (["--speaker", "espeak", "--text_file", "missing.txt"], "missing.txt"),
         (["--speaker", "espeak", "--taps", "4"], "odd"),
+        (["--speaker", "espeak", "--taps", "65"], "at most 63"),
+        (["--speaker", "espeak", "--text_file", "/dev/null"], "has no sentences"),
     ],
 )
 def test_wrong_flags_are_refused(manifest, tmp_path, capsys, flags, words):
@@ -181,6 +187,37 @@ def test_wrong_flags_are_refused(manifest, tmp_path, capsys, flags, words):
     error = capsys.readouterr().err
     assert stop.value.code == 2 and words in error and "Traceback" not in error
     assert not (tmp_path / "taco").exists()
+
+
+def test_filters_of_other_lengths_and_speakers_are_kept(manifest, filtered, tmp_path):
+    (tmp_path / "texts.txt").write_text("\n".join(TEXTS), encoding="utf-8")
+    flags = ["--speaker", "ljspeech", "--taps", 5, "--text_file", tmp_path / "texts.txt"]
+    fit(manifest, tmp_path / "both", *flags, taco=filtered)
+    before, after = (load_tacotron2(folder).for_speaker("espeak") for folder in (filtered, tmp_path / "both"))
+    assert torch.equal(before.postfilter.kernel, after.postfilter.kernel)
+
+
+def test_a_speaker_without_a_filter_has_no_delay():
+    both = Tacotron2(replace(load_tacotron2(TACO).config, postfilter_taps=9))
+    both.postfilter.kernel[1, 3, 0] = 0.5
+    espeak, ljspeech = (both.for_speaker(name) for name in ("espeak", "ljspeech"))
+    assert espeak.postfilter is None and espeak.config.postfilter_taps == 0
+    assert ljspeech.context_frames == espeak.context_frames + 4
+
+
+def test_an_exported_voice_is_filtered(tmp_path):
+    """In a new process, in which nothing was computed before the export compares the results."""
+    command = [sys.executable, "-m", "checkpoint", "export", "--voice", "ljspeech", "--output"]
+    exported = subprocess.run([*command, str(tmp_path / "onnx")], cwd=ROOT, capture_output=True, text=True)
+    assert exported.returncode == 0, exported.stderr[-2000:]
+    postnet = onnxruntime.InferenceSession(tmp_path / "onnx" / "postnet.onnx")
+    model = load_tacotron2(TACO).for_speaker("ljspeech")
+    mel, mask = random_mels(1)[0][None], torch.ones(1, 200)
+    ln = MelConfig(mel_scale="ln")
+    sharp = convert_mel_scale(model.complete(mel, mask), model.config, ln).numpy()
+    plain = convert_mel_scale(unfiltered(model).complete(mel, mask), model.config, ln).numpy()
+    (result,) = postnet.run(None, {"mel": mel.numpy()})
+    assert np.abs(result - sharp).max() < 1e-3 < 0.1 < np.abs(result - plain).max()
 
 
 def test_an_existing_folder_is_refused(manifest, filtered, capsys):
