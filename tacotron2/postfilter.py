@@ -13,7 +13,6 @@ Takamichi et al., "Postfilters to modify the modulation spectrum for statistical
 from collections.abc import Iterable
 
 import numpy as np
-import scipy.fft
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -74,7 +73,10 @@ class Postfilter(nn.Module):
 
 def cosine_transform(size: int) -> Tensor:
     """Return the orthonormal matrix (size, size) of the cosine transform of type 2."""
-    return torch.from_numpy(scipy.fft.dct(np.eye(size, dtype=np.float32), axis=0, norm="ortho"))
+    order, place = np.arange(size)[:, None], np.arange(size) + 0.5
+    matrix = np.sqrt(2 / size) * np.cos(np.pi / size * order * place)
+    matrix[0] /= np.sqrt(2)
+    return torch.from_numpy(matrix.astype(np.float32))
 
 
 def modulation_spectrum(mels: Iterable[Tensor]) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import onnxruntime
 import pytest
+import scipy.fft
 import torch
 import torch.nn.functional as F
 from helpers import ROOT
@@ -43,6 +44,11 @@ def random_filter(num_speakers: int = 1) -> Postfilter:
 def test_a_new_filter_changes_nothing():
     mel = torch.stack(random_mels(2))
     torch.testing.assert_close(Postfilter(80, 9)(mel, torch.ones(2, 200)), mel, atol=1e-5, rtol=0)
+
+
+def test_the_cosine_transform_is_scipys():
+    expected = scipy.fft.dct(np.eye(80), axis=0, norm="ortho")
+    np.testing.assert_allclose(cosine_transform(80), expected, atol=1e-6)
 
 
 def test_each_coefficient_is_filtered_with_its_kernel():
