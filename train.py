@@ -98,7 +98,7 @@ class VocoderTrainer:
             losses = self.spectral_turn(batches)
         elif adversarial_step < self.options.discriminator_warmup_steps:
             losses = self.discriminator_turn(batches, keep_graph=False)
-            # null in the log
+            # the generator has no losses; NaN is null in the log
             losses |= dict.fromkeys(("gen_loss", "mel_loss"), torch.full_like(losses["disc_loss"], torch.nan))
         else:
             # several graphs would need the memory that accumulation saves, so then it generates again

@@ -88,10 +88,10 @@ def with_postfilter(model: Tacotron2, index: int, mean: Tensor, kernel: Tensor) 
 
     `index` is the speaker's. Other speakers keep their filters: the shorter ones are padded with zeros.
     """
-    state = {name: tensor for name, tensor in model.state_dict().items() if "postfilter." not in name}
     taps = max(kernel.shape[1], model.config.postfilter_taps)
     result = Tacotron2(replace(model.config, postfilter_taps=taps)).eval()
-    result.load_state_dict(state, strict=False)
+    learned = {name: tensor for name, tensor in model.state_dict().items() if "postfilter." not in name}
+    result.load_state_dict(result.state_dict() | learned)
     if model.postfilter:
         result.postfilter.mean.copy_(model.postfilter.mean)
         result.postfilter.kernel.copy_(padded(model.postfilter.kernel, taps))

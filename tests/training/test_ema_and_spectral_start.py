@@ -131,6 +131,15 @@ def test_only_the_discriminators_learn_in_their_warmup_and_a_resume_keeps_that(s
     assert all(record["disc_loss"] > 0 for record in records)
 
 
+def test_the_warmup_follows_the_spectral_steps_and_accumulates_batches(small_corpus, tmp_path):
+    settings = {"batch_size": 1, "gradient_accumulation_steps": 2, "adversarial_start_steps": 1}
+    folder = train_here(
+        small_corpus, tmp_path / "run", **settings, discriminator_warmup_steps=1, max_train_steps=3
+    )
+    present = [(r["disc_loss"] is not None, r["gen_loss"] is not None) for r in metrics(folder, "train")]
+    assert present == [(False, True), (True, False), (True, True)]
+
+
 def test_the_stft_loss_is_weighted_in_adversarial_training(small_corpus, tmp_path):
     plain, weighted = (
         train_here(small_corpus, tmp_path / name, max_train_steps=2, lambda_stft=weight)
