@@ -14,7 +14,9 @@ from pathlib import Path
 import torch
 
 from checkpoint import DEVICE
-from evaluation.web import (
+from common.errors import UserError, report_user_errors
+from common.options import ArgumentParser, checked
+from webpage.content import (
     GRIFFIN_LIM,
     MAX_CHARACTERS,
     MAX_SECONDS,
@@ -27,7 +29,6 @@ from evaluation.web import (
     speak_pronunciation,
     speak_text,
 )
-from utils import ArgumentParser, UserError, checked, report_user_errors
 
 try:
     import gradio as gr

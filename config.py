@@ -3,8 +3,9 @@
 import math
 from dataclasses import dataclass
 
-from tacotron2.mel import MelConfig
-from utils import UserError, option
+from common.errors import UserError
+from common.options import option
+from mel import MelConfig
 
 # Names of the variants of each part, as `model.py` uses them.
 GENERATORS = ("hifigan", "vocos")

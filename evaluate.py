@@ -12,17 +12,18 @@ import sys
 from pathlib import Path
 
 from checkpoint import DEVICE
+from common.errors import UserError, report_user_errors
+from common.options import SEED, ArgumentParser, checked
 from evaluation import report
 from evaluation.comparison import Comparison
-from evaluation.listening import KINDS, write_listening_test
 from evaluation.metrics import METRICS
-from evaluation.ratings import add_ratings
 from evaluation.recognition import DEFAULT_RECOGNIZER
 from evaluation.systems import FINETUNED, HIFIGAN, READY_MADE
 from evaluation.table import COLUMNS
+from listening.pages import KINDS, write_listening_test
+from listening.ratings import add_ratings
 from synthesis.vocoder import MIXED_PRECISIONS
 from training.processes import Processes, cores_per_process
-from utils import SEED, ArgumentParser, UserError, checked, report_user_errors
 
 
 def build_parser() -> ArgumentParser:

@@ -10,9 +10,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from audio import to_pcm, write_wav
 from checkpoint import DEVICE, read_mel_config, read_tacotron2_config
 from checkpoint.voices import Voice, find_voice, list_voices, load_voice_tacotron2
+from common.errors import UserError, report_user_errors
+from common.files import atomic_write
+from common.options import SEED, ArgumentParser, checked
+from corpus.audio import to_pcm, write_wav
+from mel import MEL_SCALES, MelConfig, MelSpectrogram
 from synthesis.denoiser import make_denoiser
 from synthesis.inputs import input_mels, read_text
 from synthesis.speech import MAX_BATCH, STREAM_FRAMES, Sentence, Speaker, join_sentences, report_problem
@@ -26,9 +30,7 @@ from synthesis.vocoder import (
     load_vocoder,
     vocode,
 )
-from tacotron2.mel import MEL_SCALES, MelConfig, MelSpectrogram
-from tacotron2.text import read_lexicon
-from utils import SEED, ArgumentParser, UserError, atomic_write, checked, report_user_errors
+from text import read_lexicon
 
 
 def build_parser() -> ArgumentParser:
@@ -210,7 +212,7 @@ def write(path: Path, chunks: Iterable[np.ndarray], sampling_rate: int) -> None:
 
 def plot_sentences(path: Path, sentences: list[Sentence], config: MelConfig) -> None:
     """Save one PNG of the mel and attention per sentence, numbered if there are several."""
-    from plots import plot_attention  # matplotlib is slow to import
+    from common.plots import plot_attention  # matplotlib is slow to import
 
     for index, sentence in enumerate(sentences, 1):
         numbered = path if len(sentences) == 1 else path.with_stem(f"{path.stem}_{index}")
@@ -220,7 +222,7 @@ def plot_sentences(path: Path, sentences: list[Sentence], config: MelConfig) -> 
 
 def plot_resynthesis(path: Path, mel: Tensor, audio: np.ndarray, config: MelConfig) -> None:
     """Save a PNG of a vocoder's input mel (num_mels, T) and the mel of its output audio (samples,)."""
-    from plots import plot_mels  # matplotlib is slow to import
+    from common.plots import plot_mels  # matplotlib is slow to import
 
     padded = np.pad(audio, (0, max(0, config.min_samples - len(audio))))
     mels = {"input": mel, "generated": MelSpectrogram(config)(torch.from_numpy(padded))}

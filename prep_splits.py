@@ -21,17 +21,14 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from audio import inspect_clip
-from corpus import Change, CorpusClip, Rejection, download_ljspeech, import_clips, read_dataset, read_metadata
-from utils import (
-    SEED,
-    ArgumentParser,
-    UserError,
-    atomic_write,
-    checked,
-    map_in_threads,
-    report_user_errors,
-)
+from common.errors import UserError, report_user_errors
+from common.files import atomic_write
+from common.options import SEED, ArgumentParser, checked
+from common.parallel import map_in_threads
+from corpus.audio import inspect_clip
+from corpus.conversion import Change, import_clips
+from corpus.hub_datasets import read_dataset
+from corpus.metadata import CorpusClip, Rejection, download_ljspeech, read_metadata
 
 MANIFEST_COLUMNS = ("file_path", "normalized_transcript", "duration", "samples", "peak", "speaker")
 REJECTED_COLUMNS = ("id", "file_path", "reason")

@@ -23,15 +23,17 @@ from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 from checkpoint import CONFIG_NAME, DEVICE, load_tacotron2, weights_fingerprint
-from dataset import distinct_depth, mel_name, shared_names
-from manifest import Clip, read_manifest
+from common.errors import UserError, report_user_errors
+from common.files import atomic_write, read_json
+from common.options import SEED, check_options, option
+from common.parser import build_parser, select
+from corpus.manifest import Clip, read_manifest
+from corpus.saved_mels import distinct_depth, mel_name, shared_names
+from mel import MelConfig, check_same_mel, convert_mel_scale
 from tacotron2.dataset import TextMelDataset
-from tacotron2.mel import MelConfig, check_same_mel, convert_mel_scale
 from tacotron2.model import Tacotron2
 from training.loaders import limited_workers
-from training.parser import build_parser, select
 from training.processes import Processes, use_all_cores
-from utils import SEED, UserError, atomic_write, check_options, option, read_json, report_user_errors
 
 WRITERS = 4  # threads; a write waits for the disk
 MAX_UNWRITTEN = 64  # mels that wait to be written

@@ -9,8 +9,14 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from checkpoint import load_pretrained, read_config
+from common import parser
+from common.errors import report_user_errors
+from common.options import ArgumentParser
+from common.plots import plot_mels, render
 from config import HiFiGANConfig
-from dataset import SavedMels, SegmentDataset, UtteranceDataset
+from corpus.saved_mels import SavedMels
+from dataset import SegmentDataset, UtteranceDataset
+from generators.build import Discriminators, build_generator
 from losses import (
     adversarial_loss,
     discriminator_loss,
@@ -18,17 +24,13 @@ from losses import (
     mel_loss,
     multi_resolution_stft_loss,
 )
-from model import Discriminators, build_generator
-from plots import plot_mels, render
-from tacotron2.mel import MelSpectrogram
-from training import parser
+from mel import MelSpectrogram
 from training.loaders import read_manifests, training_loader, validation_loader
 from training.optimization import Update, WeightAverage, frozen
 from training.options import VocoderOptions
 from training.processes import Processes, make_accelerator
 from training.run import TrainingRun
 from training.validation import ValidationMeans
-from utils import ArgumentParser, report_user_errors
 
 NUM_LOGGED_CLIPS = 4
 STFT_LOSS_WEIGHT = 0.1  # relative to the mel loss, in the steps before the discriminators

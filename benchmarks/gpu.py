@@ -28,14 +28,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from audio import write_wav
 from benchmarks.train_step import REQUIRED, OfficialOrder, build, square_waves
+from common.files import atomic_write
 from config import HiFiGANConfig
-from model import build_generator
+from corpus.audio import write_wav
+from generators.build import build_generator
+from mel import MelSpectrogram
 from tacotron2 import train as tacotron2_train
-from tacotron2.mel import MelSpectrogram
 from training.processes import use_tf32
-from utils import atomic_write
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL_VOCODER = ["--upsample_initial_channel=32", "--resblock_kernel_sizes", "3"]

@@ -27,19 +27,20 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from audio import AUDIO_SUFFIXES
 from checkpoint import load_generator, read_config
-from checkpoint.export import export_onnx
-from checkpoint.onnx_generator import OnnxGenerator
-from checkpoint.quantize import calibration_mels, quantize_vocoder
+from checkpoint.export.int8 import calibration_mels, quantize_vocoder
+from checkpoint.export.vocoder import export_onnx
+from checkpoint.formats.onnx import OnnxGenerator
+from common.errors import UserError, report_user_errors
 from config import HiFiGANConfig
+from corpus.audio import AUDIO_SUFFIXES
 from evaluation.inputs import Unavailable
 from evaluation.metrics import METRICS, measure
-from model import Generator, build_generator
+from generators.build import build_generator
+from generators.vocos import Vocos
+from model import Generator
 from synthesis.inputs import files_in, load_audio
 from synthesis.vocoder import Vocoder, copy_synthesis, load_vocoder, use_mixed_precision
-from utils import UserError, report_user_errors
-from vocos import Vocos
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 VARIANTS = {

@@ -20,7 +20,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from audio import write_wav
+from corpus.audio import write_wav
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES, SAMPLES, RATE = 8, 22050, 22050

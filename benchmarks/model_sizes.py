@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from checkpoint import read_config
-from model import build_generator
+from generators.build import build_generator
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 

@@ -18,11 +18,11 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from audio import read_audio
 from config import HiFiGANConfig
+from corpus.audio import read_audio
+from corpus.manifest import Clip, read_manifest
 from dataset import SegmentDataset
-from manifest import Clip, read_manifest
-from tacotron2.mel import MelSpectrogram
+from mel import MelSpectrogram
 
 BASELINE = "whole files, one mel at a time"
 

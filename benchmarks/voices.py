@@ -17,12 +17,12 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from checkpoint.voices import find_voice, list_voices
+from common.errors import UserError, report_user_errors
 from evaluation.inputs import Unavailable
 from evaluation.perception import distillmos, distillmos_model
 from evaluation.recognition import shared_recognizer, word_errors
 from synthesis.inputs import read_text
 from synthesis.speech import load_speaker
-from utils import UserError, report_user_errors
 
 SENTENCES = Path(__file__).parent / "everyday_sentences.txt"
 

@@ -6,6 +6,7 @@ projects are read too, by one module per format; `load.FORMATS` lists them. `pyt
 """
 
 from checkpoint.files import CONFIG_NAME, DEVICE, PROGRESS_NAME, read_pickle, read_weights
+from checkpoint.formats.project import save_model, write_model
 from checkpoint.load import (
     TACOTRON2_FILE,
     is_tacotron2,
@@ -16,7 +17,6 @@ from checkpoint.load import (
     read_tacotron2_config,
 )
 from checkpoint.pretrained import load_pretrained, load_pretrained_tacotron2
-from checkpoint.project import save_model, write_model
 from checkpoint.weights import load_weights, weights_fingerprint
 
 

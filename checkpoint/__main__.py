@@ -1,8 +1,9 @@
 """Convert models between formats, or export them for other runtimes."""
 
 from checkpoint.convert import add_convert_command
-from checkpoint.export_command import add_export_command
-from utils import ArgumentParser, report_user_errors
+from checkpoint.export.command import add_export_command
+from common.errors import report_user_errors
+from common.options import ArgumentParser
 
 
 def build_parser() -> ArgumentParser:

@@ -4,8 +4,9 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from checkpoint import official
 from checkpoint.files import read_weights
+from checkpoint.formats import official
+from checkpoint.formats.project import write_model
 from checkpoint.load import (
     is_tacotron2,
     load_generator_weights,
@@ -15,12 +16,13 @@ from checkpoint.load import (
     weights_path,
 )
 from checkpoint.pretrained import discriminator_path, load_plain_generator
-from checkpoint.project import write_model
 from checkpoint.weights import load_weights
+from common.errors import UserError
+from common.files import atomic_write
 from config import HiFiGANConfig
-from model import Discriminators, Generator, build_generator
-from tacotron2.mel import MelConfig
-from utils import UserError, atomic_write
+from generators.build import Discriminators, build_generator
+from mel import MelConfig
+from model import Generator
 
 
 def convert(

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from utils import UserError
+from common.errors import UserError
 
 CONFIG_NAME = "config.json"
 PROGRESS_NAME = "progress.json"  # step, epoch and flags of a training checkpoint

@@ -10,14 +10,15 @@ from pathlib import Path
 from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin, snapshot_download
 from torch import Tensor, nn
 
-from checkpoint import vocos
 from checkpoint.files import CONFIG_NAME, PROGRESS_NAME
+from checkpoint.formats import vocos
+from checkpoint.formats.project import write_model
 from checkpoint.load import FORMATS, load_generator, weights_path
-from checkpoint.project import write_model
+from common.files import read_json
 from config import HiFiGANConfig
-from model import Generator, build_generator
-from utils import read_json
-from vocos import Vocos
+from generators.build import build_generator
+from generators.vocos import Vocos
+from model import Generator
 
 ARCHITECTURES = {
     "hifigan": "[HiFi-GAN](https://arxiv.org/abs/2010.05646)",

@@ -14,18 +14,20 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from checkpoint import nvidia, official, project, torchaudio, transformers, vocos
 from checkpoint.files import CONFIG_NAME, config_path, read_pickle, read_weights, weights_file
-from checkpoint.foreign_tacotron2 import read_tacotron2 as read_foreign_tacotron2
-from checkpoint.transformers import add_input_norm
+from checkpoint.formats import nvidia, official, project, torchaudio, transformers, vocos
+from checkpoint.formats.tacotron2 import read_tacotron2 as read_foreign_tacotron2
+from checkpoint.formats.transformers import add_input_norm
 from checkpoint.weights import load_weights
+from common.errors import UserError
+from common.files import read_json
 from config import HiFiGANConfig
-from model import Generator, build_generator
+from generators.build import build_generator
+from generators.vocos import Vocos
+from mel import MelConfig
+from model import Generator
 from tacotron2.config import Tacotron2Config
-from tacotron2.mel import MelConfig
 from tacotron2.model import Tacotron2
-from utils import UserError, read_json
-from vocos import Vocos
 
 FORMATS = (project, vocos, transformers, official, nvidia)
 TACOTRON2_FILE = "tacotron2.safetensors"

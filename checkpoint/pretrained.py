@@ -9,11 +9,12 @@ from torch.nn.utils import parametrize
 from checkpoint.files import read_weights
 from checkpoint.load import load_generator_weights, read_config, read_tacotron2, weights_path
 from checkpoint.weights import load_weights
-from model import Discriminators, Generator
-from tacotron2.mel import MelConfig, check_same_mel
+from common.errors import UserError
+from generators.build import Discriminators
+from generators.vocos import Vocos
+from mel import MelConfig, check_same_mel
+from model import Generator
 from tacotron2.model import Tacotron2
-from utils import UserError
-from vocos import Vocos
 
 
 def load_pretrained(path: Path | str, generator: Generator | Vocos, discriminators: Discriminators) -> str:

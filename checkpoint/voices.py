@@ -6,8 +6,9 @@ from pathlib import Path
 import torch
 
 from checkpoint.load import load_tacotron2
+from common.errors import UserError
+from common.files import read_json
 from tacotron2.model import Tacotron2
-from utils import UserError, read_json
 
 VOICES = Path(__file__).resolve().parent.parent / "voices"
 VOICE_FILE = "voice.json"

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from utils import UserError
+from common.errors import UserError
 
 # The suffixes of the older hooks for weight norm and spectral norm, which official checkpoints contain.
 OFFICIAL_LEAVES = {

@@ -5,7 +5,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from utils import UserError, atomic_write, read_json
+from common.errors import UserError
+from common.files import atomic_write, read_json
 
 # Part of every fingerprint. Increase it when the code of this package changes the audio that it makes.
 VERSION = 1

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from checkpoint import read_tacotron2_config
+from common.errors import UserError
+from corpus.manifest import Clip, read_manifest
 from evaluation.measuring import evaluate
 from evaluation.recognition import DEFAULT_RECOGNIZER
 from evaluation.systems import (
@@ -19,10 +21,8 @@ from evaluation.systems import (
 )
 from evaluation.table import Table
 from evaluation.workers import Workers
-from manifest import Clip, read_manifest
+from mel import MelConfig, check_same_mel
 from synthesis.vocoder import load_vocoder
-from tacotron2.mel import MelConfig, check_same_mel
-from utils import UserError
 
 
 @dataclass

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import numpy as np
 
-from audio import resample
+from corpus.audio import resample
 
 # Vocoders return a whole number of frames, and some pad by half a window.
 LENGTH_TOLERANCE = 0.05  # seconds

@@ -10,7 +10,9 @@ from typing import NamedTuple
 import torch
 from tqdm import tqdm
 
-from audio import read_audio
+from common.errors import UserError
+from corpus.audio import read_audio
+from corpus.manifest import Clip
 from evaluation import inputs, utmos
 from evaluation.cache import digest, read_json_or_nothing, sha256, write_json
 from evaluation.inputs import Unavailable
@@ -19,8 +21,6 @@ from evaluation.recognition import DEFAULT_RECOGNIZER, RecognizerModel, find_rec
 from evaluation.systems import System
 from evaluation.table import COLUMNS, SPEED, Table, duration
 from evaluation.workers import Workers
-from manifest import Clip
-from utils import UserError
 
 # Networks that are slow on a CPU. With --device cuda, the main process runs them, as it owns the GPU.
 ON_GPU = {"utmos", "distillmos"}

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from audio import resample
+from corpus.audio import resample
 from evaluation import perception, recognition, signal
 from evaluation.inputs import Unavailable, checked
 from evaluation.recognition import DEFAULT_RECOGNIZER

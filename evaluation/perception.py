@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from common.errors import UserError
 from evaluation.inputs import Unavailable, at_16_khz, audible, paired, require
 from evaluation.utmos import Score
-from utils import UserError
 
 # The ITU's code for P.862 writes beyond its arrays if a clip has more than 50 utterances, and crashes the
 # process. Utterances and the pauses between them last at least 0.2 s, so a clip of this length has fewer.

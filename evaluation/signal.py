@@ -11,9 +11,9 @@ import librosa
 import numpy as np
 import torch
 
-from audio import resample
+from corpus.audio import resample
 from evaluation.inputs import Unavailable, cached_by_audio, checked, paired, require
-from tacotron2.mel import MelConfig, MelSpectrogram
+from mel import MelConfig, MelSpectrogram
 
 # The mel of mel L1 and of mel-cepstral distortion: the input of HiFi-GAN's generator.
 MEL = MelConfig(mel_scale="ln")

@@ -13,15 +13,16 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from audio import AUDIO_SUFFIXES, read_audio, write_wav
 from checkpoint import load_tacotron2, weights_fingerprint
+from common.errors import UserError
+from common.files import atomic_write
+from corpus.audio import AUDIO_SUFFIXES, read_audio, write_wav
+from corpus.manifest import Clip
 from evaluation.cache import digest, keep, kept, sha256
 from evaluation.workers import Workers
-from manifest import Clip
+from mel import MelConfig, MelSpectrogram, convert_mel_scale, griffin_lim
 from synthesis.vocoder import load_vocoder, vocode
-from tacotron2.mel import MelConfig, MelSpectrogram, convert_mel_scale, griffin_lim
 from tacotron2.speak import speak
-from utils import UserError, atomic_write
 
 READY_MADE = GRIFFIN_LIM, HIFIGAN, FINETUNED, GROUND_TRUTH = (
     "Griffin-Lim", "HiFi-GAN", "HiFi-GAN fine-tuned", "Ground truth",

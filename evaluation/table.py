@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 import soundfile
 
+from common.files import atomic_write
+from corpus.manifest import Clip
 from evaluation.metrics import METRICS, Metric
 from evaluation.statistics import Difference, Interval, bootstrap_interval, paired_difference
 from evaluation.systems import System
-from manifest import Clip
-from utils import atomic_write
 
 SPEED = "rtf"
 SIGNIFICANCE = 0.05

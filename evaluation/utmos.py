@@ -22,10 +22,11 @@ import torch.nn.functional as F
 from scipy import signal
 from torch import Tensor, nn
 
-from audio import read_audio
 from checkpoint import DEVICE, read_pickle, read_weights
+from common.errors import UserError, report_user_errors
+from common.options import ArgumentParser, checked
+from corpus.audio import read_audio
 from evaluation.cache import sha256
-from utils import ArgumentParser, UserError, checked, report_user_errors
 
 SAMPLING_RATE = 16000
 MIN_SAMPLES = 400  # 25 ms, one frame of wav2vec 2.0

@@ -11,7 +11,7 @@ from itertools import islice
 
 import torch
 
-from utils import UserError
+from common.errors import UserError
 
 
 class Workers:

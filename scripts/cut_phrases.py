@@ -20,11 +20,13 @@ from tqdm import tqdm
 if not __package__:  # run as `python scripts/cut_phrases.py`, which puts only scripts/ on the path
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from audio import read_audio, write_wav
+from common.errors import UserError, report_user_errors
+from common.files import atomic_write
+from common.options import ArgumentParser, checked
+from corpus.audio import read_audio, write_wav
+from corpus.manifest import read_manifest
 from evaluation.inputs import Unavailable
 from evaluation.recognition import DEFAULT_RECOGNIZER, Recognizer, TimedWord
-from manifest import read_manifest
-from utils import ArgumentParser, UserError, atomic_write, checked, report_user_errors
 
 HOP = 0.01  # seconds between two measurements of the level
 MIN_PAUSE = 0.10  # seconds

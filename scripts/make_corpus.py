@@ -19,16 +19,11 @@ from tqdm import tqdm
 if not __package__:  # run as `python scripts/make_corpus.py`, which puts only scripts/ on the path
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from audio import write_wav
-from tacotron2.text.espeak import (
-    SAMPLING_RATE,
-    SILENCE_AFTER,
-    SILENCE_BEFORE,
-    VOICE,
-    WORDS_PER_MINUTE,
-    Espeak,
-)
-from utils import ArgumentParser, UserError, atomic_write, checked, report_user_errors
+from common.errors import UserError, report_user_errors
+from common.files import atomic_write
+from common.options import ArgumentParser, checked
+from corpus.audio import write_wav
+from text.espeak import SAMPLING_RATE, SILENCE_AFTER, SILENCE_BEFORE, VOICE, WORDS_PER_MINUTE, Espeak
 
 DEFAULT_CLIPS = 200
 SENTENCES = Path(__file__).with_name("sentences.txt")

@@ -5,7 +5,7 @@
 
 Needs numpy, onnxruntime, soundfile and, for voices that read phonemes, espeakng-loader. With the same seed it
 produces the same audio as inference.py does in its first attempt at a sentence. Numbers and abbreviations are
-read by espeak-ng; `tacotron2.text`, which needs no PyTorch either, normalizes them as in training.
+read by espeak-ng; `text`, which needs no PyTorch either, normalizes them as in training.
 """
 
 import argparse
@@ -91,7 +91,7 @@ def phonemize(text: str, language: str) -> str:
     library.espeak_Initialize(2, 0, data, 0x8000)  # synchronous; no exit on errors
     library.espeak_SetVoiceByName(language.encode())
     library.espeak_TextToPhonemes.restype = ctypes.c_char_p
-    if language.startswith("en"):  # as `tacotron2.text.clean` normalizes it
+    if language.startswith("en"):  # as `text.clean` normalizes it
         text = re.sub(r"\s*(--+|—)\s*", " - ", text.lower())
     pieces = re.split(rf"(\s*(?:--+|{MARKS})(?:{MARKS}|\s)*)", text)
     for index in range(0, len(pieces), 2):  # the punctuation is between them

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from audio import AUDIO_SUFFIXES, read_audio, resample
 from checkpoint.files import is_plain_tensor
-from tacotron2.mel import MEL_SCALES, MelConfig, MelSpectrogram, convert_mel_scale, unlikely_mel_values
-from utils import UserError
+from common.errors import UserError
+from corpus.audio import AUDIO_SUFFIXES, read_audio, resample
+from mel import MEL_SCALES, MelConfig, MelSpectrogram, convert_mel_scale, unlikely_mel_values
 
 MEL_SUFFIXES = (".npy", ".npz", ".pt", ".safetensors")
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
-from tacotron2.text import clean, phonemize
-from tacotron2.text.encoding import TextConfig
+from text import clean, phonemize
+from text.encoding import TextConfig
 
 
 def pronounce(

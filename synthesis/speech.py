@@ -10,9 +10,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from checkpoint.voices import Voice, load_voice_tacotron2
+from mel import check_same_mel, convert_mel_scale
 from synthesis.denoiser import make_denoiser
 from synthesis.vocoder import MIXED_PRECISIONS, Vocoder, load_vocoder, vocode, vocode_chunks
-from tacotron2.mel import check_same_mel, convert_mel_scale
 from tacotron2.model import Tacotron2
 from tacotron2.speak import Utterance, speak_sentences, split_text, stream_sentence
 
@@ -41,7 +41,7 @@ class Speaker:
         names: the names of the two models in error messages.
         mixed_precision: the precision of Tacotron 2. On a CPU, bf16 applies to its decoder's LSTMs, whose
             weights take most of the time to read.
-        lexicon: the IPA of words, from `tacotron2.text.read_lexicon`.
+        lexicon: the IPA of words, from `text.read_lexicon`.
     """
 
     def __init__(

@@ -9,12 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from checkpoint import load_generator
-from checkpoint.onnx_generator import OnnxGenerator
-from model import Generator, sensitive_layers
-from tacotron2.mel import MelConfig, MelSpectrogram, griffin_lim
+from checkpoint.formats.onnx import OnnxGenerator
+from common.errors import UserError
+from generators.build import sensitive_layers
+from generators.vocos import Vocos
+from mel import MelConfig, MelSpectrogram, griffin_lim
+from model import Generator
 from tacotron2.stepping import can_pack, packed_linear
-from utils import UserError
-from vocos import Vocos
 
 MIXED_PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 CHUNK_FRAMES = 256  # frames per call of the generator

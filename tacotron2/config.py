@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
-from tacotron2.mel import MEL_SCALES, MelConfig
-from tacotron2.text.encoding import INVENTORIES
-from utils import UserError, option
+from common.errors import UserError
+from common.options import option
+from mel import MEL_SCALES, MelConfig
+from text.encoding import INVENTORIES
 
 CHANNELS = {"minimum": 1, "maximum": 65536}
 LAYERS = {"minimum": 1, "maximum": 100}

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from common.errors import UserError
+from corpus.manifest import Clip
 from dataset import read_segment
-from manifest import Clip
+from mel import MelSpectrogram
 from tacotron2.config import Tacotron2Config
-from tacotron2.mel import MelSpectrogram
-from tacotron2.text import PAD_ID, encode_texts, spoken_ids
-from utils import UserError
+from text import PAD_ID, encode_texts, spoken_ids
 
 
 class TextMelDataset(Dataset):

@@ -14,12 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.errors import UserError
 from tacotron2.attention import AttentionState, LocationSensitiveAttention, Memory, linear
 from tacotron2.config import Tacotron2Config
 from tacotron2.lstm import LSTMCell, run_bidirectional
 from tacotron2.postfilter import Postfilter
 from tacotron2.stepping import PrenetDropout, SteppingLSTM
-from utils import UserError
 
 
 class TeacherForced(NamedTuple):
@@ -270,7 +270,7 @@ class Postnet(nn.Module):
 
 
 class Tacotron2(nn.Module):
-    """Tokens of `tacotron2.text` to a mel in `config.mel_scale`.
+    """Tokens of `text` to a mel in `config.mel_scale`.
 
     Padding is masked at every stage, so the output for a sentence does not depend on its batch. A model with
     `config.speakers` adds an embedding of the speaker to each symbol and needs the speakers' indices (B,).

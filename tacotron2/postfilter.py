@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from utils import UserError
+from common.errors import UserError
 
 WINDOW = 64  # frames of a modulation spectrum
 

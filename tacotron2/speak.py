@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from common.errors import UserError
 from tacotron2.config import Tacotron2Config
 from tacotron2.dataset import pad
 from tacotron2.model import Speech, Tacotron2
-from tacotron2.text import PAD_ID, encode_texts, split_sentences
-from utils import UserError
+from text import PAD_ID, encode_texts, split_sentences
 
 LIMIT_SECONDS = 2.0  # maximum duration of a sentence without the limit per token
 # Silence after a sentence or clause in seconds, by its last character. The ends of the mels add 0.15 s.
@@ -79,7 +79,7 @@ def speak_sentences(
 
     Each attempt draws a different dropout. A sentence that never succeeds is returned with its best attempt
     and its `problem`. The result depends only
-    on the sentences, the seed and the lexicon (see `tacotron2.text.read_lexicon`), not on the batches.
+    on the sentences, the seed and the lexicon (see `text.read_lexicon`), not on the batches.
     """
     spoken: list[Utterance | None] = [None] * len(sentences)
     waiting = sorted(range(len(sentences)), key=lambda number: len(sentences[number]))

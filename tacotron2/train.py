@@ -8,25 +8,27 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast, send_to_device
 from torch import Tensor
 
-from audio import write_wav
 from checkpoint import load_pretrained_tacotron2, read_tacotron2_config
+from common import parser
+from common.errors import UserError, report_user_errors
+from common.files import atomic_write
+from common.options import ArgumentParser
+from common.plots import plot_attention, render
+from corpus.audio import write_wav
 from evaluation.inputs import Unavailable, require
 from evaluation.recognition import Recognizer, word_errors, words_of
-from plots import plot_attention, render
-from tacotron2.attention_measures import MEASURES, aligned_difference, attention_measures
+from mel import griffin_lim
 from tacotron2.config import Tacotron2Config
 from tacotron2.dataset import TextMelDataset
 from tacotron2.losses import tacotron2_losses
-from tacotron2.mel import griffin_lim
+from tacotron2.measures import MEASURES, aligned_difference, attention_measures
 from tacotron2.model import Speech, Tacotron2, TeacherForced
-from training import parser
 from training.loaders import read_manifests, training_loader, validation_loader
 from training.optimization import Update
 from training.options import Tacotron2Options
 from training.processes import Processes, make_accelerator
 from training.run import TrainingRun
 from training.validation import ValidationMeans
-from utils import ArgumentParser, UserError, atomic_write, report_user_errors
 
 MAX_GRAD_NORM = 1.0
 NUM_FREE_RUNNING = 4  # validation clips per process that are also generated without teacher forcing

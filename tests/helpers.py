@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from config import HiFiGANConfig
+from generators.build import build_generator
 from model import Generator
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,14 +49,14 @@ def small_config(**settings) -> HiFiGANConfig:
 
 def small_generator(seed: int = 0, **settings) -> Generator:
     torch.manual_seed(seed)
-    return Generator(small_config(**settings)).eval()
+    return build_generator(small_config(**settings)).eval()
 
 
 def official_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Rename our state dict as the official code does with PyTorch's old weight norm.
 
-    Independent of `checkpoint/official.py`, which is tested against it. The official code numbers residual
-    blocks consecutively over all stages; MISRNet has one per stage, between two convolutions.
+    Independent of `checkpoint/formats/official.py`, which is tested against it. The official code numbers
+    residual blocks consecutively over all stages; MISRNet has one per stage, between two convolutions.
     """
     places = [re.match(r"fusions\.\d+\.blocks\.(\d+)\.", key) for key in state]
     blocks_per_stage = 1 + max((int(place[1]) for place in places if place), default=0)

@@ -7,7 +7,7 @@ import numpy as np
 import soundfile
 from helpers import RATE, voice
 
-from audio import write_wav
+from corpus.audio import write_wav
 
 COLUMNS = ("file_path", "normalized_transcript", "duration", "samples", "peak")
 

@@ -1,4 +1,4 @@
-"""Everything that reads input, each with a strategy of damaged files, for `scripts/fuzz.py` and tests."""
+"""Everything that reads input, each with a strategy of damaged files, for `dev/fuzz.py` and tests."""
 
 import io
 import json
@@ -24,24 +24,24 @@ from damaged_files import (
 from hypothesis import strategies as st
 
 import train
-from audio import inspect_clip, read_audio, write_wav
 from checkpoint import load_generator, load_tacotron2, read_config, write_model
-from checkpoint.official import official_weights
-from checkpoint.onnx_generator import OnnxGenerator
+from checkpoint.formats.official import official_weights
+from checkpoint.formats.onnx import OnnxGenerator
 from checkpoint.voices import find_voice
+from common.errors import UserError, message_for_user
+from common.parser import read_run_settings
 from config import HiFiGANConfig
-from dataset import SavedMels
-from evaluation.ratings import abx_notes, agreement, failed_check, mean_opinions, read_key, read_ratings
-from manifest import Clip, read_manifest
+from corpus.audio import inspect_clip, read_audio, write_wav
+from corpus.manifest import Clip, read_manifest
+from corpus.saved_mels import SavedMels
+from listening.ratings import abx_notes, agreement, failed_check, mean_opinions, read_key, read_ratings
 from model import Generator
 from synthesis.inputs import load_audio_mel, load_mel
 from tacotron2.config import Tacotron2Config
 from tacotron2.model import Tacotron2
 from tacotron2.speak import split_text
-from tacotron2.text import encode_texts, read_lexicon
+from text import encode_texts, read_lexicon
 from training.options import VocoderOptions
-from training.parser import read_run_settings
-from utils import UserError, message_for_user
 
 SMALL = {
     "upsample_initial_channel": 16,

@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import train
-from audio import write_wav
+from corpus.audio import write_wav
 
 PYTHON = [sys.executable]
 SCRIPTS = Path(sys.executable).parent

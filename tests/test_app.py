@@ -18,8 +18,8 @@ import soundfile
 from browser import chromium
 from helpers import RATE, ROOT, save_official, small_generator, voice
 
-from audio import write_wav
-from tacotron2.text import phonemize
+from corpus.audio import write_wav
+from text import phonemize
 
 VOCODER, GRIFFIN_LIM = "vocoder of the voice", "Griffin-Lim"
 DELETE_AFTER = 10  # seconds

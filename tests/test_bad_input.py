@@ -21,8 +21,8 @@ import prep_splits
 import save_taco_mels
 import tacotron2.train
 import train
-from audio import write_wav
 from checkpoint import save_model, write_model
+from corpus.audio import write_wav
 from tacotron2.config import Tacotron2Config
 from tacotron2.model import Tacotron2
 

@@ -10,19 +10,13 @@ from helpers import RATE
 from manifests import make_clips, write_manifest
 from torch.utils.data import DataLoader
 
-from audio import read_audio, write_wav
-from dataset import (
-    EpochSampler,
-    SavedMels,
-    SegmentDataset,
-    UtteranceDataset,
-    distinct_depth,
-    mel_name,
-    shared_names,
-)
-from manifest import Clip, read_manifest
-from tacotron2.mel import MelConfig, MelSpectrogram
-from utils import UserError
+from common.errors import UserError
+from corpus.audio import read_audio, write_wav
+from corpus.manifest import Clip, read_manifest
+from corpus.saved_mels import SavedMels, distinct_depth, mel_name, shared_names
+from dataset import SegmentDataset, UtteranceDataset
+from mel import MelConfig, MelSpectrogram
+from training.samplers import EpochSampler
 
 CONFIG = MelConfig()
 SEGMENT, HOP = 8192, 256

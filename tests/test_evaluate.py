@@ -22,17 +22,17 @@ from runs import TORCHRUN, manifest_row, write_manifest
 from test_save_taco_mels import save_taco
 
 import evaluate
-from audio import read_audio, resample, write_wav
 from checkpoint import load_tacotron2, save_model
+from common.parallel import available_cores
+from corpus.audio import read_audio, resample, write_wav
+from corpus.manifest import Clip, read_manifest
 from evaluation import inputs, measuring, perception, recognition, report, signal, systems
 from evaluation.measuring import default_metrics
 from evaluation.statistics import bootstrap_interval, paired_difference
 from evaluation.systems import System, recordings, true_mels
 from evaluation.table import COLUMNS, Table
 from evaluation.workers import Workers
-from manifest import Clip, read_manifest
 from tacotron2.speak import speak
-from utils import available_cores
 
 # Fast metrics that need no optional package.
 QUICK = ["mel_l1", "mcd"]

@@ -11,11 +11,11 @@ from helpers import RATE, ROOT, save_official, small_generator, speech_mel, voic
 from safetensors.torch import save_file
 
 import inference
-from audio import to_pcm, write_wav
 from checkpoint import load_generator, save_model
 from config import HiFiGANConfig
+from corpus.audio import to_pcm, write_wav
+from mel import MelSpectrogram
 from synthesis.denoiser import Denoiser
-from tacotron2.mel import MelSpectrogram
 
 
 def run(*flags: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess:
@@ -399,7 +399,7 @@ def test_a_speaker_of_a_tacotron_2_with_several_is_chosen_by_name(tmp_path, caps
 def test_an_onnx_file_is_accepted_as_checkpoint_for_files_and_streams(infer, model, mels, tmp_path):
     for package in ("onnxruntime", "onnxscript"):
         pytest.importorskip(package)
-    from checkpoint.export import export_onnx
+    from checkpoint.export.vocoder import export_onnx
 
     export_onnx(load_generator(model), tmp_path / "model.onnx")
     in_ln = speech_mel(150)[0]

@@ -10,17 +10,12 @@ from helpers import ROOT, official_names, small_config, small_generator, voice
 from torch.nn.utils import parametrize
 
 from checkpoint import load_weights, read_config
+from common.errors import UserError
 from config import HiFiGANConfig
+from generators.build import Discriminators
 from losses import adversarial_loss, discriminator_loss, feature_matching_loss, mel_loss
-from model import (
-    Discriminators,
-    Generator,
-    MultiPeriodDiscriminator,
-    MultiScaleDiscriminator,
-    PeriodDiscriminator,
-)
-from tacotron2.mel import MelConfig, MelSpectrogram
-from utils import UserError
+from mel import MelConfig, MelSpectrogram
+from model import Generator, MultiPeriodDiscriminator, MultiScaleDiscriminator, PeriodDiscriminator
 
 V3_SIZES = {
     "resblock": "2",

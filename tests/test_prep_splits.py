@@ -12,10 +12,11 @@ import pandas
 import pytest
 import soundfile
 
-from audio import write_wav
-from corpus import CorpusClip, read_dataset, read_metadata
+from common.errors import UserError
+from corpus.audio import write_wav
+from corpus.hub_datasets import read_dataset
+from corpus.metadata import CorpusClip, read_metadata
 from prep_splits import main, split_clips
-from utils import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 RATE = 22050
@@ -423,7 +424,7 @@ def test_columns_that_a_dataset_states_are_checked_before_a_row_is_read(tmp_path
         yield
 
     columns = {"audio": {"bytes": None}, "words": ""}
-    monkeypatch.setattr("corpus.open_dataset", lambda *_: (rows(), columns))
+    monkeypatch.setattr("corpus.hub_datasets.open_dataset", lambda *_: (rows(), columns))
     with pytest.raises(UserError, match="no column with text"):
         next(read_dataset("name", tmp_path))
 

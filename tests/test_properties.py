@@ -9,14 +9,14 @@ from helpers import RATE, voice
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audio import inspect_clip, read_audio, write_wav
+from common.errors import UserError
+from common.parser import build_parser, read_run_settings, select
 from config import HiFiGANConfig
+from corpus.audio import inspect_clip, read_audio, write_wav
+from mel import MEL_SCALES, MelConfig
 from tacotron2.config import Tacotron2Config
-from tacotron2.mel import MEL_SCALES, MelConfig
-from tacotron2.text import INVENTORIES, clean, encode_texts, split_sentences
+from text import INVENTORIES, clean, encode_texts, split_sentences
 from training.options import VocoderOptions
-from training.parser import build_parser, read_run_settings, select
-from utils import UserError
 
 quick = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 NUMBERS = st.integers() | st.floats() | st.sampled_from([0, 1, 16, 80, 256, 1024])

@@ -16,14 +16,14 @@ from helpers import ROOT, voice
 from runs import TORCHRUN, children, manifest_row, wait_until, write_manifest
 
 import save_taco_mels
-from audio import write_wav
 from checkpoint import load_tacotron2, save_model
-from dataset import SavedMels
-from manifest import read_manifest
+from common.parallel import available_cores
+from corpus.audio import write_wav
+from corpus.manifest import read_manifest
+from corpus.saved_mels import SavedMels
+from mel import MelConfig
 from tacotron2.config import Tacotron2Config
-from tacotron2.mel import MelConfig
 from tacotron2.model import Tacotron2
-from utils import available_cores
 
 SMALL = {
     "character_embed_dim": 16, "encoder_embed_dim": 16, "attention_rnn_dim": 16, "attention_dim": 8,

@@ -29,12 +29,13 @@ from runs import (
 from safetensors.torch import load_file
 
 from checkpoint import load_generator, save_model
+from common.parallel import available_cores
 from config import HiFiGANConfig
-from model import Discriminators, Generator
-from tacotron2.mel import MelConfig, MelSpectrogram, convert_mel_scale
+from generators.build import Discriminators
+from mel import MelConfig, MelSpectrogram, convert_mel_scale
+from model import Generator
 from train import build_parser, parse_arguments
 from training.run import MAX_NON_FINITE_IN_A_ROW
-from utils import available_cores
 
 TRAIN_KEYS = {"gen_loss", "disc_loss", "mel_loss", "learning_rate", "frames_per_second"}
 CONFIG = {"resblock_kernel_sizes": (3,), "resblock_dilation_sizes": ((1, 3),)}  # of `runs.SMALL_MODEL`

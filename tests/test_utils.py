@@ -10,8 +10,11 @@ import pytest
 import soundfile
 from helpers import RATE, ROOT, voice
 
-from audio import inspect_clip, read_audio, resample, write_wav
-from utils import ArgumentParser, UserError, atomic_write, available_cores, recover_replaced
+from common.errors import UserError
+from common.files import atomic_write, recover_replaced
+from common.options import ArgumentParser
+from common.parallel import available_cores
+from corpus.audio import inspect_clip, read_audio, resample, write_wav
 
 
 def test_a_file_appears_when_its_block_ends(tmp_path):

@@ -14,11 +14,12 @@ from safetensors.torch import load_file
 from torch import nn
 
 from checkpoint import PROGRESS_NAME, write_model
-from tacotron2.mel import MelConfig
+from common.errors import UserError
+from common.files import atomic_write, recover_replaced, replace_folder
+from mel import MelConfig
 from training.lock import lock_folder
 from training.options import RunOptions
 from training.processes import Processes
-from utils import UserError, atomic_write, recover_replaced, replace_folder
 
 LAST, FINAL = "last_checkpoint", "final_checkpoint"
 

@@ -7,11 +7,11 @@ import numpy as np
 from accelerate import Accelerator
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from dataset import EpochSampler
-from manifest import Clips, read_manifest
-from tacotron2.mel import MelConfig
+from corpus.manifest import Clips, read_manifest
+from mel import MelConfig
 from training.options import RunOptions
 from training.processes import Processes, cores_per_process
+from training.samplers import EpochSampler
 
 
 def read_manifests(processes: Processes, options: RunOptions, config: MelConfig) -> tuple[Clips, Clips]:

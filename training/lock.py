@@ -5,7 +5,7 @@ import socket
 from pathlib import Path
 from typing import TextIO
 
-from utils import UserError
+from common.errors import UserError
 
 try:
     import fcntl

@@ -7,7 +7,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from utils import UserError, atomic_write
+from common.errors import UserError
+from common.files import atomic_write
 
 
 def read_records(path: Path) -> list[dict]:

@@ -1,12 +1,13 @@
 """Options of a training run: fields, defaults, help texts and validation.
 
-`training.parser` turns these dataclasses into command-line flags.
+`common.parser` turns these dataclasses into command-line flags.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils import SEED, UserError, check_options, option
+from common.errors import UserError
+from common.options import SEED, check_options, option
 
 
 def inside_folder(name: str) -> str | None:

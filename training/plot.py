@@ -8,8 +8,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from common.errors import UserError, report_user_errors
+from common.files import atomic_write
+from common.options import ArgumentParser
 from training.metrics_log import read_records
-from utils import ArgumentParser, UserError, atomic_write, report_user_errors
 
 COLUMNS = 3
 LOG_SCALE_RATIO = 30.0  # of the largest to the smallest value, above which an axis is logarithmic

@@ -16,9 +16,10 @@ import torch.distributed.nn  # before there is a group, which its default argume
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import DataLoaderConfiguration, DistributedType, set_seed
 
+from common.errors import UserError
+from common.parallel import available_cores
 from training.options import RunOptions
 from training.trackers import tracker_names
-from utils import UserError, available_cores
 
 SUPPORTED_TYPES = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
 # Variables that `accelerate launch` sets for configurations that split a model between processes.

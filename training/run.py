@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from tacotron2.mel import MelConfig
+from common.errors import UserError
+from mel import MelConfig
 from training import trackers
 from training.checkpoints import FINAL, LAST, Checkpoints, Progress, latest_checkpoint
 from training.loaders import continue_epoch
@@ -20,7 +21,6 @@ from training.metrics_log import MetricsLog
 from training.optimization import SkippedSteps
 from training.options import RunOptions
 from training.processes import FAILED, Processes, StopSignal, postpone_errors_of_workers
-from utils import UserError
 
 # The loss scaler of fp16 starts with a high scale and skips ten to twenty steps until the scale fits.
 MAX_NON_FINITE_IN_A_ROW = 50

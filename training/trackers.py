@@ -4,8 +4,8 @@ import os
 
 from accelerate import Accelerator
 
+from common.errors import UserError
 from training.options import RunOptions
-from utils import UserError
 
 
 def tracker_names(options: RunOptions) -> list[str]:

@@ -10,11 +10,12 @@ import soundfile
 import torch
 from helpers import ROOT, official_names, save_official, small_config, small_generator
 
-import checkpoint.project
+import checkpoint.formats.project
 from checkpoint import load_generator, load_pretrained, read_config, save_model
-from model import Discriminators, Generator
-from tacotron2.mel import MelSpectrogram, convert_mel_scale
-from utils import UserError
+from common.errors import UserError
+from generators.build import Discriminators
+from mel import MelSpectrogram, convert_mel_scale
+from model import Generator
 
 MEL = torch.randn(1, 80, 12, generator=torch.Generator().manual_seed(1))
 
@@ -217,12 +218,12 @@ def test_saving_that_fails_halfway_keeps_the_old_model(tmp_path, monkeypatch):
     old, new = small_generator(1), small_generator(2)
     save_model(tmp_path / "model", old.config, generator=old)
 
-    def fail_at_the_second(state, path, save=checkpoint.project.save_file):
+    def fail_at_the_second(state, path, save=checkpoint.formats.project.save_file):
         if path.name == "mpd.safetensors":
             raise OSError("no space left on device")
         save(state, path)
 
-    monkeypatch.setattr(checkpoint.project, "save_file", fail_at_the_second)
+    monkeypatch.setattr(checkpoint.formats.project, "save_file", fail_at_the_second)
     with pytest.raises(OSError, match="no space"):
         save_model(tmp_path / "model", new.config, generator=new, mpd=small_discriminators(0).mpd)
     assert_same_voice(tmp_path / "model", old)
@@ -235,13 +236,13 @@ def test_a_process_killed_while_saving_keeps_the_old_model(tmp_path):
     program = f"""
 import os, sys
 sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
-import checkpoint.project
+import checkpoint.formats.project
 from helpers import small_config, small_generator
-save = checkpoint.project.save_file
+save = checkpoint.formats.project.save_file
 def killed(state, path):
     save(state, path)
     os.kill(os.getpid(), 9)
-checkpoint.project.save_file = killed
+checkpoint.formats.project.save_file = killed
 checkpoint.save_model({str(tmp_path / "model")!r}, small_config(), generator=small_generator(2))
 """
     assert subprocess.run([sys.executable, "-c", program]).returncode == -9

@@ -10,14 +10,16 @@ import soundfile
 import torch
 from helpers import RATE, ROOT, voice
 
-from audio import write_wav
-from checkpoint import export, load_generator, save_model
+from checkpoint import load_generator, save_model
 from checkpoint.__main__ import main
+from checkpoint.export import vocoder as export
+from common.errors import UserError
 from config import HiFiGANConfig
-from model import Generator, build_generator
+from corpus.audio import write_wav
+from generators.build import build_generator
+from model import Generator
 from synthesis.inputs import load_audio_mel
 from synthesis.vocoder import OnnxGenerator, compile_generator, load_vocoder
-from utils import UserError
 
 SHAPES = [(1, 1), (3, 1), (1, 7), (3, 7), (1, 100), (3, 100)]  # (B, T)
 

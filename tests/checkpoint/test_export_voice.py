@@ -16,12 +16,12 @@ from helpers import ROOT, load_script, small_config, small_generator
 
 from checkpoint import load_generator, load_tacotron2, save_model
 from checkpoint.__main__ import main
+from mel import convert_mel_scale
 from tacotron2.config import Tacotron2Config
-from tacotron2.mel import convert_mel_scale
 from tacotron2.model import Tacotron2
 from tacotron2.speak import speak_sentences
 from tacotron2.stepping import PrenetDropout
-from tacotron2.text import INVENTORIES, phonemize
+from text import INVENTORIES, phonemize
 
 SIZES = {
     "character_embed_dim": 16, "encoder_embed_dim": 16, "attention_rnn_dim": 18, "attention_dim": 20,

@@ -22,13 +22,14 @@ from torch.nn.utils import remove_weight_norm, spectral_norm, weight_norm
 
 import inference
 from checkpoint import load_generator, load_pretrained, read_config, save_model
-from checkpoint import official as official_format
 from checkpoint.__main__ import main
+from checkpoint.formats import official as official_format
 from checkpoint.weights import official_name
+from common.errors import UserError
 from config import HiFiGANConfig
-from model import Discriminators, Generator
-from tacotron2.mel import MelSpectrogram, convert_mel_scale
-from utils import UserError
+from generators.build import Discriminators, build_generator
+from mel import MelSpectrogram, convert_mel_scale
+from model import Generator
 
 MEL = torch.randn(1, 80, 40, generator=torch.Generator().manual_seed(1)) * 2 - 5
 
@@ -50,7 +51,7 @@ def make_generator(seed: int = 0, **settings) -> Generator:
     The weight norm's magnitudes differ from the norms of its directions.
     """
     torch.manual_seed(seed)
-    generator = Generator(HiFiGANConfig(**{"mel_scale": "ln"} | V1 | settings)).eval()
+    generator = build_generator(HiFiGANConfig(**{"mel_scale": "ln"} | V1 | settings)).eval()
     with torch.no_grad():
         for name, parameter in generator.named_parameters():
             if name.endswith("original0"):
@@ -227,7 +228,7 @@ def test_the_official_code_generates_the_same_audio_from_an_export(tmp_path, cap
 @pytest.mark.parametrize("version", ["v1", "v2", "v3"])
 def test_exported_names_and_shapes_equal_the_official_ones(tmp_path, reference_config, version):
     config = HiFiGANConfig.from_dict(reference_config(version))
-    weights = official_format.official_weights(Generator(config))
+    weights = official_format.official_weights(build_generator(config))
     expected = OldGenerator(reference_config(version)).state_dict()
     assert list(weights) == list(expected)  # the order matters, as it numbers the optimizer's parameters
     assert all(weights[name].shape == expected[name].shape for name in expected)
@@ -323,7 +324,7 @@ def test_the_official_training_continues_from_an_export(exported, shared):
 def test_an_export_is_loaded_with_its_discriminators(exported, tmp_path):
     model, official = exported
     convert(official, tmp_path / "back", "project")
-    before, after = Generator(read_config(model)), Generator(read_config(tmp_path / "back"))
+    before, after = build_generator(read_config(model)), Generator(read_config(tmp_path / "back"))
     critics = [Discriminators(replace(read_config(model), discriminators=("mpd", "msd"))) for _ in range(2)]
     assert "from scratch" not in load_pretrained(model, before, critics[0])
     assert "from scratch" not in load_pretrained(tmp_path / "back", after, critics[1])
@@ -553,7 +554,7 @@ def test_a_normalization_is_folded_into_the_weights_of_official_files(tmp_path, 
     folder, expected = speecht5
     trained = read_config(folder)
     edge = 256 * Generator(trained).context_frames
-    ours = Generator(replace(trained, discriminator_channels=32))
+    ours = build_generator(replace(trained, discriminator_channels=32))
     message = load_pretrained(folder, ours, Discriminators(ours.config))
     assert "normalization of the mel folded" in message
     assert_same_audio(audio_of(ours), expected, edge, atol=1e-5)

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from checkpoint import load_pretrained_tacotron2, load_tacotron2, read_tacotron2_config, save_model
 from checkpoint.convert import convert
+from common.errors import UserError
+from mel import MelConfig
 from tacotron2.config import Tacotron2Config
-from tacotron2.mel import MelConfig
 from tacotron2.model import Tacotron2
-from tacotron2.text import SYMBOLS, encode
-from utils import UserError
+from text import SYMBOLS, encode
 
 # torchaudio's model warns if the limit is reached
 pytestmark = pytest.mark.filterwarnings("ignore:Reached max decoder steps")

@@ -8,11 +8,11 @@ import torch
 
 from checkpoint import load_generator, load_pretrained, read_config, save_model
 from checkpoint.__main__ import main
+from common.errors import UserError
 from config import HiFiGANConfig
-from model import Discriminators, build_generator
-from tacotron2.mel import convert_mel_scale
-from utils import UserError
-from vocos import Vocos
+from generators.build import Discriminators, build_generator
+from generators.vocos import Vocos
+from mel import convert_mel_scale
 
 YAML = """
 feature_extractor:

@@ -8,8 +8,8 @@ from helpers import ROOT
 
 from checkpoint import load_generator, voices
 from checkpoint.voices import VOICE_FILE, VOICES, find_voice, list_voices, load_voice_tacotron2
-from tacotron2.mel import check_same_mel
-from utils import UserError
+from common.errors import UserError
+from mel import check_same_mel
 
 COMPLETE = {
     "title": "A voice",

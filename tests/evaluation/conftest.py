@@ -3,7 +3,7 @@ import csv
 import numpy as np
 import pytest
 
-from audio import read_audio
+from corpus.audio import read_audio
 
 
 @pytest.fixture(scope="session")

@@ -10,11 +10,11 @@ import pytest
 import torch
 from helpers import RATE, ROOT, harmonics, noise, voice
 
-from audio import resample
+from common.errors import UserError
+from corpus.audio import resample
 from evaluation import perception, recognition, signal
 from evaluation.inputs import Unavailable
 from evaluation.metrics import METRICS, Metric, measure
-from utils import UserError
 
 WITH_REFERENCE = [metric for metric in METRICS.values() if "reference" in metric.needs]
 ALIGNED = [metric for metric in METRICS.values() if metric.needs == "aligned reference"]
@@ -83,7 +83,7 @@ def test_pesq_equals_the_package_at_16_khz():
 
 def test_the_official_v2_generator_has_its_known_scores(speech, shared):
     from checkpoint import load_generator
-    from tacotron2.mel import MelSpectrogram
+    from mel import MelSpectrogram
 
     generator = load_generator(shared / "pretrained" / "LJ_V2")
     mel_of = MelSpectrogram(signal.MEL)

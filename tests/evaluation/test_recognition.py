@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from helpers import RATE
 
+from common.errors import UserError
 from evaluation import recognition
 from evaluation.inputs import Unavailable
 from evaluation.recognition import Recognizer, word_error_rate, word_errors, words_of
-from utils import UserError
 
 pytest.importorskip("faster_whisper", reason="the recogniser needs the package faster-whisper")
 pytest.importorskip("jiwer", reason="the word error rate needs the package jiwer")

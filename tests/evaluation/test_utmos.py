@@ -15,10 +15,10 @@ from helpers import ROOT, voice
 from safetensors.torch import save_file
 from torch import Tensor
 
-import audio
+from common.errors import UserError
+from corpus import audio
 from evaluation import utmos
 from evaluation.utmos import SAMPLING_RATE, Score, find_checkpoint, load_model, resample
-from utils import UserError
 
 FILE_NAME = "utmos22_strong_step7459_v1.pt"
 VOICE = voice(0.6, SAMPLING_RATE)

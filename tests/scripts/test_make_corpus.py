@@ -10,8 +10,8 @@ import pytest
 import soundfile
 from helpers import ROOT, load_script
 
-from tacotron2.text.espeak import SAMPLING_RATE, Espeak
-from utils import UserError
+from common.errors import UserError
+from text.espeak import SAMPLING_RATE, Espeak
 
 pytest.importorskip("espeakng_loader")
 script = load_script("scripts/make_corpus.py")
@@ -74,7 +74,7 @@ def test_a_library_that_stays_loaded_is_refused():
     code = """
 import ctypes, espeakng_loader
 held = ctypes.CDLL(espeakng_loader.get_library_path())
-from tacotron2.text.espeak import Espeak
+from text.espeak import Espeak
 Espeak()
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

@@ -4,7 +4,7 @@ import pytest
 
 from synthesis.pronunciation import as_sentences, pronounce
 from tacotron2.config import Tacotron2Config
-from tacotron2.text import encode_texts
+from text import encode_texts
 
 SENTENCES = ["Dr. Smith paid $5.50, didn't he?", "The harbour was quiet!", "Nobody knew (or said) why."]
 

@@ -8,10 +8,10 @@ import torch
 from helpers import RATE, small_generator, speech_mel, voice
 
 from checkpoint import load_generator, save_model
+from common.errors import UserError
 from config import HiFiGANConfig
-from model import build_generator
+from generators.build import build_generator
 from synthesis.vocoder import compile_generator, copy_synthesis, load_vocoder, use_mixed_precision, vocode
-from utils import UserError
 
 VARIANTS = {
     "v1": {},

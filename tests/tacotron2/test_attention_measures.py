@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from tacotron2.attention_measures import aligned_difference, attention_measures, pauses
-from tacotron2.mel import MelConfig
+from mel import MelConfig
+from tacotron2.measures import aligned_difference, attention_measures, pauses
 
 CONFIG = MelConfig()
 WORDS, TOKENS_PER_WORD, STEPS_PER_TOKEN, PAUSE_STEPS = 4, 6, 3, 12

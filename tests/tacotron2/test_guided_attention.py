@@ -5,10 +5,10 @@ import torch
 from accelerate import Accelerator
 from runs import as_own_process
 
-from tacotron2.attention_measures import attention_measures
 from tacotron2.config import Tacotron2Config
-from tacotron2.text import PAD_ID, encode
+from tacotron2.measures import attention_measures
 from tacotron2.train import Tacotron2Trainer, model_inputs
+from text import PAD_ID, encode
 from training.options import Tacotron2Options
 
 CONFIG = Tacotron2Config(

@@ -12,19 +12,20 @@ import scipy.fft
 import soundfile
 import torch
 import torch.nn.functional as F
-from helpers import ROOT
+from helpers import ROOT, load_script
 from tacotron2_runs import train_here
 
 import prep_splits
 from checkpoint import load_tacotron2
 from checkpoint.__main__ import main as checkpoint_command
-from manifest import Clip
-from tacotron2 import fit_postfilter
-from tacotron2.mel import MelConfig, convert_mel_scale
+from common.errors import UserError
+from corpus.manifest import Clip
+from mel import MelConfig, convert_mel_scale
 from tacotron2.model import Tacotron2
 from tacotron2.postfilter import Postfilter, cosine_transform, design_kernel, modulation_spectrum
-from tacotron2.text import encode_texts
-from utils import UserError
+from text import encode_texts
+
+fit_postfilter = load_script("scripts/fit_postfilter.py")
 
 TACO = ROOT / "voices" / "tacotron2"
 TEXTS = ["The train leaves at half past seven.", "She bought bread and milk on the way home."]

@@ -13,13 +13,13 @@ from test_save_taco_mels import save_taco
 
 import inference
 from checkpoint import load_tacotron2, save_model
+from common.errors import UserError
 from synthesis import speech
 from tacotron2 import speak as speaking
 from tacotron2.config import Tacotron2Config
 from tacotron2.model import Tacotron2
 from tacotron2.speak import READING_LIMITS, Utterance, attention_problem, speak
-from tacotron2.text import INVENTORIES, decode, encode
-from utils import UserError
+from text import INVENTORIES, decode, encode
 
 STEP = 0.0348  # seconds of a decoder step of three frames
 

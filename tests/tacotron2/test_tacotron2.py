@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from common.errors import UserError
 from tacotron2.config import Tacotron2Config
 from tacotron2.losses import guided_attention
 from tacotron2.lstm import LSTMCell
 from tacotron2.model import Tacotron2, length_mask
 from tacotron2.stepping import SteppingLSTM
-from utils import UserError
 
 LENGTHS = torch.tensor([13, 21, 8, 17])
 CLOSED = 1.0  # a gate threshold that no probability exceeds

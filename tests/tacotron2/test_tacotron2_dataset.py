@@ -10,14 +10,14 @@ import torch
 from helpers import RATE, voice
 from runs import manifest_row, write_manifest
 
-from audio import write_wav
-from dataset import EpochSampler
-from manifest import read_manifest
+from common.errors import UserError
+from corpus.audio import write_wav
+from corpus.manifest import read_manifest
+from mel import MelSpectrogram
 from tacotron2.config import Tacotron2Config
 from tacotron2.dataset import TextMelDataset
-from tacotron2.mel import MelSpectrogram
-from tacotron2.text import END_ID, PAD_ID, decode
-from utils import UserError
+from text import END_ID, PAD_ID, decode
+from training.samplers import EpochSampler
 
 TEXTS = ["One.", "Twenty-two clips, no more?", 'He said: "No!"']
 LENGTHS = [385, 5119, 5120]  # the shortest clip with a mel; one sample less than 20 hops; 20 hops

@@ -30,14 +30,14 @@ from tacotron2_runs import MODULE, TINY, complete, flags, refused, start, train_
 from torch import Tensor
 
 from checkpoint import load_tacotron2, read_tacotron2_config, save_model
-from tacotron2.attention_measures import MEASURES
+from common.parallel import available_cores
+from mel import MelConfig
 from tacotron2.config import Tacotron2Config
 from tacotron2.losses import tacotron2_losses
-from tacotron2.mel import MelConfig
+from tacotron2.measures import MEASURES
 from tacotron2.model import Tacotron2, TeacherForced
 from tacotron2.train import MAX_GRAD_NORM, VALIDATION_LOSSES, Tacotron2Trainer, parse_arguments
 from training.run import TrainingRun
-from utils import available_cores
 
 EPOCHS, STEPS_PER_EPOCH = 4, 4  # 8 clips in batches of 2
 SETTINGS = {"training_epochs": EPOCHS, "learning_rate": 0.01, "start_decay_epochs": 2}

@@ -19,10 +19,10 @@ from runs import (
 )
 from tacotron2_runs import MODULE, complete, flags, refused, start, train_here
 
-from audio import write_wav
+from common.parallel import available_cores
+from corpus.audio import write_wav
 from evaluation.inputs import Unavailable
 from evaluation.recognition import Recognizer
-from utils import available_cores
 
 TEXTS = ["One is enough.", "Two fishes swim.", "Three."]
 RUN = {"training_epochs": 1, "batch_size": 3, "frames_per_step": 3, "recognizer": "tiny.en"}

@@ -18,8 +18,8 @@ from runs import (
     write_manifest,
 )
 
+from common.parallel import available_cores
 from training.checkpoints import Progress
-from utils import available_cores
 
 pytestmark = pytest.mark.skipif(available_cores() < 2, reason="needs two cores")
 SETTINGS = {"training_epochs": 2, "resume_from_checkpoint": "latest"}

@@ -12,11 +12,12 @@ from runs import command_line, error_line
 import save_taco_mels
 import tacotron2.train
 import train
+from common.errors import UserError
+from common.options import check_options, option
+from common.parser import build_parser, select
 from tacotron2.config import Tacotron2Config
-from tacotron2.text.encoding import INVENTORIES
+from text.encoding import INVENTORIES
 from training.options import VocoderOptions
-from training.parser import build_parser, select
-from utils import UserError, check_options, option
 
 
 def refused(capsys, parse, arguments: list[str]) -> str:
@@ -125,7 +126,7 @@ def test_phonemes_set_the_size_of_the_inventory(tmp_path):
 
 
 def test_the_documentation_of_the_options_is_up_to_date():
-    """If this fails: python scripts/write_options.py > docs/configuration.md"""
+    """If this fails: python dev/write_options.py > docs/configuration.md"""
     command = [sys.executable, str(ROOT / "scripts" / "write_options.py")]
     printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
     assert (ROOT / "docs" / "configuration.md").read_text() == printed

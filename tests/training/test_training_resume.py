@@ -31,9 +31,10 @@ from runs import (
 )
 
 from checkpoint import save_model
+from common.parallel import available_cores
 from dataset import SegmentDataset
-from model import Discriminators, Generator
-from utils import available_cores
+from generators.build import Discriminators
+from model import Generator
 
 EPOCHS, STEPS_PER_EPOCH = 5, 4  # 8 clips in batches of 2
 SETTINGS = {"training_epochs": EPOCHS, "lr_decay": 0.9}

@@ -1,0 +1,49 @@
+"""Errors of the user, reported as one line with exit status 2."""
+
+import functools
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+
+class UserError(Exception):
+    """A mistake that the user can fix. The message is one line: what, where, what to do."""
+
+
+def report_user_errors(main: Callable[..., None]) -> Callable[..., None]:
+    """Decorate a script's `main` to report some errors as one line on stderr with exit status 2.
+
+    These are a `UserError`, an error of the operating system that names its file, and too little memory.
+    """
+
+    @functools.wraps(main)
+    def wrapper(*args, **kwargs):
+        try:
+            return main(*args, **kwargs)
+        except (UserError, OSError, MemoryError, RuntimeError) as error:
+            if not (message := message_for_user(error)):
+                raise
+            rank = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))
+            of_process = "" if rank == "0" else f" (in process {rank})"
+            script = Path(sys.argv[0])
+            name = script.parent.name if script.name == "__main__.py" else script.name  # python -m <package>
+            # control characters, for example of a file's name, are written as escapes
+            text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message[:2000])
+            print(f"{name}: error{of_process}: {text}", file=sys.stderr)
+            sys.exit(2)
+
+    return wrapper
+
+
+def message_for_user(error: Exception) -> str:
+    """Return one line for an error that the user can fix, or "" for a bug."""
+    if isinstance(error, UserError):
+        # PyTorch prepends the traceback of a data loader's worker
+        return " ".join(str(error).rpartition("UserError: ")[2].split())
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.strerror}: {error.filename}; check the path, its permissions and the free space"
+    is_memory = isinstance(error, MemoryError) or re.search("out of memory|allocate memory", str(error))
+    device = "CUDA " if "CUDA" in str(error) else ""
+    return f"{device}out of memory; use smaller sizes, such as --batch_size" if is_memory else ""

@@ -1,0 +1,90 @@
+"""Files that are written completely or not at all, and JSON."""
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from common.errors import UserError
+
+
+@contextmanager
+def atomic_write(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary path for a file or folder, which is renamed to `path` if the block succeeds.
+
+    Readers see either the old or the new content, which is flushed to disk before it is renamed. If the block
+    fails, the temporary file or folder is deleted. A file never replaces a folder. A replaced folder is
+    called `<name>.replaced` between two renames; `recover_replaced` restores it if the process is
+    killed in between.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        for file in temporary.rglob("*") if temporary.is_dir() else [temporary]:
+            if file.is_file():
+                flush_to_disk(file)
+        if path.is_dir() and temporary.is_file():
+            raise IsADirectoryError(errno.EISDIR, "is a folder; name a file", str(path))
+        if path.is_dir():
+            replace_folder(temporary, path)
+        else:
+            temporary.replace(path)
+        if os.name == "posix":  # flushing the directory makes the rename durable
+            flush_to_disk(path.parent)
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def replace_folder(source: Path, path: Path) -> None:
+    """Rename a folder to `path`, deleting the folder that is there. `recover_replaced` completes it."""
+    replaced = path.with_name(path.name + ".replaced")
+    if path.exists():
+        shutil.rmtree(replaced, ignore_errors=True)
+        path.rename(replaced)
+    source.rename(path)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def read_json(path: Path) -> dict:
+    """Return the object in a JSON file. Raises UserError if the file can't be read."""
+    try:
+        return parse_object(path.read_text(encoding="utf-8"), path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"can't read the configuration {path}: {error}") from error
+
+
+def parse_object(text: str, source: Path | str) -> dict:
+    """Return the object in JSON text of `source`. Raises UserError for other text."""
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"can't read the configuration {source}: {error}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{source} is not a configuration: it does not contain a JSON object")
+    return values
+
+
+def recover_replaced(parent: Path) -> None:
+    """Restore each folder in `parent` that `atomic_write` had renamed when its process was killed."""
+    for replaced in parent.glob("*.replaced"):
+        original = replaced.with_suffix("")
+        if original.exists():
+            shutil.rmtree(replaced)
+        else:
+            replaced.rename(original)
+
+
+def flush_to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,246 @@
+"""Manifests: tables of clips in CSV or Parquet, and official filelists, held in memory as flat arrays."""
+
+import csv
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
+import torch
+from tqdm import tqdm
+
+from common.errors import UserError
+from common.parallel import map_in_threads
+from corpus.audio import ClipInfo, inspect_clip
+
+TEXT_COLUMNS = ("file_path", "normalized_transcript", "speaker")
+NUMBER_COLUMNS = ("duration", "samples", "peak")
+COLUMNS = (*TEXT_COLUMNS, *NUMBER_COLUMNS)
+
+
+class Clip(NamedTuple):
+    """An audio file of a manifest: its length in samples, its peak amplitude, its transcript and speaker."""
+
+    file: str  # not a Path, of which a million take seconds to make
+    samples: int
+    peak: float
+    transcript: str
+    speaker: str = ""
+
+    @property
+    def path(self) -> Path:
+        return Path(self.file)
+
+
+class Texts:
+    """A column of strings in two tensors: all bytes, and where each string ends."""
+
+    def __init__(self, column: pa.ChunkedArray):
+        strings = pc.fill_null(column.cast(pa.large_string()), "").combine_chunks()
+        _, ends, data = strings.buffers()
+        ends = np.frombuffer(ends, np.int64)[strings.offset :][: len(strings) + 1]
+        data = np.frombuffer(data or b"", np.uint8)[ends[0] : ends[-1]]
+        # Tensors, because a DataLoader moves them to shared memory for workers that are not forked.
+        self.ends, self.data = torch.tensor(ends - ends[0]), torch.tensor(data)
+
+    def slice(self, start: int, stop: int) -> list[str]:
+        """Return the strings `start` to `stop - 1`."""
+        ends = self.ends[start : stop + 1].tolist()
+        data = self.data[ends[0] : ends[-1]].numpy().tobytes()
+        return [data[begin - ends[0] : end - ends[0]].decode() for begin, end in itertools.pairwise(ends)]
+
+
+class Clips(Sequence[Clip]):
+    """The clips of a manifest, as a sequence of `Clip` that takes about 150 bytes per clip.
+
+    Workers share the memory. A slice is a list. `samples` (clips,) holds the lengths.
+    """
+
+    def __init__(self, folder: Path, table: pa.Table, samples: np.ndarray, peaks: np.ndarray):
+        self.folder = str(folder)
+        self.paths, self.transcripts, self.speakers = (Texts(table[name]) for name in TEXT_COLUMNS)
+        self.samples = torch.tensor(samples, dtype=torch.int64)
+        self.peaks = torch.tensor(peaks, dtype=torch.float32)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, key: int | slice) -> Clip | list[Clip]:
+        if isinstance(key, slice):
+            return [self[index] for index in range(len(self))[key]]
+        index = range(len(self))[key]
+        return next(self._between(index, index + 1))
+
+    def __iter__(self) -> Iterator[Clip]:
+        for start in range(0, len(self), 1000):
+            yield from self._between(start, min(start + 1000, len(self)))
+
+    def _between(self, start: int, stop: int) -> Iterator[Clip]:
+        paths, transcripts, speakers = (
+            texts.slice(start, stop) for texts in (self.paths, self.transcripts, self.speakers)
+        )
+        samples, peaks = self.samples[start:stop].tolist(), self.peaks[start:stop].tolist()
+        for path, *values in zip(paths, samples, peaks, transcripts, speakers, strict=True):
+            yield Clip(os.path.join(self.folder, path), *values)
+
+
+def read_manifest(
+    path: Path | str,
+    sampling_rate: int,
+    input_wavs_dir: Path | str | None = None,
+    check_files: bool = True,
+) -> Clips:
+    """Return the clips of a manifest of `prep_splits.py`, or of an official filelist (`id|text|text`).
+
+    Relative paths in a manifest are relative to it; names in a filelist are looked up in `input_wavs_dir`. If
+    `duration`, `samples` or `peak` is missing or not a number, every file is decoded once. Otherwise the
+    files are only looked up, and with `check_files=False` not even that. Raises UserError for clips that are
+    missing, damaged, not mono, or at another sampling rate in Hz.
+    """
+    path = Path(path)
+    # Arrow's own allocators keep the memory of the table, which is larger than the clips.
+    pa.set_memory_pool(pa.system_memory_pool())
+    table, folder = read_table(path, input_wavs_dir)
+    if not table.num_rows:
+        raise UserError(f"{path} lists no clips")
+    unnamed = np.flatnonzero(pc.equal(pc.fill_null(table["file_path"], ""), "").to_numpy())
+    if len(unnamed):
+        raise UserError(f"row {unnamed[0] + 1} of {path} has no file_path; create the manifest again")
+    clips = Clips(folder, table, *samples_and_peaks(path, folder, table, sampling_rate, check_files))
+    del table
+    pa.default_memory_pool().release_unused()
+    return clips
+
+
+def samples_and_peaks(
+    path: Path, folder: Path, table: pa.Table, sampling_rate: int, check_files: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the length and the peak of each clip. Raises UserError for clips that can't be used."""
+    files = pc.unique(table["file_path"]).to_pylist()  # a file may be listed several times
+    samples, seconds, peaks = (stored_numbers(table[name]) for name in ("samples", "duration", "peak"))
+    if not np.isnan(samples + seconds + peaks).any():
+        refuse_impossible(path, samples, seconds, peaks)
+        problems = missing_files(folder, files) if check_files else {}
+        # durations are rounded, so for short clips samples / seconds is not exactly the rate
+        others = np.flatnonzero(np.abs(samples - seconds * sampling_rate) >= 1)
+        for index in others.tolist():
+            info = ClipInfo(1, round(samples[index] / max(seconds[index], 1e-9)), 1)
+            problems.setdefault(table["file_path"][index].as_py(), clip_problem(info, sampling_rate))
+    else:
+        scanned = map_in_threads(inspect_clip, (folder / file for file in files))
+        scanned = tqdm(scanned, f"Scanning {path.name}", total=len(files), unit="clip", disable=None)
+        infos = dict(zip(files, scanned, strict=True))
+        problems = {file: clip_problem(info, sampling_rate) for file, info in infos.items()}
+        rows = [infos[file] for file in table["file_path"].to_pylist()]
+        samples, peaks = (np.array([getattr(info, name) for info in rows]) for name in ("samples", "peak"))
+    found = [f"{folder / file}: {problem}" for file, problem in problems.items() if problem]
+    if found:
+        raise UserError(
+            f"{len(found)} of {len(files)} clips in {path} can't be used, the first: {found[0]}; fix or "
+            "remove them (prep_splits.py leaves such clips out)"
+        )
+    return samples, peaks
+
+
+def read_table(path: Path, input_wavs_dir: Path | str | None) -> tuple[pa.Table, Path]:
+    """Return the columns of a manifest or filelist, and the folder that its paths are relative to.
+
+    Absent columns are null. Raises UserError for a file that is not a manifest.
+    """
+    try:
+        with path.open("rb") as file:
+            is_parquet = file.read(4) == b"PAR1"
+        if is_parquet:
+            return read_parquet(path), path.parent
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            header = next((row for row in csv.reader(file) if row), [])
+        if "file_path" in header:
+            return read_csv(path), path.parent
+        if input_wavs_dir is not None:
+            return read_filelist(path), Path(input_wavs_dir)
+    except (OSError, ValueError, csv.Error, pa.ArrowException) as error:
+        raise UserError(f"can't read the manifest {path}: {error}; create it with prep_splits.py") from error
+    raise UserError(
+        f"{path} has no column file_path; if it is an official filelist (id|text|text), add --input_wavs_dir"
+    )
+
+
+def read_csv(path: Path) -> pa.Table:
+    return pyarrow.csv.read_csv(
+        path,
+        pyarrow.csv.ReadOptions(block_size=1 << 24),
+        pyarrow.csv.ParseOptions(
+            newlines_in_values=True,
+            invalid_row_handler=lambda row: "error" if row.text.strip() else "skip",
+        ),
+        pyarrow.csv.ConvertOptions(
+            column_types=dict.fromkeys(COLUMNS, pa.string()),
+            include_columns=COLUMNS,
+            include_missing_columns=True,
+        ),
+    )
+
+
+def read_parquet(path: Path) -> pa.Table:
+    table = pyarrow.parquet.read_table(path)
+    columns = {name: table[name] if name in table.column_names else pa.nulls(len(table)) for name in COLUMNS}
+    return pa.table(
+        {
+            name: column.cast(pa.string()) if name in TEXT_COLUMNS else column
+            for name, column in columns.items()
+        }
+    )
+
+
+def read_filelist(path: Path) -> pa.Table:
+    files, texts = [], []
+    with path.open(encoding="utf-8-sig", newline="\n") as file:  # a text may contain other line breaks
+        for line in filter(str.strip, file):
+            name, *fields = line.strip("\r\n").split("|")
+            files.append(name if name.endswith(".wav") else f"{name}.wav")
+            texts.append((fields or [name])[-1].strip())
+    table = pa.table({"file_path": files, "normalized_transcript": texts})
+    for name in COLUMNS[2:]:
+        table = table.append_column(name, pa.nulls(len(table)))
+    return table
+
+
+def stored_numbers(column: pa.ChunkedArray) -> np.ndarray:
+    """Return a column as float64 (rows,), with NaN where it is missing; all NaN if it isn't numeric."""
+    try:
+        return column.cast(pa.float64()).to_numpy()
+    except pa.ArrowException:
+        return np.full(len(column), np.nan)
+
+
+def refuse_impossible(path: Path, samples: np.ndarray, seconds: np.ndarray, peaks: np.ndarray) -> None:
+    is_possible = (samples >= 1) & (samples % 1 == 0) & (samples < 2**53) & (peaks >= 0) & (peaks < np.inf)
+    is_possible &= (seconds > 0) & (seconds < np.inf)
+    if not is_possible.all():
+        row = np.argmin(is_possible)
+        raise UserError(
+            f"row {row + 1} of {path} has duration {seconds[row]:g}, samples {samples[row]:g} and peak "
+            f"{peaks[row]:g}, which no clip can have; create the manifest again"
+        )
+
+
+def missing_files(folder: Path, files: list[str]) -> dict[str, str]:
+    are_files = map_in_threads(lambda file: os.path.isfile(os.path.join(folder, file)), files, chunk=100)
+    return {file: "file is missing" for file, is_file in zip(files, are_files, strict=True) if not is_file}
+
+
+def clip_problem(info: ClipInfo, sampling_rate: int) -> str:
+    """Return why a clip can't be used, or "" if it can."""
+    if info.problem:
+        return info.problem
+    if info.channels > 1:
+        return f"it has {info.channels} channels, not one"
+    if info.sampling_rate != sampling_rate:
+        return f"its sampling rate is {info.sampling_rate} Hz, not {sampling_rate} Hz"
+    return ""

@@ -1,0 +1,122 @@
+"""Corpora in LJSpeech's layout: `metadata.csv` beside `wavs/`."""
+
+import tarfile
+from dataclasses import dataclass, field
+from http.client import HTTPException
+from pathlib import Path
+
+from common.errors import UserError
+from corpus.audio import ClipInfo
+
+
+@dataclass(frozen=True)
+class CorpusClip:
+    """A clip of a corpus and, after `inspect_clips`, the properties of its audio file."""
+
+    clip_id: str
+    path: Path
+    transcript: str
+    info: ClipInfo = field(default_factory=ClipInfo)
+    speaker: str = ""
+
+    @property
+    def seconds(self) -> float:
+        return self.info.samples / self.info.sampling_rate
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """An excluded clip. `reason` is the kind of problem, followed by a colon and details if there are any."""
+
+    clip_id: str
+    path: Path | None
+    reason: str
+
+    @property
+    def kind(self) -> str:
+        return self.reason.split(":")[0]
+
+
+def read_metadata(corpus: Path | str) -> tuple[list[CorpusClip], list[Rejection]]:
+    """Return the clips in `corpus`/metadata.csv in their order, and the rejected lines.
+
+    A line is `id|text|normalized text`. Quotation marks are ordinary characters: read as quoted CSV, 16 of
+    LJSpeech's 13,100 lines would lose their text. The transcript is the normalized text, or the raw text if
+    the normalized text is blank or missing. The audio is `corpus`/wavs/<id>.wav. If several lines have the
+    same id, the first one with a transcript is used. An id may contain folders: `speaker/0001`.
+
+    Raises UserError if metadata.csv or wavs/ is missing, or if metadata.csv is blank.
+    """
+    corpus = Path(corpus)
+    metadata = corpus / "metadata.csv"
+    for name, is_found in (("metadata.csv", metadata.is_file()), ("wavs", (corpus / "wavs").is_dir())):
+        if not is_found:
+            raise UserError(f"{corpus} has no {name}; pass the folder that contains metadata.csv and wavs/")
+    # Only line feeds end a line; str.splitlines would also split a text at rare characters such as U+2028.
+    lines = metadata.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    if not numbered:
+        raise UserError(f"{metadata} is blank; it needs a line id|text|normalized text for each clip")
+    clips, rejections = {}, []
+    for number, line in numbered:
+        clip_id, *texts = (field.strip() for field in line.decode("utf-8", errors="replace").split("|"))
+        path = corpus / "wavs" / f"{clip_id}.wav" if is_name(clip_id) else None
+        reason = problem_with_line(line, clip_id, texts)
+        if not reason and clip_id in clips:
+            reason = "duplicate id"
+        if reason:
+            joint = ", " if ":" in reason else ": "
+            rejections.append(Rejection(clip_id, path, f"{reason}{joint}line {number} of {metadata.name}"))
+        else:
+            clips[clip_id] = CorpusClip(clip_id, path, texts[-1] or texts[0])
+    return list(clips.values()), rejections
+
+
+def download_ljspeech(folder: Path) -> Path:
+    """Download LJSpeech 1.1 (2.6 GB) with torchaudio into `folder`, unless it exists, and return its path.
+
+    Raises UserError if torchaudio can't be imported, or the download or unpacking fails.
+    """
+    try:
+        import torchaudio
+    except (ImportError, OSError, RuntimeError) as error:
+        raise UserError(
+            f"--download needs torchaudio, which can't be imported ({error}); install a fitting version, "
+            "or unpack https://keithito.com/LJ-Speech-Dataset yourself and pass --path_to_ljspeech"
+        ) from error
+    corpus = folder / "LJSpeech-1.1"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        torchaudio.datasets.LJSPEECH(root=folder, download=True)
+    except (OSError, RuntimeError, EOFError, HTTPException, tarfile.TarError) as error:
+        raise UserError(
+            f"LJSpeech can't be downloaded into {folder}: {error}; delete its files there and retry"
+        ) from error
+    # torchaudio accepts an existing folder as complete, even if its unpacking was interrupted
+    clips, _ = read_metadata(corpus)
+    missing = sum(not clip.path.exists() for clip in clips)
+    if missing:
+        raise UserError(f"{corpus} lacks {missing} of its {len(clips)} clips; delete it and try again")
+    return corpus
+
+
+def problem_with_line(line: bytes, clip_id: str, texts: list[str]) -> str:
+    """Return why a line of metadata.csv is rejected, or ""."""
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        return "malformed line: not UTF-8"
+    if not 1 <= len(texts) <= 2:
+        return f"malformed line: {len(texts) + 1} field(s), not id|text|normalized text"
+    if not clip_id:
+        return "blank id"
+    if not is_name(clip_id):
+        return "id is not a file name"
+    if not any(texts):
+        return "no transcript"
+    return ""
+
+
+def is_name(clip_id: str) -> bool:
+    """Return whether an id is a file name, with or without folders."""
+    return not {"", ".", ".."} & set(clip_id.split("/")) and not set(clip_id) & set("\\\0")

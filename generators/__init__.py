@@ -1,0 +1,1 @@
+"""Variants of the paper's generator and discriminators, and what builds and streams them."""

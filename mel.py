@@ -1,0 +1,325 @@
+"""The mel frontend of Tacotron 2's targets, the vocoder's input, the mel loss and the plots.
+
+With the default settings it computes the official HiFi-GAN's mel, up to the scale of the values.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+import librosa
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from common.errors import UserError
+from common.files import read_json
+from common.options import check_options, option
+
+MEL_SCALES = ("db", "ln", "log10")
+MEL_FILTERS = ("slaney", "htk")
+PADDINGS = ("same", "center")
+
+# Names in the official HiFi-GAN's JSON files, and ours.
+OFFICIAL_NAMES = {"win_size": "window_size", "fmax_for_loss": "fmax_loss"}
+
+
+@dataclass(frozen=True)
+class MelConfig:
+    """Settings of a mel spectrogram. Programs that exchange mels must agree on every field.
+
+    Rates and frequencies are in Hz, sizes in samples. `fmax=None` means half the sampling rate.
+
+    `mel_scale` is the scale of the values: "ln" is the natural logarithm of the amplitude, "log10" the
+    decimal logarithm. "db" maps decibels linearly, `min_db` to `-max_scaled_abs` and 0 dB to
+    `max_scaled_abs`, and continues above 0 dB without clipping. In every scale, amplitudes below `min_db` are
+    clamped.
+
+    `mel_filters` is "slaney" for Slaney's filters, which have equal areas, or "htk" for triangles of height 1
+    on HTK's mel scale, the default of torchaudio and of the published Vocos models.
+
+    `padding` is "same" for samples // hop_size frames, each centred on its hop, or "center" for one more,
+    each centred on the first sample of its hop, as in the published Vocos models.
+
+    Raises UserError for settings that are impossible.
+    """
+
+    sampling_rate: int = option(
+        22050, "sampling rate in Hz", minimum=1, maximum=768_000, group="mel spectrogram"
+    )
+    n_fft: int = option(1024, "samples per Fourier transform", minimum=1, maximum=8192)
+    window_size: int = option(1024, "samples of the Hann window", minimum=1)
+    hop_size: int = option(256, "samples between frames", minimum=1)
+    num_mels: int = option(80, "number of mel bands", minimum=1, maximum=1024)
+    fmin: float = option(0.0, "lower edge of the lowest band in Hz", minimum=0)
+    fmax: float | None = option(
+        8000.0, 'upper edge of the highest band in Hz, or "none" for half the sampling rate'
+    )
+    mel_scale: str = option(
+        "db", "dB mapped to ±max_scaled_abs, natural logarithm (official) or log10", choices=MEL_SCALES
+    )
+    min_db: float = option(-100.0, "level in dB that quieter bins are raised to", below=0)
+    max_scaled_abs: float = option(4.0, 'value of 0 dB in the "db" scale; min_db is its negative', above=0)
+    mel_filters: str = option("slaney", "mel filters; htk for published Vocos models", choices=MEL_FILTERS)
+    padding: str = option("same", "alignment of frames; center for published Vocos models", choices=PADDINGS)
+
+    def __post_init__(self):
+        check_options(self)
+        if self.window_size > self.n_fft:
+            raise UserError(
+                f"window_size {self.window_size} is longer than n_fft {self.n_fft}; make n_fft larger"
+            )
+        if self.hop_size > self.window_size:
+            raise UserError(
+                f"hop_size {self.hop_size} is longer than window_size {self.window_size}, so samples between "
+                "frames are lost; make it smaller"
+            )
+        top, nyquist = self.highest_frequency, self.sampling_rate / 2
+        if not 0 <= self.fmin < top <= nyquist:
+            raise UserError(
+                f"fmin {self.fmin} and fmax {top} must satisfy 0 <= fmin < fmax <= {nyquist} (half the "
+                "sampling rate)"
+            )
+
+    @classmethod
+    def from_dict(cls, values: Mapping) -> "MelConfig":
+        """Return the configuration in a parsed `config.json`, ours or an official one, ignoring other keys.
+
+        A file without `mel_scale` is an official one, whose mels are natural logarithms. Raises UserError for
+        values of the wrong type.
+        """
+        renamed = {OFFICIAL_NAMES.get(name, name): value for name, value in values.items()}
+        known = {field.name for field in fields(cls)}
+        settings = {"mel_scale": "ln"} | {name: value for name, value in renamed.items() if name in known}
+        try:
+            return cls(**{name: as_tuples(value) for name, value in settings.items()})
+        except (
+            TypeError,
+            RecursionError,
+        ) as error:  # a string where a number belongs, lists in lists in lists
+            raise UserError(f"a value in the configuration has the wrong type: {error}") from error
+
+    @classmethod
+    def from_file(cls, path: Path) -> "MelConfig":
+        """Return the configuration in a `config.json`. Raises UserError if the file can't be read."""
+        return cls.from_dict(read_json(path))
+
+    def to_dict(self) -> dict:
+        """Return the fields as a dictionary for `config.json`, the inverse of `from_dict`."""
+        return asdict(self)
+
+    @property
+    def highest_frequency(self) -> float:
+        """Upper edge of the highest mel band in Hz."""
+        return self.sampling_rate / 2 if self.fmax is None else self.fmax
+
+    @property
+    def min_amplitude(self) -> float:
+        """Amplitude of `min_db`, at which smaller amplitudes are clamped."""
+        return 10.0 ** (self.min_db / 20.0)
+
+    @property
+    def stft_padding(self) -> tuple[int, int]:
+        """Samples by which the STFT pads the audio on the left and on the right."""
+        if self.padding == "center":
+            return self.n_fft // 2, self.n_fft - self.n_fft // 2
+        edge = self.n_fft - self.hop_size
+        return edge // 2, edge - edge // 2
+
+    @property
+    def min_samples(self) -> int:
+        """Length of the shortest audio that has a mel: one hop, and more samples than the reflected edge."""
+        return max(self.hop_size, max(self.stft_padding) + 1)
+
+    def num_frames(self, samples: int) -> int:
+        """Return the number of mel frames of audio with this many samples."""
+        return samples // self.hop_size + (self.padding == "center")
+
+    def num_samples(self, frames: int) -> int:
+        """Return the number of samples that a vocoder generates from this many mel frames."""
+        return (frames - (self.padding == "center")) * self.hop_size
+
+    @property
+    def silence(self) -> float:
+        """Value of a mel bin in digital silence."""
+        return self.from_ln(math.log(self.min_amplitude))
+
+    def from_ln(self, ln_amplitude):
+        """Return natural-log amplitudes, a number, an array or a tensor, in this scale: an affine map."""
+        if self.mel_scale == "ln":
+            return ln_amplitude
+        if self.mel_scale == "log10":
+            return ln_amplitude / math.log(10.0)
+        decibels = ln_amplitude * (20.0 / math.log(10.0))
+        return (decibels - self.min_db) * (2.0 * self.max_scaled_abs / -self.min_db) - self.max_scaled_abs
+
+    def to_ln(self, values):
+        """Return values of this scale as natural-log amplitudes: the inverse of `from_ln`."""
+        if self.mel_scale == "ln":
+            return values
+        if self.mel_scale == "log10":
+            return values * math.log(10.0)
+        decibels = (values + self.max_scaled_abs) * (-self.min_db / (2.0 * self.max_scaled_abs)) + self.min_db
+        return decibels * (math.log(10.0) / 20.0)
+
+
+def as_tuples(value):
+    """Return lists, nested to any depth, as tuples, which are immutable and comparable."""
+    return tuple(as_tuples(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+class MelSpectrogram(nn.Module):
+    """Audio (..., samples) in [-1, 1] to its mel (..., num_mels, frames) in `config.mel_scale`.
+
+    Differentiable, on any device, in float32 under autocast. The audio is reflect-padded by
+    `config.stft_padding`. The mel filters are applied to the magnitude of an STFT with a periodic Hann window
+    and without further padding. With `padding="same"`, frames = samples // hop_size. Raises ValueError for
+    audio shorter than `config.min_samples`.
+    """
+
+    def __init__(self, config: MelConfig):
+        super().__init__()
+        self.config = config
+        is_htk = config.mel_filters == "htk"
+        filters = librosa.filters.mel(
+            sr=config.sampling_rate,
+            n_fft=config.n_fft,
+            n_mels=config.num_mels,
+            fmin=config.fmin,
+            fmax=config.fmax,
+            htk=is_htk,
+            norm=None if is_htk else "slaney",
+        )  # (num_mels, n_fft // 2 + 1)
+        self.register_buffer("filters", torch.from_numpy(filters), persistent=False)
+        self.register_buffer("window", torch.hann_window(config.window_size), persistent=False)
+        # The official HiFi-GAN adds this constant to the power, torchaudio does not. With filters of height 1
+        # it would raise silence above a clamp of 1e-7.
+        self.power_offset = 0.0 if is_htk else 1e-9
+
+    def forward(self, audio: Tensor) -> Tensor:
+        config = self.config
+        if audio.shape[-1] < config.min_samples:
+            raise ValueError(
+                f"audio of {audio.shape[-1]} samples has no mel; the minimum is {config.min_samples} samples"
+            )
+        # bfloat16 has an 8-bit mantissa, which is too coarse for a spectrum
+        with torch.autocast(audio.device.type, enabled=False):
+            waves = audio.float().reshape(-1, audio.shape[-1])  # (B, samples)
+            waves = F.pad(waves, config.stft_padding, mode="reflect")
+            sizes = config.n_fft, config.hop_size, config.window_size
+            spectrum = torch.stft(waves, *sizes, self.window, center=False, return_complex=True)
+            magnitude = self.magnitude(spectrum)  # (B, n_fft // 2 + 1, frames)
+            with without_tf32():
+                amplitude = torch.matmul(self.filters, magnitude)  # (B, num_mels, frames)
+            mel = config.from_ln(torch.log(amplitude.clamp(min=config.min_amplitude)))
+        return mel.reshape(*audio.shape[:-1], *mel.shape[-2:])
+
+    def magnitude(self, spectrum: Tensor) -> Tensor:
+        """Return the magnitudes of a complex spectrum, with finite gradients where it is zero."""
+        if self.power_offset == 0.0:
+            return spectrum.abs()
+        return torch.sqrt(torch.view_as_real(spectrum).pow(2).sum(-1) + self.power_offset)
+
+
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """Multiply float32 matrices in full precision on GPUs, also in a run that uses TF32 elsewhere."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def convert_mel_scale(mel, source: MelConfig, target: MelConfig):
+    """Convert mel values, a tensor or array of any shape, to the scale of `target`, exactly and unclipped.
+
+    Raises UserError if the configurations differ in more than the scale.
+    """
+    check_same_mel(source, target, "the source", "the target", scale_matters=False)
+    return target.from_ln(source.to_ln(mel))
+
+
+def check_same_mel(
+    first: MelConfig, second: MelConfig, first_name: str, second_name: str, scale_matters: bool = True
+) -> None:
+    """Raise UserError if mel settings differ; the message lists each of them with both values."""
+    if not scale_matters:
+        first = replace(
+            first, mel_scale=second.mel_scale, min_db=second.min_db, max_scaled_abs=second.max_scaled_abs
+        )
+    differences = []
+    for field in fields(MelConfig):
+        one, other = getattr(first, field.name), getattr(second, field.name)
+        if field.name == "fmax":
+            one, other = first.highest_frequency, second.highest_frequency
+        if field.name == "max_scaled_abs" and first.mel_scale == second.mel_scale != "db":
+            continue  # used by the scale "db" only
+        if one != other:
+            differences.append(f"{field.name} is {one} in {first_name} but {other} in {second_name}")
+    if differences:
+        raise UserError(
+            f"mel settings differ: {'; '.join(differences)}; use models and mels made with the same settings"
+        )
+
+
+def unlikely_mel_values(mel: Tensor | np.ndarray, config: MelConfig) -> str:
+    """Return a description of mel values that are unlikely for speech in `config`'s scale, or ""."""
+    if config.mel_scale == "log10":
+        return ""  # used by transformers models only, whose mels may also be normalised to any range
+    # 22 dB below the clamp and 26 dB above full scale: mels in another scale exceed them, speech does not.
+    # HTK's filters sum up more of a bin's neighbours, which adds 43 dB.
+    low, high = config.from_ln(config.to_ln(config.silence) - 2.5), config.from_ln(3.0)
+    if config.mel_filters == "htk":
+        high = config.from_ln(8.0)
+    if low <= mel.min() and mel.max() <= high:
+        return ""
+    return (
+        f"holds values from {mel.min():.2f} to {mel.max():.2f}; mels in the scale {config.mel_scale} are "
+        f"between {low:.2f} and {high:.2f}"
+    )
+
+
+def mel_to_magnitude(mel: np.ndarray, config: MelConfig) -> np.ndarray:
+    """Return the STFT magnitude (n_fft // 2 + 1, frames) that best explains a mel (num_mels, frames).
+
+    Non-negative least squares: the pseudo-inverse of the filters yields negative magnitudes, heard as chirps.
+    """
+    filters = MelSpectrogram(config).filters.numpy()
+    # Multiplicative updates (Lee and Seung, 2001) from a smooth start. The solver of librosa's mel_to_stft
+    # does not leave its starting point, the clipped pseudo-inverse, because speech is below its absolute
+    # tolerance. An active-set solver fits exactly but concentrates each band in one bin, which whistles.
+    amplitude = np.exp(config.to_ln(np.asarray(mel, dtype=np.float32)))
+    tiny = np.finfo(np.float32).tiny  # for bins that no filter covers and, with a short n_fft, empty bands
+    magnitude = filters.T @ (amplitude / (filters @ filters.sum(0) + tiny)[:, None])
+    target = filters.T @ amplitude
+    for _ in range(50):
+        magnitude *= target / (filters.T @ (filters @ magnitude) + tiny)
+    return magnitude
+
+
+def griffin_lim(
+    mel: Tensor | np.ndarray, config: MelConfig, iterations: int = 60, seed: int = 0
+) -> np.ndarray:
+    """Return audio (samples,) float32 for a mel (num_mels, frames), with phases estimated by Griffin-Lim.
+
+    This is the baseline without weights and training. Uses librosa's fast Griffin-Lim
+    (Perraudin et al., 2013), from random phases drawn with `seed`. There are `config.num_samples(frames)`
+    samples, and frame i starts or is centred at sample i * hop_size as in `MelSpectrogram`.
+    """
+    magnitude = mel_to_magnitude(mel.detach().cpu().numpy() if isinstance(mel, Tensor) else mel, config)
+    audio = librosa.griffinlim(
+        magnitude,
+        n_iter=iterations,
+        hop_length=config.hop_size,
+        win_length=config.window_size,
+        n_fft=config.n_fft,
+        center=False,
+        random_state=seed,
+    )
+    first = config.stft_padding[0]
+    return audio[first : first + config.num_samples(magnitude.shape[1])].astype(np.float32)

@@ -1,0 +1,169 @@
+"""Add a post-filter to a Tacotron 2: `python scripts/fit_postfilter.py …`.
+
+The model speaks sentences, and the filter is designed to raise the modulation spectrum of their mels towards
+that of recordings (see `tacotron2.postfilter`). It takes a few minutes at most and no training.
+"""
+
+import copy
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+if not __package__:  # run as `python scripts/fit_postfilter.py`, which puts only scripts/ on the path
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from checkpoint import DEVICE, load_tacotron2, write_model
+from common.errors import UserError, report_user_errors
+from common.files import atomic_write
+from common.options import SEED, check_options, option
+from common.parser import build_parser, select
+from corpus.manifest import Clip, read_manifest
+from synthesis.inputs import load_audio_mel, read_text
+from tacotron2.config import Tacotron2Config, odd
+from tacotron2.model import Tacotron2
+from tacotron2.postfilter import WINDOW, design_kernel, modulation_spectrum
+from tacotron2.speak import speak_sentences
+
+MAX_CLIPS = 1000  # a larger corpus is thinned out to between this number of clips and twice that
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitPostfilterOptions:
+    """Options of `scripts/fit_postfilter.py`."""
+
+    taco_weights: Path = option(help="Tacotron 2 model: a folder or a file")
+    speaker: str | None = option(None, "speaker whose filter is fitted, for a model with several")
+    path_to_manifest: Path = option(help="manifest of recordings of the speaker")
+    input_wavs_dir: Path | None = option(
+        None, "folder of the clips named in official filelists (id|text|text)"
+    )
+    text_file: Path | None = option(
+        None, "sentences to speak, one per line, best such as the model was not trained on; default: the "
+        "transcripts of the manifest",
+    )  # fmt: skip
+    path_to_save: Path = option(help="new folder for the model with its post-filter")
+    taps: int = option(17, "length of the filter in frames", check=odd, maximum=WINDOW - 1)
+    strength: float = option(
+        0.6,
+        "exponent of the gain: 0 changes nothing, 1 reaches the recordings' power up to the limit",
+        minimum=0,
+        maximum=2,
+    )
+    limit: float = option(2.0, "limit of the gain of an amplitude, before the exponent", minimum=1)
+    seed: int = option(0, "seed of the prenet's dropout", **SEED)
+    device: str | None = option(None, "cpu, cuda, cuda:1, ...; default: a GPU if there is one", **DEVICE)
+
+    def __post_init__(self):
+        check_options(self, "--")
+
+
+def evenly_spaced(items: Sequence) -> Sequence:
+    """Return at most 2 * MAX_CLIPS items, evenly spaced."""
+    return items[:: max(1, len(items) // MAX_CLIPS)]
+
+
+def recorded_mels(clips: Sequence[Clip], config: Tacotron2Config) -> Iterator[Tensor]:
+    """Yield the mels (num_mels, T) of recordings, without those that are too short for a mel."""
+    for clip in clips:
+        if clip.samples >= config.min_samples:
+            yield load_audio_mel(clip.path, config)
+
+
+def spoken_mels(model: Tacotron2, texts: Sequence[str], seed: int) -> list[Tensor]:
+    """Return the mels (num_mels, T) of spoken sentences, without those on which the attention fails.
+
+    The model speaks without the post-filter that it may have. Raises UserError if it fails on all sentences.
+    """
+    model = copy.deepcopy(model)
+    model.postfilter = None
+    spoken = speak_sentences(model, list(texts), seed)
+    if not (good := [utterance.mel for utterance in spoken if not utterance.problem]):
+        raise UserError(
+            f"the attention fails on every sentence ({spoken[0].problem}); train the model longer"
+        )
+    return good
+
+
+def with_postfilter(model: Tacotron2, index: int, mean: Tensor, kernel: Tensor) -> Tacotron2:
+    """Return a copy of a model with a post-filter, `mean` (num_mels,) and `kernel` (num_mels, taps).
+
+    `index` is the speaker's. Other speakers keep their filters: the shorter ones are padded with zeros.
+    """
+    taps = max(kernel.shape[1], model.config.postfilter_taps)
+    result = Tacotron2(replace(model.config, postfilter_taps=taps)).eval()
+    learned = {name: tensor for name, tensor in model.state_dict().items() if "postfilter." not in name}
+    result.load_state_dict(result.state_dict() | learned)
+    if model.postfilter:
+        result.postfilter.mean.copy_(model.postfilter.mean)
+        result.postfilter.kernel.copy_(padded(model.postfilter.kernel, taps))
+    result.postfilter.mean[index], result.postfilter.kernel[index] = mean, padded(kernel, taps)
+    return result
+
+
+def padded(kernel: Tensor, taps: int) -> Tensor:
+    """Return impulse responses (..., n) padded with zeros on both sides to (..., taps)."""
+    return F.pad(kernel, [(taps - kernel.shape[-1]) // 2] * 2)
+
+
+def read_material(
+    options: FitPostfilterOptions, config: Tacotron2Config
+) -> tuple[Sequence[Clip], Sequence[str]]:
+    """Return the recordings of the speaker and the sentences to speak."""
+    clips = read_manifest(options.path_to_manifest, config.sampling_rate, options.input_wavs_dir)
+    if options.speaker:
+        clips = [clip for clip in clips if clip.speaker in ("", options.speaker)]
+    elif len(names := {clip.speaker for clip in clips}) > 1:
+        raise UserError(
+            f"{options.path_to_manifest} has {len(names)} speakers, and the model has one; name a manifest "
+            "of that speaker alone"
+        )
+    if not clips:
+        raise UserError(f"{options.path_to_manifest} has no clip of the speaker {options.speaker}")
+    clips = evenly_spaced(clips)
+    if options.text_file is None:
+        return clips, [clip.transcript for clip in clips]
+    texts = [line for line in read_text(options.text_file).splitlines() if line.strip()]
+    if not texts:
+        raise UserError(f"{options.text_file} has no sentences; write one per line")
+    return clips, texts
+
+
+def fit_postfilter(options: FitPostfilterOptions) -> str:
+    """Fit a filter, write the model and return the message for the user."""
+    target = options.path_to_save
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UserError(f"{target} is there already; name a new or empty folder")
+    model = load_tacotron2(options.taco_weights)
+    speakers = model.config.speakers
+    if speakers and options.speaker is None:
+        raise UserError(f"{options.taco_weights} has several speakers; add --speaker: {', '.join(speakers)}")
+    speaking = model.for_speaker(options.speaker) if options.speaker else model
+    clips, texts = read_material(options, model.config)
+
+    mean, recorded = modulation_spectrum(recorded_mels(clips, model.config))
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    mels = spoken_mels(speaking.to(device), texts, options.seed)
+    _, spoken = modulation_spectrum(mels)
+    kernel = design_kernel(recorded, spoken, options.taps, options.strength, options.limit)
+    index = speakers.index(options.speaker) if options.speaker else 0
+    result = with_postfilter(model.cpu(), index, mean, kernel)
+    with atomic_write(target) as temporary:
+        temporary.mkdir()
+        write_model(temporary, result.config, {"tacotron2": result.state_dict()})
+    return f"post-filter of {len(clips)} recordings and {len(mels)} sentences, in {target}"
+
+
+@report_user_errors
+def main(arguments: list[str] | None = None) -> None:
+    parser = build_parser("scripts/fit_postfilter.py", __doc__.splitlines()[0], FitPostfilterOptions)
+    options = FitPostfilterOptions(**select(FitPostfilterOptions, vars(parser.parse_args(arguments))))
+    print(fit_postfilter(options))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Unicode text to ASCII."""
+
+import html
+import re
+import unicodedata
+from functools import lru_cache
+
+from anyascii import anyascii
+
+from text.quantities import CURRENCIES
+
+# Replaced before NFKC, which would turn 2½ into "21⁄2" and lose the lengths of dashes.
+TYPOGRAPHY = {
+    **dict.fromkeys("‘’‚‛‹›ʼ", "'"), **dict.fromkeys("“”„‟«»《》「」『』", '"'),
+    **dict.fromkeys("‐‑‒−", "-"), **dict.fromkeys("—―⸺⸻", " -- "), **dict.fromkeys("【〔", "("),
+    **dict.fromkeys("】〕", ")"), "⁄": "/", "\u00ad": "", "…": "... ", "•": ", ", "·": ", ", "●": ", ",
+    "₤": "£",
+}  # fmt: skip
+# Not read aloud: trade and footnote marks, inverted punctuation, accents without a letter.
+SILENT = frozenset("™®¿¡†‡´¨¸`\ufeff")
+SPOKEN_SYMBOLS = {
+    "×": "times", "÷": "divided by", "±": "plus or minus", "≈": "about", "≠": "is not equal to",
+    "∞": "infinity", "≤": "is at most", "≥": "is at least", "√": "the square root of", "→": "to", "⇒": "to",
+    "←": "from", "↑": "up", "↓": "down", "§": "section", "¶": "paragraph", "©": "copyright",
+    "‰": "per thousand", "№": "No. ", "✓": "check", "✔": "check", "★": "star", "☆": "star", "∑": "sum",
+    "∫": "integral", "∂": "partial",
+}  # fmt: skip
+KEPT = frozenset("°¢μ") | CURRENCIES.keys()  # later rules read these
+
+
+def to_ascii(text: str) -> str:
+    """Return `text` in ASCII and the symbols in `KEPT`. Characters without a reading stay unchanged."""
+    text = re.sub(r"&(?:#\d{1,7}|#x[0-9a-fA-F]{1,6}|[A-Za-z]{2,8});", lambda m: html.unescape(m[0]), text)
+    if not text.isascii():
+        text = re.sub(r"[⁰¹²³⁴⁵⁶⁷⁸⁹]+", r"^\g<0>", text)
+        text = re.sub(r"[¼-¾⅐-⅞↉]", lambda m: f" {unicodedata.normalize('NFKC', m[0])} ", text)
+        text = re.sub(r"(°\s?\d+)\s?[′']", r"\1 minutes ", text)  # coordinates, not feet
+        text = re.sub(r"(minutes\s+\d+)\s?[″\"”]", r"\1 seconds ", text)
+        text = re.sub(r"(\d)\s?[″]", r"\1 inches", re.sub(r"(\d)\s?′(?!′)", r"\1 ft ", text))
+        text = re.sub(r"(\d)\s?([kM]?)[Ω\u2126](?!\w)", ohms, text)
+        text = re.sub(
+            r"(?<!\w)[Α-ΡΣ-Ωα-λν-ω](?!\w)", lambda m: unicodedata.name(m[0]).split()[3].lower(), text
+        )
+        # an en dash joins numbers and words; with spaces around it, it is a pause
+        text = re.sub(r"(?<=\d)\s?[–—―]\s?(?=[\d$£€])|(?<=[^\W\d])–(?=\w)|(?<=\d)–(?=\w)", "-", text)
+        text = text.replace("–", " -- ").translate(str.maketrans(TYPOGRAPHY))
+        text = "".join(map(character_to_ascii, text))
+        text = re.sub(r"(?<![\d ])μ|μ(?![mslgFA]\b)", "m", text)  # part of a Greek word, not a unit
+    return " ".join("".join(c if c >= " " and c != "\x7f" else " " for c in text).split())
+
+
+def ohms(match: re.Match) -> str:
+    number, prefix = match.groups()
+    is_one = re.search(r"(?<![\d.,])1$", match.string[max(0, match.start() - 1) : match.end(1)])
+    unit = {"": "ohm", "k": "kilohm", "M": "megohm"}[prefix]
+    return f"{number} {unit}" if is_one else f"{number} {unit}s"
+
+
+@lru_cache(maxsize=65536)
+def character_to_ascii(character: str) -> str:
+    if character.isascii() or character in KEPT:
+        return character
+    if character in SILENT:
+        return ""
+    if character in SPOKEN_SYMBOLS:
+        return f" {SPOKEN_SYMBOLS[character]} "
+    plain = unicodedata.normalize("NFKC", character)
+    if plain != character:  # full-width, ligatures, circled, subscripts, unit symbols, most spaces
+        return "".join(map(character_to_ascii, plain))
+    ascii, category = anyascii(character), unicodedata.category(character)
+    if category in ("Mn", "Cf"):  # combining accents, joiners, direction marks
+        return ascii if category == "Mn" else ""
+    if category in ("Cc", "Zl", "Zp", "Zs"):
+        return " "
+    if "\u2500" <= character <= "\u259f" or "\U0001f3fb" <= character <= "\U0001f3ff":
+        return " "  # box drawing, skin tones
+    if ascii.startswith(":") and len(ascii) > 2:
+        return f" {ascii.strip(':').replace('_', ' ')} "
+    if category[0] == "S" and not ascii.isalpha():
+        return f" {unicodedata.name(character, character).lower()} "
+    if category == "Lo" and ascii[:1].isupper():  # Chinese, Japanese, Korean: whole syllables
+        return f" {ascii.lower()} "
+    return ascii or character

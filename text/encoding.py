@@ -1,0 +1,42 @@
+"""Texts to token IDs for a Tacotron 2 that reads characters or phonemes."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from common.errors import UserError
+from text import phonemes, tokens
+
+# The inventory of each `text_input`.
+INVENTORIES = {"characters": tokens.SYMBOLS, "phonemes": phonemes.SYMBOLS}
+
+
+class TextConfig(Protocol):
+    """The fields of a Tacotron 2 configuration that determine its tokens."""
+
+    text_input: str  # a key of INVENTORIES
+    language: str
+    end_symbol: bool
+
+
+def encode_texts(
+    texts: list[str], config: TextConfig, lexicon: Mapping[str, str] | None = None
+) -> list[list[int]]:
+    """Return the token IDs of each text, ending with `END_ID` if `config.end_symbol` is set.
+
+    `config.text_input` selects characters or phonemes, `config.language` the language of phonemes, and
+    `lexicon` (see `read_lexicon`) the IPA of words. Raises UserError for a lexicon without phonemes or an
+    unknown language.
+    """
+    if config.text_input == "phonemes":
+        ids = [phonemes.encode_phonemes(ipa) for ipa in phonemes.phonemize(texts, config.language, lexicon)]
+    elif lexicon:
+        raise UserError("a lexicon needs a Tacotron 2 with text_input phonemes; this one reads characters")
+    else:
+        ids = [tokens.encode(text) for text in texts]
+    return ids if config.end_symbol else [text[:-1] for text in ids]
+
+
+def spoken_ids(text_input: str) -> frozenset[int]:
+    """Return the IDs of the tokens that make a sound: letters or phones."""
+    spoken = "abcdefghijklmnopqrstuvwxyz" if text_input == "characters" else phonemes.PHONES
+    return frozenset(INVENTORIES[text_input].index(symbol) for symbol in spoken)

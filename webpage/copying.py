@@ -1,0 +1,95 @@
+"""Copy synthesis of one clip by several vocoders, with spectrograms and metrics."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from matplotlib.figure import Figure
+
+from common.errors import UserError
+from common.plots import plot_mels
+from corpus.audio import read_audio, resample
+from evaluation.inputs import Unavailable
+from evaluation.metrics import METRICS, Metric, measure
+from evaluation.signal import MEL, log_mel
+from evaluation.table import Column, markdown_rows
+from synthesis.vocoder import Vocoder, copy_synthesis
+
+RECORDING = "recording"
+
+Clip = tuple[np.ndarray, int]  # audio (samples,) and its sampling rate in Hz
+
+
+def read_clip(path: Path, max_seconds: float) -> Clip:
+    """Return the audio of an uploaded file and its sampling rate.
+
+    Raises UserError for a file that can't be decoded, is longer than `max_seconds`, is too short for a mel,
+    or has values that are not finite.
+    """
+    try:
+        info = soundfile.info(path)  # decoding a file of unknown length could exhaust the memory
+    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
+        raise UserError(
+            f"the file {path.name} is not a WAV, FLAC, OGG or MP3 file; choose another file"
+        ) from error
+    if not 4000 <= info.samplerate <= 192000:
+        raise UserError(
+            f"the file {path.name} has {info.samplerate} samples per second; use 4,000 to 192,000"
+        )
+    if info.duration > max_seconds:
+        raise UserError(
+            f"the file {path.name} lasts {info.duration:.1f} s; use a clip of at most {max_seconds:g} s"
+        )
+    audio, sampling_rate, _ = read_audio(path)
+    if len(audio) < 0.1 * sampling_rate:
+        raise UserError(
+            f"the file {path.name} lasts {len(audio) / sampling_rate:.2f} s; use a clip of at least 0.1 s"
+        )
+    if not np.isfinite(audio).all():
+        raise UserError(f"the file {path.name} contains values that are not finite; choose another file")
+    return audio, sampling_rate
+
+
+def copies(
+    recording: Clip, vocoders: Mapping[str, Vocoder], device: torch.device | str = "cpu"
+) -> Iterator[tuple[str, Clip]]:
+    """Yield the recording, and its copy by each vocoder at the vocoder's sampling rate, with their names."""
+    yield RECORDING, recording
+    for name, vocoder in vocoders.items():
+        rate = vocoder.config.sampling_rate
+        audio = recording[0] if rate == recording[1] else resample(recording[0], recording[1], rate)
+        yield name, (copy_synthesis(vocoder, audio, device), rate)
+
+
+def plot_copies(clips: Mapping[str, Clip]) -> Figure:
+    """Plot the mels of the clips side by side, from 0 to 8000 Hz."""
+    return plot_mels({name: log_mel(*clip) for name, clip in clips.items()}, MEL)
+
+
+def copy_metrics() -> list[Metric]:
+    """Return the metrics of copy synthesis, without UTMOS unless its weights are on this computer."""
+    has_utmos = Path(os.environ.get("UTMOS_CHECKPOINT", "")).is_file()
+    return [
+        metric
+        for metric in METRICS.values()
+        if metric.needs in ("audio", "aligned reference") and (metric.name != "utmos" or has_utmos)
+    ]
+
+
+def metrics_table(clips: Mapping[str, Clip]) -> str:
+    """Return the metrics of copies, compared with the recording, as Markdown. Unavailable ones are a dash."""
+    rows, reasons = [], {}
+    for metric in copy_metrics():
+        column, texts = Column.of(metric), []
+        for clip in clips.values():
+            try:
+                texts.append(column.format(measure(metric, *clip, *clips[RECORDING])))
+            except Unavailable as error:
+                texts.append("–")
+                reasons[f"{metric.title}: {error}"] = None
+        rows.append((column.heading, texts))
+    table = markdown_rows("Metric", [name.replace("|", "\\|") for name in clips], rows)
+    return "\n".join([*table, "", *(f"{reason}\n" for reason in reasons)])
