@@ -1,6 +1,7 @@
 """Train a vocoder on true or saved mels: `accelerate launch train.py …`."""
 
-from dataclasses import replace
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -10,8 +11,8 @@ from torch.nn.utils import parametrize
 
 from checkpoint import load_pretrained, read_config
 from common import parser
-from common.errors import report_user_errors
-from common.options import ArgumentParser
+from common.errors import UserError, report_user_errors
+from common.options import ArgumentParser, option
 from common.plots import plot_mels, render
 from config import HiFiGANConfig
 from corpus.saved_mels import SavedMels
@@ -25,15 +26,51 @@ from losses import (
     multi_resolution_stft_loss,
 )
 from mel import MelSpectrogram
-from training.loaders import read_manifests, training_loader, validation_loader
-from training.optimization import Update, WeightAverage, frozen
-from training.options import VocoderOptions
+from training.loaders import read_manifests, training_loader, validation_loader, warn_of_other_batch_size
+from training.optimization import WeightAverage, frozen, set_hyperparameters, skip_unless_finite
+from training.options import RunOptions
 from training.processes import Processes, make_accelerator
 from training.run import TrainingRun
-from training.validation import ValidationMeans
+from training.values import StepMeans, WeightedMeans
 
 NUM_LOGGED_CLIPS = 4
 STFT_LOSS_WEIGHT = 0.1  # relative to the mel loss, in the steps before the discriminators
+
+
+@dataclass(frozen=True, kw_only=True)
+class VocoderOptions(RunOptions):
+    """Options of `train.py`."""
+
+    config: Path | None = option(
+        None, "JSON file with the official key names; flags override its values", group="run and data"
+    )
+    segment_size: int = option(
+        8192, "samples per training segment", minimum=1, maximum=2**22, group="optimization"
+    )
+    beta1: float = option(0.8, "AdamW's decay rate of the gradient average", minimum=0, below=1)
+    beta2: float = option(0.99, "AdamW's decay rate of the squared gradient average", minimum=0, below=1)
+    lr_decay: float = option(0.999, "factor on the learning rate after each epoch", above=0, maximum=1)
+    lambda_mel: float = option(45.0, "weight of the mel loss", minimum=0)
+    lambda_feature_mapping: float = option(2.0, "weight of the feature-matching loss", minimum=0)
+    adversarial_start_steps: int = option(
+        0, "steps that train only the generator, on mel and STFT losses, before the discriminators", minimum=0
+    )
+    ema_decay: float = option(
+        0.0, "decay of the generator's weight average, which is validated and saved; 0: off",
+        minimum=0, below=1,
+    )  # fmt: skip
+
+    finetune: bool = option(False, "train on the mels in --path_to_saved_mels", group="fine-tuning")
+    path_to_saved_mels: Path | None = option(
+        None, "folder with a mel <clip>.npy for each clip of both manifests"
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.finetune != (self.path_to_saved_mels is not None):
+            raise UserError(
+                "--finetune and --path_to_saved_mels go together: fine-tuning trains on saved mels"
+            )
 
 
 class VocoderTrainer:
@@ -53,24 +90,15 @@ class VocoderTrainer:
         if options.compile:
             self.generator.compile()
             self.discriminators.compile()
-        betas = (options.beta1, options.beta2)
         # made after the networks have moved: fused AdamW binds to the parameters' device
-        optimizers = [
-            torch.optim.AdamW(network.parameters(), options.learning_rate, betas=betas, fused=True)
-            for network in networks
-        ]
-        # prepared networks exchange gradients between processes, so all calls that train them use these
-        self.parallel_generator, self.parallel_discriminators = accelerator.prepare(*networks)
-        self.optimizers = accelerator.prepare(*optimizers)
-        for network in (self.parallel_generator, self.parallel_discriminators):
+        optimizers = [torch.optim.AdamW(network.parameters(), fused=True) for network in networks]
+        self.set_learning_rate(0, optimizers)
+        # Prepared networks exchange gradients between processes, so all calls that train them use these.
+        self.ddp_generator, self.ddp_discriminators = accelerator.prepare(*networks)
+        self.gen_optimizer, self.disc_optimizer = accelerator.prepare(*optimizers)
+        for network in (self.ddp_generator, self.ddp_discriminators):
             # Accelerate's wrapper converts all outputs to float32, which is slow for the feature maps
             accelerator.unwrap_model(network, keep_fp32_wrapper=False)
-        self.generator_update = Update(
-            accelerator, self.parallel_generator, self.optimizers[0], "gen_grad_norm"
-        )
-        self.discriminator_update = Update(
-            accelerator, self.parallel_discriminators, self.optimizers[1], "disc_grad_norm"
-        )
 
     @property
     def models(self) -> dict[str, nn.Module]:
@@ -80,106 +108,101 @@ class VocoderTrainer:
             generators = {"generator": self.average.model, "generator_raw": self.generator}
         return generators | dict(self.discriminators.named_children())
 
-    def set_learning_rate(self, epoch: int) -> float:
+    def set_learning_rate(self, epoch: int, optimizers: list | None = None) -> float:
         """Set the learning rate of an epoch, a function of the options and so independent of resuming."""
-        learning_rate = self.options.learning_rate * self.options.lr_decay**epoch
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"], group["betas"] = learning_rate, (self.options.beta1, self.options.beta2)
+        options = self.options
+        learning_rate = options.learning_rate * options.lr_decay**epoch
+        for optimizer in optimizers or (self.gen_optimizer, self.disc_optimizer):
+            set_hyperparameters(optimizer, lr=learning_rate, betas=(options.beta1, options.beta2))
         return learning_rate
 
     def step(self, batches: list[dict[str, Tensor]], step: int = 0) -> dict[str, Tensor]:
         """Update the discriminators, then the generator, on the mean gradient of `batches`.
 
         A batch has `audio` (B, segment_size) and, in fine-tuning, `mel` (B, num_mels, T). With gradient
-        accumulation there are several. Returns the losses and gradient norms as scalars.
+        accumulation there are several. Returns the means of the losses, and the gradient norms, as scalars.
         """
-        batches = [self.prepare(batch) for batch in batches]
-        adversarial_step = step - self.options.adversarial_start_steps
-        if adversarial_step < 0:
-            losses = self.spectral_turn(batches)
-        elif adversarial_step < self.options.discriminator_warmup_steps:
-            losses = self.discriminator_turn(batches, keep_graph=False)
-            # the generator has no losses; NaN is null in the log
-            losses |= dict.fromkeys(("gen_loss", "mel_loss"), torch.full_like(losses["disc_loss"], torch.nan))
-        else:
-            # several graphs would need the memory that accumulation saves, so then it generates again
-            losses = self.discriminator_turn(batches, keep_graph=len(batches) == 1)
-            losses |= self.generator_turn(batches)
+        accelerator, is_adversarial = self.accelerator, step >= self.options.adversarial_start_steps
+        pairs = [self.real_and_mel(batch) for batch in batches]
+        values, is_single = StepMeans(len(batches)), len(batches) == 1
+        generated = None
+
+        if is_adversarial:
+            for real, mel in pairs:
+                with accelerator.accumulate(self.ddp_discriminators):
+                    # a single batch is generated once, with a graph that the generator's update uses; several
+                    # graphs would need the memory that accumulation saves
+                    with torch.set_grad_enabled(is_single):
+                        generated = self.generate(mel)
+                    disc_loss = self.discriminator_loss(real, generated.detach())
+                    accelerator.backward(disc_loss)
+                    values.add(disc_loss=disc_loss)
+            disc_norm = accelerator.clip_grad_norm_(self.discriminators.parameters(), math.inf)
+            skip_unless_finite(self.disc_optimizer, disc_norm)
+            self.disc_optimizer.step()
+            self.disc_optimizer.zero_grad()
+            values.add_once(disc_grad_norm=disc_norm)
+
+        for real, mel in pairs:
+            with accelerator.accumulate(self.ddp_generator):
+                if not (is_adversarial and is_single):
+                    generated = self.generate(mel)
+                losses = self.generator_losses(real, generated, is_adversarial)
+                accelerator.backward(losses["gen_loss"])
+                values.add(**losses)
+        gen_norm = accelerator.clip_grad_norm_(self.generator.parameters(), math.inf)
+        skip_unless_finite(self.gen_optimizer, gen_norm)
+        self.gen_optimizer.step()
+        self.gen_optimizer.zero_grad()
+        values.add_once(gen_grad_norm=gen_norm)
+
         if self.average:
             self.average.update(self.generator, step)
-        return losses
+        return values.means
 
-    def prepare(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return `real` audio (B, 1, segment_size) and its mel, which pretraining computes."""
+    def real_and_mel(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the real audio (B, 1, segment_size) of a batch and its mel, which pretraining computes."""
         mel = batch["mel"] if "mel" in batch else self.input_mel(batch["audio"])
-        return {"real": batch["audio"].unsqueeze(1), "mel": mel}
+        return batch["audio"].unsqueeze(1), mel
 
     def generate(self, mel: Tensor) -> Tensor:
         """(B, num_mels, T) -> (B, 1, segment_size)"""
         with self.accelerator.autocast():
-            return self.parallel_generator(mel).float()
+            return self.ddp_generator(mel).float()
 
-    def discriminator_turn(self, batches: list[dict[str, Tensor]], keep_graph: bool) -> dict[str, Tensor]:
-        """Train the discriminators to score real audio 1 and generated audio 0 (equation 1).
+    def discriminator_loss(self, real: Tensor, generated: Tensor) -> Tensor:
+        """Return the loss of discriminators that score real audio 1 and generated audio 0 (equation 1)."""
+        with self.accelerator.autocast():
+            scores, _ = self.ddp_discriminators(torch.cat([real, generated]))
+        real_scores, generated_scores = zip(*(score.chunk(2) for score in scores), strict=True)
+        return discriminator_loss(real_scores, generated_scores)
 
-        `keep_graph` records the gradients of generating, which the generator's turn then uses.
+    def generator_losses(self, real: Tensor, generated: Tensor, is_adversarial: bool) -> dict[str, Tensor]:
+        """Return the generator's losses by name, with their weighted sum as `gen_loss` (equations 2 to 5).
+
+        Before the adversarial steps, an STFT loss stands in for the discriminators.
         """
-        for batch in self.discriminator_update.accumulate(batches):
-            with torch.set_grad_enabled(keep_graph):
-                batch["generated"] = self.generate(batch["mel"])
-            both = torch.cat([batch["real"], batch["generated"].detach()])
-            with self.accelerator.autocast():
-                scores, _ = self.parallel_discriminators(both)
-            real_scores, generated_scores = zip(*(score.chunk(2) for score in scores), strict=True)
-            loss = discriminator_loss(real_scores, generated_scores)
-            self.discriminator_update.backward(loss, {"disc_loss": loss})
-        return self.discriminator_update.step()
-
-    def generator_turn(self, batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Train the generator on the adversarial, feature-matching and mel losses (equations 2 to 5).
-
-        With --lambda_stft, also on the STFT loss.
-        """
-        for batch in self.generator_update.accumulate(batches):
-            real = batch["real"]
-            generated = batch["generated"] if len(batches) == 1 else self.generate(batch["mel"])
-            # frozen, the discriminators are not trained and need no exchange between processes; real audio
-            # needs no gradients at all; the cache computes normalized weights once for both calls
-            with frozen(self.discriminators), parametrize.cached(), self.accelerator.autocast():
-                with torch.no_grad():
-                    _, real_maps = self.discriminators(real)
-                scores, generated_maps = self.discriminators(generated)
-            losses = {
-                "adversarial_loss": adversarial_loss(scores),
-                "feature_matching_loss": feature_matching_loss(real_maps, generated_maps),
-                "mel_loss": mel_loss(self.loss_mel(real), self.loss_mel(generated)),
-            }
-            losses["gen_loss"] = (
-                losses["adversarial_loss"]
-                + self.options.lambda_feature_mapping * losses["feature_matching_loss"]
-                + self.options.lambda_mel * losses["mel_loss"]
-            )
-            if self.options.lambda_stft:
-                losses["stft_loss"] = multi_resolution_stft_loss(real, generated)
-                losses["gen_loss"] = losses["gen_loss"] + self.options.lambda_stft * losses["stft_loss"]
-            self.generator_update.backward(losses["gen_loss"], losses)
-        return self.generator_update.step()
-
-    def spectral_turn(self, batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Train the generator without discriminators, on the mel and STFT losses."""
-        for batch in self.generator_update.accumulate(batches):
-            real, generated = batch["real"], self.generate(batch["mel"])
-            losses = {
-                "mel_loss": mel_loss(self.loss_mel(real), self.loss_mel(generated)),
-                "stft_loss": multi_resolution_stft_loss(real, generated),
-            }
-            losses["gen_loss"] = self.options.lambda_mel * (
-                losses["mel_loss"] + STFT_LOSS_WEIGHT * losses["stft_loss"]
-            )
-            losses["disc_loss"] = torch.full_like(losses["gen_loss"], torch.nan)  # null in the log
-            self.generator_update.backward(losses["gen_loss"], losses)
-        return self.generator_update.step()
+        options = self.options
+        error = mel_loss(self.loss_mel(real), self.loss_mel(generated))
+        losses = {"mel_loss": error}
+        if not is_adversarial:
+            losses["stft_loss"] = multi_resolution_stft_loss(real, generated)
+            total = options.lambda_mel * (error + STFT_LOSS_WEIGHT * losses["stft_loss"])
+            return losses | {"gen_loss": total}
+        # frozen, the discriminators are not trained and need no exchange between processes; real audio
+        # needs no gradients at all; the cache computes normalized weights once for both calls
+        with frozen(self.discriminators), parametrize.cached(), self.accelerator.autocast():
+            with torch.no_grad():
+                _, real_maps = self.discriminators(real)
+            scores, generated_maps = self.discriminators(generated)
+        losses["adversarial_loss"] = adversarial_loss(scores)
+        losses["feature_matching_loss"] = feature_matching_loss(real_maps, generated_maps)
+        losses["gen_loss"] = (
+            losses["adversarial_loss"]
+            + options.lambda_feature_mapping * losses["feature_matching_loss"]
+            + options.lambda_mel * error
+        )
+        return losses
 
     @torch.inference_mode()
     @torch.compiler.set_stance("force_eager")  # whole utterances have many lengths
@@ -188,14 +211,14 @@ class VocoderTrainer:
         generator = self.average.model if self.average else self.generator
         generator.eval()
         torch.backends.cudnn.benchmark = False
-        means, clips = ValidationMeans(run, ("val_mel_loss",)), {}
-        for batch in means.batches(validation_loader(self.accelerator, self.options, dataset)):
+        means, clips = WeightedMeans("val_mel_loss"), {}
+        for batch in run.validation_batches(validation_loader(self.accelerator, self.options, dataset)):
             audio = batch["audio"]  # (1, samples)
             mel = batch["mel"] if "mel" in batch else self.input_mel(audio)
             with self.accelerator.autocast():
                 generated = generator(mel).squeeze(1).float()  # (1, samples)
             real_mel, generated_mel = self.loss_mel(audio), self.loss_mel(generated)
-            means.add(real_mel.numel(), {"val_mel_loss": (real_mel - generated_mel).abs().mean()})
+            means.add(real_mel.numel(), val_mel_loss=mel_loss(real_mel, generated_mel))
             if self.accelerator.trackers and len(clips) < NUM_LOGGED_CLIPS:
                 mels = {"real": real_mel[0], "generated": generated_mel[0]}
                 picture = render(plot_mels(mels, self.loss_mel.config))
@@ -203,40 +226,42 @@ class VocoderTrainer:
         self.generator.train()
         torch.backends.cudnn.benchmark = True
         run.log_clips(clips)
-        return means.result()
+        return means.of_all_processes(self.accelerator)
 
 
 def train(options: VocoderOptions, config: HiFiGANConfig) -> Path:
     """Train a vocoder; return the folder of the final checkpoint."""
-    accelerator = make_accelerator(options)
-    processes = Processes()
+    accelerator, processes = make_accelerator(options), Processes()
     train_clips, val_clips = read_manifests(processes, options, config)
     saved_mels = None
     if options.finetune:
         with processes.stopping_together():
             folder = options.path_to_saved_mels
             saved_mels = SavedMels(folder, config, train_clips, val_clips, check=processes.is_main)
+    if options.config:
+        warn_of_other_batch_size(
+            accelerator, options, parser.read_run_settings(options.config, VocoderOptions).get("batch_size")
+        )
     segments = SegmentDataset(train_clips, config, options.segment_size, options.seed, saved_mels)
     utterances = UtteranceDataset(val_clips, config, saved_mels)
-
     loader, steps_per_epoch = training_loader(accelerator, options, segments)
     trainer = VocoderTrainer(accelerator, options, config)
-    run = TrainingRun(accelerator, processes, options, config, trainer.models, steps_per_epoch)
-    run.start("hifigan", lambda: trainer.validate(utterances, run))
-    run.print_sizes("Generator", trainer.generator, len(train_clips), len(val_clips))
-    if options.config:
-        official = parser.read_run_settings(options.config, VocoderOptions).get("batch_size")
-        run.warn_of_other_batch_size(options.config, official or run.clips_per_step)
 
-    torch.backends.cudnn.benchmark = True  # pays for segments, which all have the same length
-    while not run.finished:
-        learning_rate = trainer.set_learning_rate(run.progress.epoch)
-        for batches in run.batches(loader):
-            losses = trainer.step(batches, run.progress.step)
-            frames = sum(batch["audio"].numel() for batch in batches) // config.hop_size
-            run.finish_step(losses, frames, learning_rate)
-        run.finish_epoch()
-    return run.finish()
+    with TrainingRun(accelerator, processes, options, config, trainer.models, steps_per_epoch) as run:
+        run.start("hifigan", trainer.generator, len(train_clips), len(val_clips))
+        torch.backends.cudnn.benchmark = True  # pays for segments, which all have the same length
+        if run.validation_is_due:  # an earlier process was stopped before it
+            run.finish_validation(trainer.validate(utterances, run))
+        while not run.is_finished:
+            learning_rate = trainer.set_learning_rate(run.progress.epoch)
+            for batches in run.batches(loader):  # --gradient_accumulation_steps of them
+                values = trainer.step(batches, run.progress.step)
+                frames = sum(batch["audio"].numel() for batch in batches) // config.hop_size
+                run.finish_step(values, frames, learning_rate)
+                if run.validation_is_due:
+                    run.finish_validation(trainer.validate(utterances, run))
+            run.finish_epoch()
+        return run.finish()
 
 
 def build_parser() -> ArgumentParser:

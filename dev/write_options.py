@@ -8,7 +8,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from common.parser import options_table
 from config import HiFiGANConfig
 from tacotron2.config import Tacotron2Config
-from training.options import Tacotron2Options, VocoderOptions
+from tacotron2.train import Tacotron2Options
+from train import VocoderOptions
 
 INTRODUCTION = """\
 # Configuration

@@ -1,5 +1,6 @@
 """Train a Tacotron 2: `accelerate launch -m tacotron2.train …`."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,9 @@ from checkpoint import load_pretrained_tacotron2, read_tacotron2_config
 from common import parser
 from common.errors import UserError, report_user_errors
 from common.files import atomic_write
-from common.options import ArgumentParser
+from common.options import ArgumentParser, option
 from common.plots import plot_attention, render
 from corpus.audio import write_wav
-from evaluation.inputs import Unavailable, require
-from evaluation.recognition import Recognizer, word_errors, words_of
 from mel import griffin_lim
 from tacotron2.config import Tacotron2Config
 from tacotron2.dataset import TextMelDataset
@@ -24,11 +23,11 @@ from tacotron2.losses import tacotron2_losses
 from tacotron2.measures import MEASURES, aligned_difference, attention_measures
 from tacotron2.model import Speech, Tacotron2, TeacherForced
 from training.loaders import read_manifests, training_loader, validation_loader
-from training.optimization import Update
-from training.options import Tacotron2Options
+from training.optimization import set_hyperparameters, skip_unless_finite
+from training.options import RunOptions, check_folder
 from training.processes import Processes, make_accelerator
 from training.run import TrainingRun
-from training.validation import ValidationMeans
+from training.values import StepMeans, WeightedMeans
 
 MAX_GRAD_NORM = 1.0
 NUM_FREE_RUNNING = 4  # validation clips per process that are also generated without teacher forcing
@@ -36,33 +35,64 @@ LOUDEST = 8.0  # natural logarithm of an amplitude far above that of speech
 VALIDATION_LOSSES = ("val_loss", "val_mel_loss", "val_gate_loss")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Tacotron2Options(RunOptions):
+    """Options of `tacotron2.train`."""
+
+    training_epochs: int = option(250, "passes over the training clips", minimum=1, group="optimization")
+    batch_size: int = option(64, "clips per batch and process", minimum=1)
+    learning_rate: float = option(0.001, "Adam's initial learning rate", above=0)
+    min_learning_rate: float = option(
+        1e-5, "learning rate at the end of training, with --start_decay_epochs", above=0, group="optimization"
+    )
+    start_decay_epochs: int | None = option(
+        None, "epochs before the learning rate starts to decay exponentially; default: no decay", minimum=0
+    )
+    weight_decay: float = option(1e-6, "Adam's weight decay", minimum=0)
+    adam_eps: float = option(1e-6, "Adam's epsilon", minimum=0)
+    guided_attention_weight: float = option(
+        0.0, "weight of a loss that pulls the attention to the diagonal; 5 suits small corpora", minimum=0
+    )
+    guided_attention_steps: int = option(
+        500, "steps with the guided attention loss; guided for too long, the attention ignores the text",
+        minimum=0,
+    )  # fmt: skip
+    guided_attention_width: float = option(
+        0.2, "distance from the diagonal that costs little, as a fraction of the sentence", above=0
+    )
+
+    run_name: str | None = option(
+        None, "name of the run in Weights & Biases; default: --experiment_name", group="logging"
+    )
+    save_audio_gen: Path | None = option(
+        None, "folder for a plot and the audio of one clip per validation; default: in the run's folder"
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.save_audio_gen:
+            check_folder(self.save_audio_gen)
+        if self.min_learning_rate > self.learning_rate:
+            raise UserError(
+                f"--min_learning_rate is {self.min_learning_rate}; it must be at most the --learning_rate "
+                f"{self.learning_rate}"
+            )
+
+
 class Tacotron2Trainer:
     """The model, its optimizer, a training step and validation."""
 
-    def __init__(
-        self,
-        accelerator: Accelerator,
-        options: Tacotron2Options,
-        config: Tacotron2Config,
-        recognizer: Recognizer | None = None,
-    ):
+    def __init__(self, accelerator: Accelerator, options: Tacotron2Options, config: Tacotron2Config):
         self.accelerator, self.options, self.config = accelerator, options, config
-        self.recognizer = recognizer
         self.model = Tacotron2(config)
         if options.path_to_pretrained_weights:
             found = load_pretrained_tacotron2(options.path_to_pretrained_weights, self.model)
             accelerator.print(f"Pretrained: {found}")
         if options.compile:  # the step of the loop, which consists of dozens of small operations
             self.model.decoder.attend = torch.compile(self.model.decoder.attend)
-        optimizer = torch.optim.Adam(
-            self.model.to(accelerator.device).parameters(),
-            options.learning_rate,
-            eps=options.adam_eps,
-            weight_decay=options.weight_decay,
-            fused=True,
-        )
-        self.parallel_model, self.optimizer = accelerator.prepare(self.model, optimizer)
-        self.update = Update(accelerator, self.parallel_model, self.optimizer, max_norm=MAX_GRAD_NORM)
+        optimizer = torch.optim.Adam(self.model.to(accelerator.device).parameters(), fused=True)
+        self.ddp_model, self.optimizer = accelerator.prepare(self.model, optimizer)
+        self.set_learning_rate(0.0)
 
     def set_learning_rate(self, epochs_done: float) -> float:
         """Set the learning rate, a function of the options and of the epochs done, including fractions."""
@@ -72,8 +102,9 @@ class Tacotron2Trainer:
             decay_epochs = options.training_epochs - options.start_decay_epochs
             share = min(max((epochs_done - options.start_decay_epochs) / decay_epochs, 0.0), 1.0)
             learning_rate *= (options.min_learning_rate / options.learning_rate) ** share
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+        set_hyperparameters(
+            self.optimizer, lr=learning_rate, eps=options.adam_eps, weight_decay=options.weight_decay
+        )
         return learning_rate
 
     def step(self, batches: list[dict], step: int = 0) -> dict[str, Tensor]:
@@ -81,22 +112,31 @@ class Tacotron2Trainer:
 
         With gradient accumulation there are several batches, as `TextMelDataset.collate` makes them.
         """
+        accelerator, options = self.accelerator, self.options
         self.seed_dropout(step)
-        is_guided = step < self.options.guided_attention_steps
-        guide = self.options.guided_attention_weight if is_guided else 0.0
+        guide = options.guided_attention_weight if step < options.guided_attention_steps else 0.0
         statistics = [buffer.clone() for buffer in self.model.buffers()]  # of batch norm, a few kB
-        for batch in self.update.accumulate(batches):
-            with self.accelerator.autocast():
-                output = self.parallel_model(*model_inputs(batch))
-            output = TeacherForced(*(part.float() for part in output))
-            losses = tacotron2_losses(output, batch, self.config, guide, self.options.guided_attention_width)
-            self.update.backward(losses["loss"], losses)
-        values = self.update.step()
+        values = StepMeans(len(batches))
+
+        for batch in batches:
+            with accelerator.accumulate(self.ddp_model):
+                with accelerator.autocast():
+                    output = self.ddp_model(*model_inputs(batch))
+                output = TeacherForced(*(part.float() for part in output))
+                losses = tacotron2_losses(output, batch, self.config, guide, options.guided_attention_width)
+                accelerator.backward(losses["loss"])
+                values.add(**losses)
+        grad_norm = accelerator.clip_grad_norm_(self.model.parameters(), MAX_GRAD_NORM)
+        skip_unless_finite(self.optimizer, grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        values.add_once(grad_norm=grad_norm)
+
         # a skipped step leaves the weights unchanged, but NaN would stay in batch norm's averages forever
-        is_finite = torch.isfinite(values["grad_norm"])
+        is_finite = torch.isfinite(grad_norm)
         for buffer, before in zip(self.model.buffers(), statistics, strict=True):
             buffer.copy_(torch.where(is_finite, buffer, before))
-        return values
+        return values.means
 
     def seed_dropout(self, step: int) -> None:
         """Make dropout a function of seed, step and process, so that a resumed run drops the same units."""
@@ -118,25 +158,22 @@ class Tacotron2Trainer:
         loader = validation_loader(
             self.accelerator, self.options, dataset, self.options.batch_size, dataset.frames, dataset.collate
         )
-        means = ValidationMeans(run, (*VALIDATION_LOSSES, *MEASURES, "free_mel_difference"))
+        means = WeightedMeans(*VALIDATION_LOSSES, *MEASURES, "free_mel_difference")
         free_running = NUM_FREE_RUNNING
-        for batch in means.batches(loader):
+        for batch in run.validation_batches(loader):
             output = self.model(*model_inputs(batch))
             losses = tacotron2_losses(output, batch, self.config)
             clips = len(batch["name"])
-            means.add(clips, {name: losses[name.removeprefix("val_")] for name in VALIDATION_LOSSES})
+            means.add(clips, **{name: losses[name.removeprefix("val_")] for name in VALIDATION_LOSSES})
             for row in range(clips):
-                means.add(1, self.measure_attention(output, batch, row))
+                means.add(1, **self.measure_attention(output, batch, row))
             for row in range(min(clips, free_running)):
-                means.add(1, {"free_mel_difference": self.free_mel_difference(output, batch, row)})
+                means.add(1, free_mel_difference=self.free_mel_difference(output, batch, row))
             free_running -= clips
         if self.accelerator.is_main_process:
             self.show(dataset, run)
-        values = means.result()
-        if self.options.val_wer_clips:
-            values["val_wer"] = self.word_error_rate(dataset, run)
         self.model.train()
-        return values
+        return means.of_all_processes(self.accelerator)
 
     def measure_attention(self, output: TeacherForced, batch: dict, row: int) -> dict[str, float | None]:
         frames, tokens = int(batch["mel_lengths"][row]), int(batch["token_lengths"][row])
@@ -165,28 +202,6 @@ class Tacotron2Trainer:
         mel = mel.nan_to_num(self.config.silence, posinf=loudest, neginf=self.config.silence)
         return griffin_lim(mel.clamp(max=loudest), self.config)
 
-    def word_error_rate(self, dataset: TextMelDataset, run: TrainingRun) -> float:
-        """Return the word error rate of the first validation sentences, spoken without teacher forcing.
-
-        A fraction: recognition errors divided by the number of words. The main process speaks, with
-        Griffin-Lim, and recognizes; the others return NaN. All processes must call this together: they meet
-        before each sentence, so that a signal stops the run and no process waits for all of them.
-        """
-        readable = [index for index, clip in enumerate(dataset.clips) if words_of(clip.transcript)]
-        errors = words = 0
-        for index in readable[: self.options.val_wer_clips]:
-            run.stop_if_asked()
-            if self.recognizer:
-                batch = send_to_device(dataset.collate([dataset[index]]), self.accelerator.device)
-                audio = self.audio_of(self.speak(batch, slice(1)).mel[0])
-                try:
-                    heard = self.recognizer.transcribe(audio, self.config.sampling_rate)
-                except Unavailable:
-                    heard = ""
-                wrong, spoken = word_errors(dataset.clips[index].transcript, heard)
-                errors, words = errors + wrong, words + spoken
-        return errors / words if words else float("nan")
-
     def show(self, dataset: TextMelDataset, run: TrainingRun) -> None:
         """Save a plot of the first clip, teacher-forced, and its audio, generated without teacher forcing."""
         batch = send_to_device(dataset.collate([dataset[0]]), self.accelerator.device)
@@ -208,29 +223,6 @@ def model_inputs(batch: dict) -> list[Tensor]:
     return [batch[name] for name in ("tokens", "token_lengths", "mel", "mel_lengths", "speakers")]
 
 
-def load_recognizer(
-    processes: Processes, options: Tacotron2Options, config: Tacotron2Config
-) -> Recognizer | None:
-    """Return the speech recogniser of --val_wer_clips in the main process, None in the others.
-
-    Raises UserError in all processes if the recogniser is not installed, or the language is not English.
-    """
-    if config.text_input == "phonemes" and not config.language.startswith("en"):
-        raise UserError(
-            f"--val_wer_clips recognizes English only, and --language is {config.language}; leave it out"
-        )
-    recognizer = None
-    with processes.stopping_together():
-        if processes.is_main:
-            try:
-                require("jiwer")
-                recognizer = Recognizer(options.recognizer)
-            except (Unavailable, UserError) as error:
-                raise UserError(f"--val_wer_clips needs a speech recogniser: {error}") from error
-            print(f"val_wer: {recognizer.name} recognizes {options.val_wer_clips} sentences")
-    return recognizer
-
-
 def train(options: Tacotron2Options, config: Tacotron2Config) -> Path:
     """Train a Tacotron 2; return the folder of the final checkpoint."""
     # each process computes its own batch norm statistics; broadcasting keeps them equal
@@ -239,24 +231,26 @@ def train(options: Tacotron2Options, config: Tacotron2Config) -> Path:
     train_clips, val_clips = read_manifests(processes, options, config)
     train_set = TextMelDataset(train_clips, config)
     val_set = TextMelDataset(val_clips, config)
-
     loader, steps_per_epoch = training_loader(
         accelerator, options, train_set, train_set.frames, train_set.collate
     )
-    recognizer = load_recognizer(processes, options, config) if options.val_wer_clips else None
-    trainer = Tacotron2Trainer(accelerator, options, config, recognizer)
-    run = TrainingRun(accelerator, processes, options, config, {"tacotron2": trainer.model}, steps_per_epoch)
-    run.start("tacotron2", lambda: trainer.validate(val_set, run))
-    run.print_sizes("Tacotron 2", trainer.model, len(train_clips), len(val_clips))
+    trainer = Tacotron2Trainer(accelerator, options, config)
+    models = {"tacotron2": trainer.model}
 
-    while not run.finished:
-        for batches in run.batches(loader):
-            learning_rate = trainer.set_learning_rate(run.epochs_done)
-            losses = trainer.step(batches, run.progress.step)
-            frames = sum(batch["mel_lengths"].sum() for batch in batches)
-            run.finish_step(losses, frames, learning_rate)
-        run.finish_epoch()
-    return run.finish()
+    with TrainingRun(accelerator, processes, options, config, models, steps_per_epoch) as run:
+        run.start("tacotron2", trainer.model, len(train_clips), len(val_clips))
+        if run.validation_is_due:  # an earlier process was stopped before it
+            run.finish_validation(trainer.validate(val_set, run))
+        while not run.is_finished:
+            for batches in run.batches(loader):  # --gradient_accumulation_steps of them
+                learning_rate = trainer.set_learning_rate(run.epochs_done)
+                values = trainer.step(batches, run.progress.step)
+                frames = sum(batch["mel_lengths"].sum() for batch in batches)
+                run.finish_step(values, frames, learning_rate)
+                if run.validation_is_due:
+                    run.finish_validation(trainer.validate(val_set, run))
+            run.finish_epoch()
+        return run.finish()
 
 
 def build_parser() -> ArgumentParser:

@@ -41,7 +41,7 @@ from tacotron2.config import Tacotron2Config
 from tacotron2.model import Tacotron2
 from tacotron2.speak import split_text
 from text import encode_texts, read_lexicon
-from training.options import VocoderOptions
+from train import VocoderOptions
 
 SMALL = {
     "upsample_initial_channel": 16,

@@ -16,7 +16,7 @@ from corpus.audio import inspect_clip, read_audio, write_wav
 from mel import MEL_SCALES, MelConfig
 from tacotron2.config import Tacotron2Config
 from text import INVENTORIES, clean, encode_texts, split_sentences
-from training.options import VocoderOptions
+from train import VocoderOptions
 
 quick = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 NUMBERS = st.integers() | st.floats() | st.sampled_from([0, 1, 16, 80, 256, 1024])

@@ -188,6 +188,7 @@ class Checkpoints:
             self.accelerator.scaler = None  # a run that continues with fp16 starts with a new scale
         self.accelerator.load_state(str(checkpoint))
         self.accelerator.scaler = scaler
+        self.accelerator.step = 0  # of batches; the checkpoint's may be no multiple of those of one update
         progress = Progress.of(checkpoint)
         if checkpoint == self.folder / LAST:
             self._step_of_last = progress.step

@@ -1,6 +1,7 @@
 """Data loaders: sharded between processes, with as many workers as there are cores."""
 
 import os
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -23,6 +24,24 @@ def read_manifests(processes: Processes, options: RunOptions, config: MelConfig)
         )
 
 
+def clips_per_step(accelerator: Accelerator, options: RunOptions) -> int:
+    """Return the number of clips that one update is made from, in all processes together."""
+    return options.batch_size * accelerator.num_processes * options.gradient_accumulation_steps
+
+
+def warn_of_other_batch_size(accelerator: Accelerator, options: RunOptions, official: int | None) -> None:
+    """Warn if an official configuration states another batch size, which is that of all GPUs together."""
+    clips = clips_per_step(accelerator, options)
+    if official not in (None, clips):
+        parts = clips // options.batch_size
+        hint = f"; for the same updates, use --batch_size {official // parts}" if official >= parts else ""
+        accelerator.print(
+            f"{options.config} has batch_size {official}, which the official code divides between all GPUs; "
+            f"this run has {clips} clips per update{hint}",
+            file=sys.stderr,
+        )
+
+
 def training_loader(
     accelerator: Accelerator,
     options: RunOptions,
@@ -35,12 +54,10 @@ def training_loader(
     With `lengths`, one per item, each batch contains items of similar lengths. `collate` makes a batch of a
     list of items.
     """
-    clips_per_step = options.batch_size * accelerator.num_processes * options.gradient_accumulation_steps
-    sampler = EpochSampler(len(dataset), clips_per_step, options.seed, lengths)
-    if len(dataset) < clips_per_step:
-        accelerator.print(
-            f"{len(dataset)} clips are fewer than the {clips_per_step} of one step: clips are repeated"
-        )
+    clips = clips_per_step(accelerator, options)
+    sampler = EpochSampler(len(dataset), clips, options.seed, lengths)
+    if len(dataset) < clips:
+        accelerator.print(f"{len(dataset)} clips are fewer than the {clips} of one step: clips are repeated")
     num_workers = limited_workers(options.num_workers, accelerator.print)
     loader = DataLoader(
         dataset,
@@ -52,7 +69,7 @@ def training_loader(
         collate_fn=collate,
         pin_memory=accelerator.device.type == "cuda",
     )
-    return accelerator.prepare(loader), sampler.length // clips_per_step
+    return accelerator.prepare(loader), sampler.length // clips
 
 
 def continue_epoch(loader: DataLoader, epoch: int, clips: int) -> None:

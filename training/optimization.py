@@ -1,76 +1,30 @@
-"""Optimizer steps: gradient accumulation, gradient exchange, non-finite gradients and averaged weights.
+"""What optimizer steps need besides the optimizer: steps skipped on the device, and averaged weights.
 
 Nothing here reads a value from the device: the host would wait for all the work that it has queued.
 """
 
 import copy
-import math
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
 
 
-class Update:
-    """One optimizer step on the mean gradient of several batches.
+def skip_unless_finite(optimizer: AcceleratedOptimizer, grad_norm: Tensor) -> None:
+    """Let the next step of a fused optimizer leave the weights unchanged if the norm is not finite.
 
-        for batch in update.accumulate(batches):
-            update.backward(loss(batch), {"loss": …})
-        values = update.step()
-
-    `model` is the module that Accelerate has prepared, so that processes exchange gradients. `optimizer` is
-    fused, since only fused optimizers can skip a step on the device.
+    The norm is that of the exchanged gradients, so all processes decide alike.
     """
+    if optimizer.scaler is None:  # a loss scaler sets it itself, and lowers its scale
+        optimizer.optimizer.found_inf = (~torch.isfinite(grad_norm)).float()
 
-    def __init__(
-        self,
-        accelerator: Accelerator,
-        model: nn.Module,
-        optimizer: AcceleratedOptimizer,
-        norm_name: str = "grad_norm",
-        max_norm: float = math.inf,
-    ):
-        self.accelerator, self.model, self.optimizer = accelerator, model, optimizer
-        self.norm_name, self.max_norm = norm_name, max_norm
-        self.count = 0
-        self.means: dict[str, Tensor | float] = {}
 
-    def accumulate(self, batches: list[dict]) -> Iterator[dict]:
-        """Yield the batches. Processes exchange gradients only with the last one."""
-        self.count, self.means = len(batches), defaultdict(float)
-        for batch in batches[:-1]:
-            with self.accelerator.no_sync(self.model):
-                yield batch
-        yield batches[-1]
-
-    def backward(self, loss: Tensor, values: dict[str, Tensor]) -> None:
-        """Accumulate the gradient of `loss`, and the mean over batches of `values`."""
-        self.accelerator.backward(loss / self.count)
-        for name, value in values.items():
-            self.means[name] += value.detach() / self.count
-
-    def step(self) -> dict[str, Tensor]:
-        """Step the optimizer unless a gradient is not finite; return the means and the gradient norm.
-
-        The norm is that of the exchanged gradients, so all processes decide alike. Gradients with a larger
-        norm than `max_norm` are scaled down to it.
-        """
-        scaler = self.accelerator.scaler
-        if scaler is not None:
-            self.accelerator.unscale_gradients(self.optimizer)
-        parameters = [p for p in self.model.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
-        if self.max_norm < math.inf:
-            torch.nn.utils.clip_grads_with_norm_(parameters, self.max_norm, norm)
-        if scaler is None:  # a loss scaler sets it itself, and lowers its scale
-            self.optimizer.optimizer.found_inf = (~torch.isfinite(norm)).float()
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        return {**self.means, self.norm_name: norm}
+def set_hyperparameters(optimizer: torch.optim.Optimizer, **values) -> None:
+    """Set values of all parameter groups, such as `lr`: a resumed optimizer has those of the earlier run."""
+    for group in optimizer.param_groups:
+        group.update(values)
 
 
 class SkippedSteps:

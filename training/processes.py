@@ -14,7 +14,12 @@ import torch
 import torch.distributed
 import torch.distributed.nn  # before there is a group, which its default arguments would keep after `close`
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.utils import DataLoaderConfiguration, DistributedType, set_seed
+from accelerate.utils import (
+    DataLoaderConfiguration,
+    DistributedType,
+    GradientAccumulationPlugin,
+    set_seed,
+)
 
 from common.errors import UserError
 from common.parallel import available_cores
@@ -47,6 +52,10 @@ def make_accelerator(options: RunOptions, broadcast_buffers: bool = False) -> Ac
         mixed_precision=options.mixed_precision,
         log_with=tracker_names(options) or None,
         project_dir=options.folder,
+        # a step's batches are fetched together, so the end of the loader does not end an accumulation
+        gradient_accumulation_plugin=GradientAccumulationPlugin(
+            num_steps=options.gradient_accumulation_steps, sync_with_dataloader=False
+        ),
         dataloader_config=DataLoaderConfiguration(non_blocking=True),
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=broadcast_buffers)],
     )
@@ -172,13 +181,22 @@ class Processes:
 
 
 class StopSignal:
-    """Records SIGINT and SIGTERM until the run can stop."""
+    """Records SIGINT and SIGTERM, from `listen` to `ignore`, until the run can stop."""
 
     def __init__(self):
         self.number: int | None = None
+        self.handlers: dict[int, Any] = {}
+
+    def listen(self) -> None:
+        """Record signals from now on."""
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._record)
+            self.handlers[number] = signal.signal(number, self._record)
         stop_with_launcher()
+
+    def ignore(self) -> None:
+        """Restore the handlers that `listen` replaced, for a notebook that goes on after training."""
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
 
     def _record(self, number: int, frame) -> None:
         self.number = self.number or number

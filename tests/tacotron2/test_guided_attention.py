@@ -7,9 +7,8 @@ from runs import as_own_process
 
 from tacotron2.config import Tacotron2Config
 from tacotron2.measures import attention_measures
-from tacotron2.train import Tacotron2Trainer, model_inputs
+from tacotron2.train import Tacotron2Options, Tacotron2Trainer, model_inputs
 from text import PAD_ID, encode
-from training.options import Tacotron2Options
 
 CONFIG = Tacotron2Config(
     num_mels=16, fmax=None, character_embed_dim=32, encoder_embed_dim=32, encoder_n_convolutions=1,

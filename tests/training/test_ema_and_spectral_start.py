@@ -97,7 +97,7 @@ def test_discriminators_start_after_the_spectral_steps_and_a_resume_keeps_that(s
         ended = (generator(tmp_path / run / "final_checkpoint", name) for run in ("whole", "parts"))
         assert same(*ended), name
     records = metrics(whole, "train")
-    assert [record["disc_loss"] is None for record in records] == [True] * 5 + [False] * 3
+    assert ["disc_loss" not in record for record in records] == [True] * 5 + [False] * 3
     assert ["stft_loss" in record for record in records] == [True] * 5 + [False] * 3
     for record in records[:5]:
         assert record["gen_loss"] == pytest.approx(45 * (record["mel_loss"] + 0.1 * record["stft_loss"]))
@@ -108,47 +108,3 @@ def test_spectral_steps_accumulate_batches(small_corpus, tmp_path):
     settings = {"adversarial_start_steps": 9, "batch_size": 1, "gradient_accumulation_steps": 2}
     folder = train_here(small_corpus, tmp_path / "run", **settings, max_train_steps=2)
     assert len(metrics(folder, "train")) == 2
-
-
-def test_only_the_discriminators_learn_in_their_warmup_and_a_resume_keeps_that(small_corpus, tmp_path):
-    settings = {"discriminator_warmup_steps": 3, "training_epochs": 2}
-    start = train_here(small_corpus, tmp_path / "start", max_train_steps=2) / "final_checkpoint"
-    settings["path_to_pretrained_weights"] = start
-    whole = train_here(small_corpus, tmp_path / "whole", **settings)
-    parts = tmp_path / "parts"
-    train_here(small_corpus, parts, **settings, max_train_steps=2)
-    warm = parts / "final_checkpoint"
-    assert same(generator(warm), generator(start))
-    assert not same(generator(warm, "mpd"), generator(start, "mpd"))
-    train_here(small_corpus, parts, **settings, resume_from_checkpoint="latest")
-
-    for name in ("generator", "mpd", "msd"):
-        assert same(*(generator(run / "final_checkpoint", name) for run in (whole, parts))), name
-    assert not same(generator(whole / "final_checkpoint"), generator(start))
-    records = metrics(whole, "train")
-    for name in ("gen_loss", "mel_loss"):
-        assert [record[name] is None for record in records] == [True] * 3 + [False] * 5
-    assert all(record["disc_loss"] > 0 for record in records)
-
-
-def test_the_warmup_follows_the_spectral_steps_and_accumulates_batches(small_corpus, tmp_path):
-    settings = {"batch_size": 1, "gradient_accumulation_steps": 2, "adversarial_start_steps": 1}
-    folder = train_here(
-        small_corpus, tmp_path / "run", **settings, discriminator_warmup_steps=1, max_train_steps=3
-    )
-    present = [(r["disc_loss"] is not None, r["gen_loss"] is not None) for r in metrics(folder, "train")]
-    assert present == [(False, True), (True, False), (True, True)]
-
-
-def test_the_stft_loss_is_weighted_in_adversarial_training(small_corpus, tmp_path):
-    plain, weighted = (
-        train_here(small_corpus, tmp_path / name, max_train_steps=2, lambda_stft=weight)
-        for name, weight in (("plain", None), ("weighted", 3.0))
-    )
-    assert all("stft_loss" not in record for record in metrics(plain, "train"))
-    for record in metrics(weighted, "train"):
-        expected = record["adversarial_loss"] + 2 * record["feature_matching_loss"]
-        expected += 45 * record["mel_loss"] + 3 * record["stft_loss"]
-        assert record["gen_loss"] == pytest.approx(expected, rel=1e-5)
-    first, second = (generator(run / "final_checkpoint") for run in (plain, weighted))
-    assert not same(first, second)

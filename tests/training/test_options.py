@@ -17,7 +17,7 @@ from common.options import check_options, option
 from common.parser import build_parser, select
 from tacotron2.config import Tacotron2Config
 from text.encoding import INVENTORIES
-from training.options import VocoderOptions
+from train import VocoderOptions
 
 
 def refused(capsys, parse, arguments: list[str]) -> str:
@@ -127,7 +127,7 @@ def test_phonemes_set_the_size_of_the_inventory(tmp_path):
 
 def test_the_documentation_of_the_options_is_up_to_date():
     """If this fails: python dev/write_options.py > docs/configuration.md"""
-    command = [sys.executable, str(ROOT / "scripts" / "write_options.py")]
+    command = [sys.executable, str(ROOT / "dev" / "write_options.py")]
     printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
     assert (ROOT / "docs" / "configuration.md").read_text() == printed
 
