@@ -8,6 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 
+MAX_REASON = 300  # characters of a library's message
+
+
 class UserError(Exception):
     """A mistake that the user can fix. The message is one line: what, where, what to do."""
 
@@ -35,6 +38,13 @@ def report_user_errors(main: Callable[..., None]) -> Callable[..., None]:
             sys.exit(2)
 
     return wrapper
+
+
+def one_line(error: Exception | str) -> str:
+    """Return a library's message in one line: without escape codes, and without advice after its reason."""
+    text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", str(error))
+    text = " ".join(text.split())
+    return text if len(text) <= MAX_REASON else text[:MAX_REASON].rpartition(" ")[0] + " …"
 
 
 def message_for_user(error: Exception) -> str:

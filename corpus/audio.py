@@ -1,15 +1,19 @@
-"""Read and write audio files as 1-D float32 arrays in [-1, 1], with soundfile."""
+"""Read and write audio files as float32 arrays in [-1, 1], with soundfile and, for MPEG audio, PyAV.
+
+The length of a file is what it decodes to: headers of lossy formats state no count of samples, or a wrong one.
+"""
 
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
-from common.errors import UserError
+from common.errors import UserError, one_line
 from common.files import atomic_write
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
@@ -17,68 +21,257 @@ SAMPLING_RATES = range(1000, 768_001)  # in Hz; a damaged header can state any o
 UNKNOWN_BYTES = 0x7FFF0000  # programs that write WAV files to a pipe state this size or a larger one
 # libsndfile reads a truncated file up to its end, and reports what is missing only in its log.
 TRUNCATED = re.compile(r"^ *(?:data|SSND) : (\d+) \(should be (\d+)\)|^\*\*\* Calculated frame count", re.M)
+STATED_SAMPLES = re.compile(r"^fact : \d+\s+frames +: (\d+)", re.M)  # in the same log, of a WAV file
+LONGEST_BLOCK = 4096  # samples of a speech codec, the last of which is padded
 DECODING_ERRORS = (soundfile.SoundFileError, RuntimeError, OSError, ValueError, MemoryError)
+BLOCK = 1 << 18  # samples that are decoded at a time
+
+# Codecs, as libsndfile names them, in which a segment can be read without what precedes it, ...
+SEEKABLE = {"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"}
+# ... and those which are decoded from the start for each segment. Others are not for training: speech codecs.
+SEQUENTIAL = {
+    "MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III", "MPEG", "VORBIS", "OPUS", "OGG",
+    "ALAC_16", "ALAC_20", "ALAC_24", "ALAC_32",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class ClipInfo:
-    """Properties of an audio file. `problem` is the reason why it is unusable, or ""."""
+    """Properties of an audio file. `problem` is the reason why it is unusable, or "".
+
+    `peak` is the largest amplitude, `swing` the largest sample minus the smallest.
+    """
 
     samples: int = 0
     sampling_rate: int = 0
     channels: int = 0
     peak: float = 0.0
+    swing: float = 0.0
+    codec: str = "PCM_16"
     problem: str = ""
 
 
+@dataclass
+class Decoder:
+    """An open audio file. `blocks` yields its audio in order, as float32 (n, channels)."""
+
+    sampling_rate: int
+    channels: int
+    codec: str
+    blocks: Iterator[np.ndarray]
+
+
+class SequentialFile(soundfile.SoundFile):
+    """A file that is read in order, without the seek after each read, which some codecs can't do."""
+
+    def seekable(self) -> bool:
+        return False
+
+
 @contextmanager
-def open_audio(path: Path | str) -> Iterator[soundfile.SoundFile]:
-    """Open an audio file for reading. Raises one of DECODING_ERRORS for a damaged or truncated file."""
-    with soundfile.SoundFile(path) as file:
+def open_audio(source: Path | str | BytesIO, start: int = 0, block: int = BLOCK) -> Iterator[Decoder]:
+    """Open an audio file to decode it from sample `start` to its end, in blocks of at most `block` samples.
+
+    The format is recognized by the file's contents. Raises one of DECODING_ERRORS for a damaged or truncated
+    file, also while it is decoded.
+    """
+    if isinstance(source, BytesIO):
+        source.seek(0)
+    head = first_bytes(source)
+    if is_mpeg(head):
+        opened = open_mpeg(source)
+    elif head.startswith(b"OggS"):
+        opened = open_ogg(source)
+    else:
+        opened = open_with_soundfile(source, start, block)
+    with opened as decoder:
+        if decoder.sampling_rate not in SAMPLING_RATES:
+            raise ValueError(f"its header states a sampling rate of {decoder.sampling_rate} Hz")
+        if start and decoder.codec not in SEEKABLE:
+            decoder.blocks = drop_start(decoder.blocks, start)
+        yield decoder
+
+
+def first_bytes(source: Path | str | BytesIO) -> bytes:
+    if isinstance(source, BytesIO):
+        return bytes(source.getbuffer()[:64])
+    with open(source, "rb") as file:
+        return file.read(64)
+
+
+def is_mpeg(head: bytes) -> bool:
+    """Return whether a file with these first bytes is MPEG audio, with or without tags before it."""
+    return head.startswith(b"ID3") or (len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0)
+
+
+@contextmanager
+def open_with_soundfile(source: Path | str | BytesIO, start: int, block: int) -> Iterator[Decoder]:
+    with SequentialFile(source) as file:
         match = TRUNCATED.search(file.extra_info)
         if match and not (match[1] and int(match[1]) >= UNKNOWN_BYTES):
             sizes = f": it has {match[2]} bytes of audio, not {match[1]} as its header states"
             raise ValueError(f"the file is truncated{sizes if match[1] else ''}")
-        if file.samplerate not in SAMPLING_RATES:
-            raise ValueError(f"its header states a sampling rate of {file.samplerate} Hz")
-        yield file
+        if file.subtype.startswith("MPEG"):  # in a WAV file
+            with open_mpeg(source) as decoder:
+                yield decoder
+            return
+        length = file.frames
+        if file.subtype in SEEKABLE:
+            length -= file.seek(min(start, length)) if start else 0
+        elif match := STATED_SAMPLES.search(file.extra_info):
+            padding = length - int(match[1])
+            length -= padding if 0 <= padding <= LONGEST_BLOCK else 0
+        yield Decoder(file.samplerate, file.channels, file.subtype, read_blocks(file, length, block))
+
+
+def read_blocks(file: soundfile.SoundFile, length: int, block: int) -> Iterator[np.ndarray]:
+    while length > 0 and len(audio := file.read(min(block, length), "float32", always_2d=True)):
+        yield audio
+        length -= len(audio)
+    # FLAC files that were written to a pipe state no length, which libsndfile reports as a very large one
+    if 0 < length < 1 << 40 and file.subtype in SEEKABLE:
+        raise ValueError(f"the file is truncated or damaged: its last {length} samples are missing")
+
+
+@contextmanager
+def open_ogg(source: Path | str | BytesIO) -> Iterator[Decoder]:
+    """Decode all streams of an Ogg file that consists of several in succession; libsndfile reads only one."""
+    data = source.getvalue() if isinstance(source, BytesIO) else Path(source).read_bytes()
+    starts, previous_begins = [], False
+    for page in re.finditer(rb"OggS\0(.)", data, re.S):
+        begins = bool(page[1][0] & 2)  # a stream
+        if begins and not previous_begins:
+            starts.append(page.start())
+        previous_begins = begins
+    parts = [data[start:end] for start, end in zip(starts, [*starts[1:], len(data)], strict=True)] or [data]
+    with SequentialFile(BytesIO(parts[0])) as first:
+        properties = first.samplerate, first.channels
+        codec = first.subtype if first.subtype in SEQUENTIAL else "OGG"
+
+    def blocks() -> Iterator[np.ndarray]:
+        for part in parts:
+            with SequentialFile(BytesIO(part)) as file:
+                refuse_changes(properties, (file.samplerate, file.channels))
+                yield from read_blocks(file, file.frames, BLOCK)
+
+    yield Decoder(*properties, codec, blocks())
+
+
+@contextmanager
+def open_mpeg(source: Path | str | BytesIO) -> Iterator[Decoder]:
+    """Decode MPEG audio with FFmpeg, in full. libsndfile stops at the length that it estimates or is told."""
+    import av  # only these files need it
+
+    try:
+        with av.open(source if isinstance(source, BytesIO) else str(source)) as container:
+            if not container.streams.audio:
+                raise ValueError("it has no audio")
+            stream = container.streams.audio[0]
+            properties = stream.sample_rate, stream.channels
+            yield Decoder(*properties, "MPEG", decode_packets(container, stream, properties))
+    except av.error.FFmpegError as error:
+        raise ValueError(f"it is damaged, or no audio file ({error.strerror})") from error
+
+
+def decode_packets(container, stream, properties: tuple[int, int]) -> Iterator[np.ndarray]:
+    import av
+
+    to_float = av.AudioResampler(format="flt")
+    for packet in container.demux(stream):
+        try:
+            frames = packet.decode()
+        except av.error.InvalidDataError:  # where files were joined; players skip such a packet, too
+            continue
+        for frame in frames:
+            refuse_changes(properties, (frame.sample_rate, frame.layout.nb_channels))
+            for part in to_float.resample(frame):
+                yield part.to_ndarray().reshape(-1, properties[1])
+
+
+def refuse_changes(first: tuple[int, int], now: tuple[int, int]) -> None:
+    if first != now:
+        raise ValueError(
+            f"it was joined from files that differ: {first[0]} Hz with {first[1]} channels, then {now[0]} Hz "
+            f"with {now[1]}"
+        )
+
+
+def drop_start(blocks: Iterator[np.ndarray], start: int) -> Iterator[np.ndarray]:
+    for block in blocks:
+        if len(block) > start:
+            yield block[start:]
+        start = max(0, start - len(block))
 
 
 def inspect_clip(path: Path | str) -> ClipInfo:
-    """Decode a file and return its length and peak amplitude. Failures are reported in `ClipInfo.problem`."""
+    """Decode a file and return its length and levels. Failures are reported in `ClipInfo.problem`."""
     try:
         if not Path(path).is_file():
             return ClipInfo(problem="file is missing")
         if Path(path).stat().st_size == 0:
             return ClipInfo(problem="file is empty")
-        with open_audio(path) as file:
-            samples, peak = 0, 0.0
-            for block in file.blocks(blocksize=1 << 18, dtype="float32"):
+        with open_audio(path) as decoder:
+            samples, low, high = 0, np.inf, -np.inf
+            for block in decoder.blocks:
                 samples += len(block)
-                peak = max(peak, float(block.max()), -float(block.min()))
-                if not np.isfinite(peak) or np.isnan(block).any():
+                low, high = min(low, float(block.min())), max(high, float(block.max()))
+                if not np.isfinite([low, high]).all() or np.isnan(block).any():
                     return ClipInfo(problem="audio holds values that are not finite")
-            info = ClipInfo(samples, file.samplerate, file.channels, peak)
+            rate, channels, codec = decoder.sampling_rate, decoder.channels, decoder.codec
     except DECODING_ERRORS as error:
-        return ClipInfo(problem=f"can't be decoded: {' '.join(str(error).split())}")
-    if info.samples == 0:
-        return ClipInfo(0, info.sampling_rate, info.channels, problem="audio is empty (0 samples)")
-    return info
+        return ClipInfo(problem=f"can't be decoded: {one_line(error)}")
+    if samples == 0:
+        return ClipInfo(0, rate, channels, codec=codec, problem="audio is empty (0 samples)")
+    return ClipInfo(samples, rate, channels, max(high, -low), high - low, codec)
 
 
-def read_audio(path: Path | str, start: int = 0, samples: int = -1) -> tuple[np.ndarray, int, int]:
+def read_channels(
+    source: Path | str | BytesIO, start: int = 0, samples: int | None = None
+) -> tuple[np.ndarray, int]:
+    """Return the audio (n, channels) from sample `start` on, and the sampling rate in Hz.
+
+    There are `samples` of them, or fewer if the file ends before; None means up to the end. Raises one of
+    DECODING_ERRORS.
+    """
+    with open_audio(source, start, BLOCK if samples is None else min(BLOCK, samples)) as decoder:
+        parts, missing = [np.zeros((0, decoder.channels), np.float32)], samples
+        for block in decoder.blocks:
+            parts.append(block[:missing])
+            if missing is not None and (missing := missing - len(parts[-1])) <= 0:
+                break
+        return np.concatenate(parts) if len(parts) != 2 else parts[1], decoder.sampling_rate
+
+
+def read_audio(
+    path: Path | str | BytesIO, start: int = 0, samples: int | None = None
+) -> tuple[np.ndarray, int, int]:
     """Read `samples` samples from `start` on, by default up to the end.
 
-    Returns the audio (samples,) in float32, with several channels averaged to one, the sampling rate in Hz
-    and the number of channels of the file. Raises UserError for a file that is missing or can't be decoded.
+    Returns the audio (samples,) in float32, with several channels mixed by `mix_down`, the sampling rate in
+    Hz and the number of channels of the file. Raises UserError for a file that is missing or can't be decoded.
     """
     try:
-        with open_audio(path) as file:
-            file.seek(min(start, file.frames))
-            audio = file.read(samples, dtype="float32", always_2d=True)
-            return audio.mean(axis=1) if file.channels > 1 else audio[:, 0], file.samplerate, file.channels
+        audio, sampling_rate = read_channels(path, start, samples)
     except DECODING_ERRORS as error:
-        raise UserError(f"can't read audio from {path}: {error}; check the file, or leave it out") from error
+        raise UserError(
+            f"can't read audio from {path}: {one_line(error)}; check the file, or leave it out"
+        ) from error
+    return mix_down(audio)[0], sampling_rate, audio.shape[1]
+
+
+def mix_down(audio: np.ndarray) -> tuple[np.ndarray, str]:
+    """Return audio (samples, channels) as (samples,), and what was done, or "" for a single channel.
+
+    The channels are averaged, except if they cancel each other; then the loudest is kept.
+    """
+    channels = audio.shape[1]
+    if channels == 1:
+        return audio[:, 0], ""
+    mean, levels = audio.mean(axis=1), audio.std(axis=0)
+    # two channels of equal level cancel to this extent if their correlation is below -0.7
+    if len(mean) and mean.std() < 0.4 * levels.max():
+        return audio[:, levels.argmax()], f"loudest of {channels} channels kept, since their mean is quieter"
+    return mean, f"mixed down from {channels} channels"
 
 
 def resample(audio: np.ndarray, source_rate: int, target_rate: int) -> np.ndarray:
