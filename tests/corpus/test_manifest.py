@@ -196,7 +196,7 @@ def test_clips_are_a_sequence(tmp_path):
 
 MEMORY = """
 import sys
-from manifest import read_manifest
+from corpus.manifest import read_manifest
 
 def resident() -> int:
     lines = open("/proc/self/status").read().splitlines()
