@@ -64,7 +64,7 @@ def main() -> None:
     if len({Path(name).name for name in names}) < len(names):
         raise UserError("two of the --voices have the same name; rename one of the folders")
     try:
-        distillmos_model(), shared_recognizer(args.recognizer)
+        distillmos_model("cpu"), shared_recognizer(args.recognizer)
     except Unavailable as error:
         raise UserError(str(error)) from error
     rows = [

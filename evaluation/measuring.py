@@ -35,6 +35,7 @@ class Task(NamedTuple):
     recording: Path
     transcript: str
     recognizer: str
+    device: str
     missing: list[tuple[str, Path, str]]
 
 
@@ -141,11 +142,14 @@ def measure_all(
         values |= cached
         fingerprints |= missing
         todo = [(system, wavs[system][stem], name) for system, _, name in missing]
-        tasks.append(Task(clip.path, clip.transcript, recognizer, todo))
+        tasks.append(Task(clip.path, clip.transcript, recognizer, "cpu", todo))
 
     here = ON_GPU if torch.device(device).type == "cuda" else set()
-    for runner, names in ((workers, set(versions) - here), (Workers(0), here)):
-        parts = [task._replace(missing=[part for part in task.missing if part[2] in names]) for task in tasks]
+    for runner, place, names in ((workers, "cpu", set(versions) - here), (Workers(0), device, here)):
+        parts = [
+            task._replace(device=place, missing=[part for part in task.missing if part[2] in names])
+            for task in tasks
+        ]
         parts = [part for part in parts if part.missing]
         results = runner.run(measure_clip, parts)
         for measured in tqdm(results, total=len(parts), desc="Metrics", unit="clip", disable=None):
@@ -184,9 +188,8 @@ def measure_clip(task: Task) -> Values:
     values = {}
     for system, path, name in task.missing:
         try:
-            value = measure(
-                METRICS[name], *audios[path], reference, reference_rate, task.transcript, task.recognizer
-            )
+            inputs = reference, reference_rate, task.transcript, task.recognizer, task.device
+            value = measure(METRICS[name], *audios[path], *inputs)
         except Unavailable as error:
             value = str(error)
         values[system, task.recording.stem, name] = value

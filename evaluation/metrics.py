@@ -20,9 +20,9 @@ from evaluation.recognition import DEFAULT_RECOGNIZER
 class Metric:
     """A metric and how the table shows it.
 
-    `needs` is the input of `function`: "audio" (audio, sampling_rate); "aligned reference", a recording with
-    the same timing, or "reference", any reading of the same text (audio, reference, sampling_rate);
-    "transcript" (audio, sampling_rate, transcript, recognizer).
+    `needs` is the input of `function`: "audio" (audio, sampling_rate, device); "aligned reference", a
+    recording with the same timing, or "reference", any reading of the same text (audio, reference,
+    sampling_rate); "transcript" (audio, sampling_rate, transcript, recognizer).
     """
 
     name: str
@@ -94,16 +94,17 @@ def measure(
     reference_rate: int | None = None,
     transcript: str | None = None,
     recognizer: str = DEFAULT_RECOGNIZER,
+    device: str = "cpu",
 ) -> float:
     """Return the value of a metric for a clip (samples,) in [-1, 1].
 
     A clip with another sampling rate than its reference is resampled to the reference's. Sampling rates are
-    in Hz; `reference_rate` defaults to `sampling_rate`. Raises Unavailable, with the reason, if there is no
-    value.
+    in Hz; `reference_rate` defaults to `sampling_rate`. Networks that rate audio run on `device`.
+    Raises Unavailable, with the reason, if there is no value.
     """
     audio = checked(audio)
     if metric.needs == "audio":
-        value = metric.function(audio, sampling_rate)
+        value = metric.function(audio, sampling_rate, device)
     elif metric.needs == "transcript":
         if transcript is None:
             raise Unavailable("needs the transcript")

@@ -19,32 +19,26 @@ from evaluation.utmos import Score
 PESQ_LONGEST = 20.0  # seconds
 
 
-def utmos(audio: np.ndarray, sampling_rate: int) -> float:
+def utmos(audio: np.ndarray, sampling_rate: int, device: str = "cpu") -> float:
     """Mean opinion score (naturalness) predicted by UTMOS22's strong learner: 1 to 5, higher is better.
 
     For clips of at least 0.1 s. Saeki et al., "UTMOS: UTokyo-SaruLab System for VoiceMOS Challenge 2022"
     (2022); see `evaluation/utmos.py` for the weights.
     """
     audio = audible(audio)
-    scorer = utmos_scorer()
-    if isinstance(scorer, str):
-        raise Unavailable(scorer)
     try:
-        return float(scorer.calculate_wav(audio, sampling_rate))
-    except (UserError, ValueError) as error:
+        return utmos_scorer(device).calculate_wav(audio, sampling_rate)
+    except UserError as error:
         raise Unavailable(str(error)) from error
 
 
 @lru_cache(maxsize=1)
-def utmos_scorer() -> Score | str:
-    """Return the scorer, or the reason why there is none, so that a failed download is not repeated."""
-    try:
-        return Score()
-    except (UserError, OSError) as error:
-        return " ".join(str(error).split())
+def utmos_scorer(device: str) -> Score:
+    """Return a scorer that stays in memory for the following clips."""
+    return Score(device=device)
 
 
-def distillmos(audio: np.ndarray, sampling_rate: int) -> float:
+def distillmos(audio: np.ndarray, sampling_rate: int, device: str = "cpu") -> float:
     """Mean opinion score predicted by DistillMOS: 1 to 5, higher is better.
 
     At 16 kHz; for a clip longer than 7.68 s, the mean over overlapping windows. Stahl and Gamper,
@@ -52,20 +46,19 @@ def distillmos(audio: np.ndarray, sampling_rate: int) -> float:
     (2025). The weights are in the package `distillmos`.
     """
     audio = at_16_khz(audible(audio), sampling_rate)
-    model = distillmos_model()
-    device = next(model.parameters()).device
+    model = distillmos_model(device)
     with torch.inference_mode():
         return float(model(torch.from_numpy(audio).to(device)[None]))
 
 
 @lru_cache(maxsize=1)
-def distillmos_model() -> nn.Module:
+def distillmos_model(device: str) -> nn.Module:
     """Return the DistillMOS network in eval mode. Raises Unavailable if the package is missing."""
     with torchaudio_optional():
         package = require("distillmos", hint=" xls-r-sqa")
     with contextlib.redirect_stdout(io.StringIO()):  # it prints the path of its weights
         model = package.ConvTransformerSQAModel()
-    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    return model.to(device).eval()
 
 
 @contextlib.contextmanager

@@ -145,7 +145,7 @@ def copy_clip(models: Models, path: str | None, vocoders: list[str]) -> Iterator
         yield html, ""
     html += picture(plot_copies(clips), f"mel spectrograms of {', '.join(clips)}")
     yield html, "Measuring …"
-    yield html, metrics_table(clips)
+    yield html, metrics_table(clips, models.device)
 
 
 def evaluation_runs(folder: Path) -> dict[str, Path]:

@@ -79,14 +79,14 @@ def copy_metrics() -> list[Metric]:
     ]
 
 
-def metrics_table(clips: Mapping[str, Clip]) -> str:
+def metrics_table(clips: Mapping[str, Clip], device: str = "cpu") -> str:
     """Return the metrics of copies, compared with the recording, as Markdown. Unavailable ones are a dash."""
     rows, reasons = [], {}
     for metric in copy_metrics():
         column, texts = Column.of(metric), []
         for clip in clips.values():
             try:
-                texts.append(column.format(measure(metric, *clip, *clips[RECORDING])))
+                texts.append(column.format(measure(metric, *clip, *clips[RECORDING], device=device)))
             except Unavailable as error:
                 texts.append("–")
                 reasons[f"{metric.title}: {error}"] = None

@@ -10,7 +10,6 @@ import pytest
 import torch
 from helpers import RATE, ROOT, harmonics, noise, voice
 
-from common.errors import UserError
 from corpus.audio import resample
 from evaluation import perception, recognition, signal
 from evaluation.inputs import Unavailable
@@ -163,20 +162,10 @@ def test_a_missing_package_is_named(metric, monkeypatch):
         value_of(metric, fresh, RATE, fresh)
 
 
-def test_missing_utmos_weights_are_reported_and_searched_for_once(monkeypatch):
-    asked = []
-
-    def refuse():
-        asked.append(1)
-        raise UserError("copy the weights\nthere")
-
-    monkeypatch.setattr(perception, "Score", refuse)
-    perception.utmos_scorer.cache_clear()
-    for _ in range(2):
-        with pytest.raises(Unavailable, match="copy the weights there"):
-            perception.utmos(voice(0.5), RATE)
-    assert len(asked) == 1
-    perception.utmos_scorer.cache_clear()
+def test_missing_utmos_weights_are_reported(monkeypatch):
+    monkeypatch.setenv("UTMOS_CHECKPOINT", "/no/such/file")
+    with pytest.raises(Unavailable, match="there is no file /no/such/file"):
+        perception.utmos(voice(0.5), RATE)
 
 
 def test_pesq_is_unavailable_for_lengths_where_it_would_crash_or_fail():
@@ -215,7 +204,7 @@ def test_distances_do_not_depend_on_the_sampling_rate():
 def test_the_list_of_metrics_matches_their_functions():
     assert len(METRICS) == len({metric.title for metric in METRICS.values()})
     arguments = {
-        "audio": ["audio", "sampling_rate"],
+        "audio": ["audio", "sampling_rate", "device"],
         "aligned reference": ["audio", "reference", "sampling_rate"],
         "reference": ["audio", "reference", "sampling_rate"],
         "transcript": ["audio", "sampling_rate", "transcript", "recognizer"],

@@ -1,10 +1,8 @@
-import hashlib
 import json
 import math
 import os
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +10,13 @@ import pytest
 import soundfile
 import torch
 from helpers import ROOT, voice
-from safetensors.torch import save_file
 from torch import Tensor
+from utmos_pytorch import UTMOSScoreTorch
 
 from common.errors import UserError
 from corpus import audio
 from evaluation import utmos
-from evaluation.utmos import SAMPLING_RATE, Score, find_checkpoint, load_model, resample
+from evaluation.utmos import SAMPLING_RATE, Score, find_checkpoint, load_model, published_weights, resample
 
 FILE_NAME = "utmos22_strong_step7459_v1.pt"
 VOICE = voice(0.6, SAMPLING_RATE)
@@ -87,15 +85,6 @@ def score(weights_file) -> Score:
     return Score(weights_file, device="cpu")
 
 
-@pytest.fixture
-def hub(tmp_path, monkeypatch) -> Path:
-    """An empty cache for the published file, without the environment variable."""
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.delenv(utmos.CHECKPOINT_VARIABLE, raising=False)
-    monkeypatch.setattr(torch.hub, "_hub_dir", None)
-    return tmp_path / "torch" / "hub" / "checkpoints" / FILE_NAME
-
-
 def test_the_scores_equal_those_of_the_reference(shared, reference, formula, tmp_path):
     wanted = reference("utmos")
     seed, samples = int(wanted["seed"]), int(wanted["samples_16k"])
@@ -112,32 +101,10 @@ def test_the_scores_equal_those_of_the_reference(shared, reference, formula, tmp
     assert score.calculate_wav(tone, SAMPLING_RATE) == pytest.approx(expected, abs=1e-5)
 
 
-def test_the_model_has_the_published_names_and_shapes_and_no_others():
-    with torch.device("meta"):
-        state = utmos.UTMOS22Strong().state_dict()
-    assert {name: tuple(tensor.shape) for name, tensor in state.items()} == published_shapes()
-
-
 def test_a_score_is_a_float_that_depends_on_the_audio(score):
     scores = {score.calculate_wav(voice(0.3, SAMPLING_RATE, seed), SAMPLING_RATE) for seed in range(3)}
     assert all(isinstance(value, float) for value in scores)
     assert len(scores) == 3
-
-
-def test_the_score_of_a_clip_does_not_depend_on_its_batch(score):
-    clips = [VOICE, VOICE[:4000], voice(0.3, SAMPLING_RATE, seed=1), VOICE]
-    alone = [score.calculate_wav(clip, SAMPLING_RATE) for clip in clips]
-    assert score.calculate_batch(clips, SAMPLING_RATE) == alone
-    assert score.calculate_batch(clips[::-1], SAMPLING_RATE) == alone[::-1]
-    stacked = torch.from_numpy(np.stack([VOICE[:4000], VOICE[4000:8000]]))[:, None]  # (B, 1, samples)
-    alone = [score.calculate_wav(clip[0], SAMPLING_RATE) for clip in stacked]
-    assert score.calculate_batch(stacked, SAMPLING_RATE) == alone
-    assert score.calculate_batch([], SAMPLING_RATE) == []
-
-
-def test_a_bad_clip_of_a_batch_is_named_by_its_number(score):
-    with pytest.raises(UserError, match="clip 1 has 3 samples at 16000 Hz"):
-        score.calculate_batch([VOICE, VOICE[:3]], SAMPLING_RATE)
 
 
 def test_autocast_and_global_settings_do_not_change_the_score(score):
@@ -214,7 +181,6 @@ SAME_CLIP = {
     "int16": PCM,
     "an int16 tensor": torch.from_numpy(PCM),
     "int32": PCM.astype(np.int32) << 16,
-    "unsigned": (PCM.astype(np.int32) + 32768).astype(np.uint16),
     "one channel": PCM[None],
     "two channels": np.stack([PCM, PCM]),
     "channels that differ": np.stack([2 * PCM.astype(np.int32), 0 * PCM]) << 15,
@@ -231,19 +197,12 @@ def test_the_score_does_not_depend_on_the_type_of_the_array(score, kind):
     assert score.calculate_wav(SAME_CLIP[kind], SAMPLING_RATE) == pytest.approx(expected, abs=1e-6)
 
 
-def test_half_precision_and_8_bit_audio_have_nearly_the_same_score(score):
-    expected = score.calculate_wav(VOICE, SAMPLING_RATE)
-    for rough in (torch.from_numpy(VOICE).half(), (VOICE * 127 + 128).astype(np.uint8)):
-        assert score.calculate_wav(rough, SAMPLING_RATE) == pytest.approx(expected, abs=0.1)
-    assert math.isfinite(score.calculate_wav(torch.from_numpy(VOICE).bfloat16(), SAMPLING_RATE))
-
-
 @pytest.mark.parametrize(
     ("clip", "message"),
     [
         (np.where(np.arange(1600) == 7, np.nan, 0.1), "not finite"),
         (np.where(np.arange(1600) == 7, np.inf, 0.1), "not finite"),
-        (np.zeros((20, 1600)), r"\(20, 1600\).*calculate_batch"),
+        (np.zeros((20, 1600)), r"\(20, 1600\)"),
         (np.zeros((2, 1, 1600)), r"\(2, 1, 1600\)"),
         (np.float32(0.1), r"shape \(\)"),
         (np.zeros(1600, np.int64), "int64"),
@@ -251,7 +210,6 @@ def test_half_precision_and_8_bit_audio_have_nearly_the_same_score(score):
         (np.zeros(1600, bool), "bool"),
         ("clip.wav", "<U8"),
         (None, "object"),
-        ([[0.1, 0.2], [0.3]], "not an array of samples"),
     ],
 )
 def test_invalid_audio_is_refused_with_a_message(score, clip, message):
@@ -259,22 +217,10 @@ def test_invalid_audio_is_refused_with_a_message(score, clip, message):
         score.calculate_wav(clip, SAMPLING_RATE)
 
 
-@pytest.mark.parametrize("rate", [0, -16000, 22050.5, math.nan, math.inf, None, "16000"])
+@pytest.mark.parametrize("rate", [0, -16000, 22050.5, math.nan, math.inf])
 def test_an_invalid_sampling_rate_is_refused(score, rate):
     with pytest.raises(UserError, match="can't have a sampling rate of"):
         score.calculate_wav(VOICE, rate)
-
-
-@pytest.mark.parametrize("level", [0.0, 0.5])
-def test_silence_has_a_score_and_a_warning(score, level):
-    with pytest.warns(UserWarning, match="the audio is silent"):
-        assert math.isfinite(score.calculate_wav(np.full(1600, level, np.float32), SAMPLING_RATE))
-
-
-def test_quiet_speech_is_not_silence(score):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        score.calculate_wav(VOICE / 1000, SAMPLING_RATE)
 
 
 def test_a_file_has_the_score_of_its_samples(score, tmp_path):
@@ -299,7 +245,7 @@ def test_a_file_without_a_score_is_named(score, tmp_path):
         score.calculate_wav_file(tmp_path / "missing.wav")
 
 
-def test_an_argument_takes_precedence_over_the_environment_variable(hub, weights_file, monkeypatch):
+def test_an_argument_takes_precedence_over_the_environment_variable(weights_file, monkeypatch):
     monkeypatch.setenv(utmos.CHECKPOINT_VARIABLE, str(weights_file))
     assert find_checkpoint() == weights_file
     with pytest.raises(UserError, match=r"there is no file other\.pt; download UTMOS's weights: https://"):
@@ -310,53 +256,16 @@ def test_an_argument_takes_precedence_over_the_environment_variable(hub, weights
     assert find_checkpoint(weights_file) == weights_file
 
 
-def test_a_cached_file_with_another_hash_is_used_with_a_warning(hub, score, weights_file):
-    hub.parent.mkdir(parents=True)
-    hub.symlink_to(weights_file)
-    with pytest.warns(UserWarning, match=f"{FILE_NAME} is not the published file"):
-        cached = Score(device="cpu")
-    assert cached.calculate_wav(VOICE, SAMPLING_RATE) == score.calculate_wav(VOICE, SAMPLING_RATE)
-
-
-def test_the_published_file_is_downloaded_once_without_a_warning(hub, tmp_path, monkeypatch):
-    source = tmp_path / "release" / FILE_NAME
-    source.parent.mkdir()
-    source.write_bytes(b"weights")
-    monkeypatch.setattr(utmos, "CHECKPOINT_URL", source.as_uri())
-    monkeypatch.setattr(utmos, "CHECKPOINT_SHA256", hashlib.sha256(b"weights").hexdigest())
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert find_checkpoint() == hub
-        source.unlink()
-        assert find_checkpoint() == hub
-    assert hub.read_bytes() == b"weights"
-
-
-def test_a_download_with_another_hash_is_refused_and_deleted(hub, tmp_path, monkeypatch):
-    source = tmp_path / FILE_NAME
-    source.write_bytes(b"something else")
-    monkeypatch.setattr(utmos, "CHECKPOINT_URL", source.as_uri())
-    with pytest.raises(UserError, match=f"invalid hash value.*{FILE_NAME}"):
-        find_checkpoint()
-    assert list(hub.parent.iterdir()) == []
-
-
-def test_a_cache_that_cannot_be_written_is_a_user_error(hub, tmp_path, monkeypatch):
-    (tmp_path / "torch").write_text("a file where the folder should be")
-    with pytest.raises(UserError, match="can't download UTMOS's weights"):
-        find_checkpoint()
-
-
 @pytest.mark.parametrize(
     ("contents", "message"),
     [
         (b"", "can't be read as a checkpoint"),
         (b"<html>Not Found</html>", "can't be read as a checkpoint|is refused"),
         ({"model": Path("code")}, "is refused: it is not a checkpoint, or contains more than tensors"),
-        ([torch.zeros(2)], "is not a state dict"),
-        ({"state_dict": {"domain_emb": torch.zeros(1, 128)}}, "is not a state dict"),
-        ({"domain_emb": torch.zeros(1, 128)}, "judge_emb is missing, and 223 more differences"),
-        (dict.fromkeys(published_shapes(), torch.zeros(1)), r"domain_emb is \(1,\) instead of \(1, 128\)"),
+        ([torch.zeros(2)], "state dict"),
+        ({"state_dict": {"domain_emb": torch.zeros(1, 128)}}, "state dict"),
+        ({"domain_emb": torch.zeros(1, 128)}, "conv_layers.0.0.weight and 222 other tensors are missing"),
+        (dict.fromkeys(published_shapes(), torch.zeros(1)), "does not fit UTMOS's strong learner: "),
     ],
 )
 def test_a_file_without_the_published_weights_is_refused(tmp_path, contents, message):
@@ -367,18 +276,31 @@ def test_a_file_without_the_published_weights_is_refused(tmp_path, contents, mes
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_missing_or_unexpected_tensor_is_named(tmp_path, monkeypatch):
-    shapes = published_shapes()
+def test_a_missing_tensor_is_named(tmp_path):
     # expanded zeros use no space in a file
-    state = {name: torch.zeros(1).expand(shape) for name, shape in shapes.items()}
-    for change, message in (
-        ({"projection.3.bias": torch.zeros(1)}, r"projection\.3\.bias is unexpected; download"),
-        ({"blstm.weight_hh_l0": None}, r"blstm\.weight_hh_l0 is missing; download"),
+    state = {name: torch.zeros(1).expand(shape) for name, shape in published_shapes().items()}
+    del state["blstm.weight_hh_l0"]
+    torch.save(state, tmp_path / "weights.pt")
+    with pytest.raises(
+        UserError, match=r"decoder_rnn\.weight_hh_l0 and 0 other tensors are missing; download"
     ):
-        changed = {name: tensor for name, tensor in (state | change).items() if tensor is not None}
-        torch.save(changed, tmp_path / "weights.pt")
-        with pytest.raises(UserError, match=message):
-            load_model(tmp_path / "weights.pt")
+        load_model(tmp_path / "weights.pt")
+
+
+def test_the_file_of_utmos_pytorch_has_the_same_score(score, weights_file, tmp_path):
+    path = tmp_path / "utmos_state_dict.pt"
+    tables = {"feature_extractors.1.embedding.weight": (3, 128)}
+    tables["output_layers.0.judge_embedding.weight"] = (3000, 128)
+    state = published_weights(weights_file)
+    assert tables.items() <= {name: tuple(tensor.shape) for name, tensor in state.items()}.items()
+    torch.save(state | {"feature_extractors.0.ssl_model.final_proj.bias": torch.zeros(256)}, path)
+    other = Score(path)
+    assert other.calculate_wav(VOICE, SAMPLING_RATE) == score.calculate_wav(VOICE, SAMPLING_RATE)
+    original = UTMOSScoreTorch(str(path))  # which ignores what does not fit
+    path.unlink()
+    assert original.score(torch.from_numpy(VOICE)).item() == pytest.approx(
+        other.calculate_wav(VOICE, SAMPLING_RATE), abs=1e-5
+    )
 
 
 def test_a_truncated_file_is_refused(weights_file, tmp_path):
@@ -388,13 +310,9 @@ def test_a_truncated_file_is_refused(weights_file, tmp_path):
         Score(tmp_path / "half.pt")
 
 
-def test_weights_in_other_formats_and_types_have_the_same_score(score, tmp_path):
-    state = dict(score.model.state_dict())
-    path = tmp_path / "weights.safetensors"
-    save_file(state | {"domain_emb": state["domain_emb"].double()}, path)
-    other = Score(path, device=torch.device("cpu"))
-    path.unlink()
-    assert other.calculate_wav(VOICE, SAMPLING_RATE) == score.calculate_wav(VOICE, SAMPLING_RATE)
+def test_the_device_is_the_callers_and_by_default_the_cpu(weights_file, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert Score(weights_file).device.type == "cpu"
 
 
 def test_an_unavailable_device_is_a_user_error(weights_file):
@@ -412,29 +330,25 @@ def run(*arguments, **environment) -> subprocess.CompletedProcess:
 
 
 def test_the_command_prints_a_score_for_each_file(score, weights_file, tmp_path):
-    first, silent = tmp_path / "first.wav", tmp_path / "silent.wav"
+    first, second = tmp_path / "first.wav", tmp_path / "second.wav"
     soundfile.write(first, voice(0.4), 22050)
-    soundfile.write(silent, np.zeros(4000), 16000)
-    done = run(first, silent, "--device", "cpu", UTMOS_CHECKPOINT=str(weights_file))
-    assert done.returncode == 0, done.stderr
+    soundfile.write(second, voice(0.4, seed=1), 22050)
+    done = run(first, second, "--device", "cpu", UTMOS_CHECKPOINT=str(weights_file))
+    assert done.returncode == 0 and done.stderr == ""
     lines = [line.split("\t") for line in done.stdout.splitlines()]
-    assert [path for path, _ in lines] == [str(first), str(silent)]
+    assert [path for path, _ in lines] == [str(first), str(second)]
     assert float(lines[0][1]) == pytest.approx(score.calculate_wav_file(first), abs=1e-3)
-    assert done.stderr == f"utmos.py: warning: {silent} is silent: its UTMOS is meaningless\n"
 
 
 def test_without_a_network_the_message_states_the_file_and_where_to_put_it(tmp_path):
     soundfile.write(tmp_path / "clip.wav", voice(0.2), 22050)
-    nowhere = "http://127.0.0.1:9"  # no server at this address
-    environment = {"TORCH_HOME": str(tmp_path), "UTMOS_CHECKPOINT": ""}
-    environment |= dict.fromkeys(("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"), nowhere)
-    environment |= dict.fromkeys(("no_proxy", "NO_PROXY"), "")
+    environment = {"HF_HOME": str(tmp_path), "UTMOS_CHECKPOINT": "", "HF_ENDPOINT": "http://127.0.0.1:9"}
     done = run(tmp_path / "clip.wav", **environment)
     assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr.startswith("utmos.py: error: can't download UTMOS's weights: ")
-    assert done.stderr.count("\n") == 1
-    for part in (utmos.CHECKPOINT_URL, str(tmp_path / "hub" / "checkpoints" / FILE_NAME), "UTMOS_CHECKPOINT"):
-        assert part in done.stderr
+    message = done.stderr.splitlines()[-1]  # after the Hub's client's reports of its attempts
+    assert message.startswith("utmos.py: error: can't download UTMOS's weights: ")
+    assert utmos.CHECKPOINT_URL in message and "set UTMOS_CHECKPOINT" in message
+    assert "Traceback" not in done.stderr
 
 
 def test_a_mistake_on_the_command_line_is_one_line(tmp_path):
