@@ -8,14 +8,13 @@ Writes `train_metadata.csv`, `test_metadata.csv`, and `rejected.csv` with the re
 With `--convert`, unsuitable audio is converted, and `converted.csv` lists what was changed.
 """
 
-import argparse
 import csv
 import hashlib
 import math
 import os
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +22,9 @@ from tqdm import tqdm
 
 from common.errors import UserError, report_user_errors
 from common.files import atomic_write
-from common.options import SEED, ArgumentParser, checked
+from common.options import Options, not_empty, option, seed_option
 from common.parallel import map_in_threads
+from common.parser import parse_options
 from corpus.audio import inspect_clip
 from corpus.conversion import Change, import_clips
 from corpus.hub_datasets import read_dataset
@@ -33,6 +33,52 @@ from corpus.metadata import CorpusClip, Rejection, download_ljspeech, read_metad
 MANIFEST_COLUMNS = ("file_path", "normalized_transcript", "duration", "samples", "peak", "speaker")
 REJECTED_COLUMNS = ("id", "file_path", "reason")
 CONVERTED_COLUMNS = ("id", "file_path", "changes")
+IN_PATH_TO_SAVE = Path("<path_to_save>/wavs")  # the value of --convert without a folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepOptions(Options):
+    """Options of `prep_splits.py`."""
+
+    path_to_ljspeech: Path | None = option(
+        None, "Read the corpus in this folder, with metadata.csv and wavs/", aliases=("--path_to_ljspech",),
+        group="corpus (one of)",
+    )  # fmt: skip
+    download: Path | None = option(None, "Download LJSpeech 1.1 into this folder, and read it", metavar="DIR")
+    dataset: str | None = option(
+        None, "Read a dataset with the package datasets: its name on the Hub, or a local folder",
+        check=not_empty, metavar="NAME|FOLDER",
+    )  # fmt: skip
+    dataset_config: str | None = option(
+        None, "Read this configuration of the dataset, if it has several", group="dataset"
+    )
+    dataset_split: str = option("train", "Read this split of the dataset")
+    text_column: str | None = option(
+        None, "Read the transcripts in this column of the dataset; default: a column with a usual name"
+    )
+    path_to_save: Path = option(help="Write the manifests into this folder", group="splits")
+    seed: int = seed_option(42, "the split")
+    test_split_pct: float = option(0.01, "Fraction of the clips in test", minimum=0, below=1)
+    sampling_rate: int = option(22050, "Reject clips with another sampling rate, in Hz", minimum=1)
+    max_duration: float | None = option(
+        None, "Reject clips of more seconds, without changing the split of the others; default: no limit",
+        above=0,
+    )  # fmt: skip
+    convert: Path | None = option(
+        None, "Resample, mix down to one channel, and trim silence at both ends, into this folder; without a "
+        "folder: wavs/ in --path_to_save", bare=IN_PATH_TO_SAVE, metavar="FOLDER",
+    )  # fmt: skip
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.require_one("path_to_ljspeech", "download", "dataset")
+        if self.path_to_save.exists() and not self.path_to_save.is_dir():
+            raise UserError(f"--path_to_save {self.path_to_save} is a file; pass a folder")
+
+    @property
+    def converted_folder(self) -> Path:
+        """The folder for audio that is converted or comes from a dataset."""
+        return self.path_to_save / "wavs" if self.convert in (None, IN_PATH_TO_SAVE) else self.convert
 
 
 def inspect_clips(
@@ -159,54 +205,6 @@ def _write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable]) -> N
         writer.writerows(rows)
 
 
-def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = ArgumentParser(description=__doc__.split("\n")[0])
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument(
-        "--path_to_ljspeech", "--path_to_ljspech", type=Path, help="folder with metadata.csv and wavs/"
-    )
-    source.add_argument(
-        "--download", type=Path, metavar="DIR", help="folder to download LJSpeech 1.1 into and read it from"
-    )
-    source.add_argument(
-        "--dataset", metavar="NAME|FOLDER", type=checked(str, check=lambda name: None if name else "a name"),
-        help="dataset to read with the package datasets: its name on the Hub, or a local folder",
-    )  # fmt: skip
-    parser.add_argument(
-        "--dataset_config", metavar="NAME", help="configuration of the dataset, if it has several"
-    )
-    parser.add_argument(
-        "--dataset_split", metavar="NAME", default="train", help="split of the dataset to read"
-    )
-    parser.add_argument(
-        "--text_column",
-        metavar="NAME",
-        help="column of the dataset with the transcripts; default: a usual name",
-    )
-    parser.add_argument("--path_to_save", type=Path, required=True, help="folder for the manifests")
-    parser.add_argument("--seed", type=checked(int, **SEED), default=42, help="seed of the split")
-    parser.add_argument(
-        "--test_split_pct", type=checked(float, minimum=0, below=1), default=0.01,
-        help="fraction of the clips in test",
-    )  # fmt: skip
-    parser.add_argument(
-        "--sampling_rate", type=checked(int, minimum=1), default=22050, help="required sampling rate in Hz"
-    )
-    parser.add_argument(
-        "--max_duration", type=checked(float, above=0), default=math.inf,
-        help="maximum duration of a clip in seconds; the split of the other clips does not depend on it",
-    )  # fmt: skip
-    parser.add_argument(
-        "--convert", type=Path, nargs="?", const=True, metavar="FOLDER",
-        help="resample, mix down to one channel, and trim silence at both ends, into this folder; default: "
-        "wavs/ in --path_to_save",
-    )  # fmt: skip
-    args = parser.parse_args(argv)
-    if args.path_to_save.exists() and not args.path_to_save.is_dir():
-        raise UserError(f"--path_to_save {args.path_to_save} is a file; pass a folder")
-    return args
-
-
 def remove_long(name: str, split: list[CorpusClip], max_duration: float) -> list[CorpusClip]:
     """Return the clips of a split up to `max_duration` seconds. Raises UserError if all are longer."""
     kept = [clip for clip in split if clip.seconds <= max_duration]
@@ -217,16 +215,18 @@ def remove_long(name: str, split: list[CorpusClip], max_duration: float) -> list
     return kept
 
 
-def read_clips(args: argparse.Namespace) -> tuple[list[CorpusClip], list[Rejection], list[Change]]:
+def read_clips(options: PrepOptions) -> tuple[list[CorpusClip], list[Rejection], list[Change]]:
     """Return the clips of the corpus, those that can't be read, and what was converted."""
-    folder = args.convert if isinstance(args.convert, Path) else args.path_to_save / "wavs"
-    rate = args.sampling_rate if args.convert else None
-    if args.dataset:
-        rows = read_dataset(args.dataset, folder, args.dataset_config, args.dataset_split, args.text_column)
+    folder = options.converted_folder
+    rate = options.sampling_rate if options.convert else None
+    if options.dataset:
+        rows = read_dataset(
+            options.dataset, folder, options.dataset_config, options.dataset_split, options.text_column
+        )
         return import_clips(rows, rate)
-    corpus = download_ljspeech(args.download) if args.download else args.path_to_ljspeech
+    corpus = download_ljspeech(options.download) if options.download else options.path_to_ljspeech
     clips, rejections = read_metadata(corpus)
-    if not args.convert:
+    if not options.convert:
         return clips, rejections, []
     if folder.resolve() == (corpus / "wavs").resolve():
         raise UserError(
@@ -238,35 +238,38 @@ def read_clips(args: argparse.Namespace) -> tuple[list[CorpusClip], list[Rejecti
 
 
 @report_user_errors
-def main(argv: list[str] | None = None) -> None:
-    args = parse_arguments(argv)
-    clips, rejections, changes = read_clips(args)
-    if args.convert:
-        write_converted(args.path_to_save / "converted.csv", changes)
+def main(arguments: list[str] | None = None) -> None:
+    options = parse_options(PrepOptions, "prep_splits.py", __doc__, arguments)
+    max_duration = options.max_duration or math.inf
+    clips, rejections, changes = read_clips(options)
+    if options.convert:
+        write_converted(options.path_to_save / "converted.csv", changes)
         for kind, count in Counter(
             kind.split(":")[0] for each in changes for kind in each.changes
         ).most_common():
             print(f"converted {count}: {kind}")
-        print(f"converted: {len(changes)} clips, in {args.path_to_save / 'converted.csv'}")
-    good, unusable = inspect_clips(clips, args.sampling_rate)
+        print(f"converted: {len(changes)} clips, in {options.path_to_save / 'converted.csv'}")
+    good, unusable = inspect_clips(clips, options.sampling_rate)
     too_long = [
-        Rejection(clip.clip_id, clip.path, f"longer than {args.max_duration:g} s: {clip.seconds:.2f} s")
+        Rejection(clip.clip_id, clip.path, f"longer than {max_duration:g} s: {clip.seconds:.2f} s")
         for clip in good
-        if clip.seconds > args.max_duration
+        if clip.seconds > max_duration
     ]
     rejections += unusable + too_long
 
-    rejected_path = args.path_to_save / "rejected.csv"
+    rejected_path = options.path_to_save / "rejected.csv"
     write_rejected(rejected_path, rejections)  # before anything that can fail, since it contains the reasons
     for kind, count in Counter(rejection.kind for rejection in rejections).most_common():
         print(f"rejected {count}: {kind}")
     if len(good) == len(too_long):
-        source = args.dataset or args.download or args.path_to_ljspeech
+        source = options.dataset or options.download or options.path_to_ljspeech
         raise UserError(f"{source} has no usable clip; {rejected_path} lists the reasons")
-    splits = dict(zip(("train", "test"), split_clips(good, args.test_split_pct, args.seed), strict=True))
-    splits = {name: remove_long(name, split, args.max_duration) for name, split in splits.items()}
+    splits = dict(
+        zip(("train", "test"), split_clips(good, options.test_split_pct, options.seed), strict=True)
+    )
+    splits = {name: remove_long(name, split, max_duration) for name, split in splits.items()}
     for name, split in splits.items():
-        path = args.path_to_save / f"{name}_metadata.csv"
+        path = options.path_to_save / f"{name}_metadata.csv"
         write_manifest(path, split)
         hours = sum(clip.seconds for clip in split) / 3600
         print(f"{name}: {len(split)} clips, {hours:.2f} h, in {path}")

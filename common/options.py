@@ -1,10 +1,16 @@
-"""Options as fields of dataclasses: default, help text and constraints in one place."""
+"""Options as fields of dataclasses: default, help text and constraints in one place.
+
+A script has one dataclass of options, which `common.parser` turns into its command line.
+"""
 
 import argparse
 import contextlib
 import dataclasses
+import difflib
 import functools
+import itertools
 import operator
+import os
 import re
 import sys
 import types
@@ -17,17 +23,23 @@ from common.errors import UserError
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """argparse with one-line errors, defaults in `--help`, no abbreviated flags, and values checked by kind.
-
-    `type=float` refuses nan and inf, `type=Path` an empty path; see `option_problem`.
-    """
+    """argparse with one-line errors, no abbreviated flags, and the nearest flag for an unknown one."""
 
     def __init__(self, **kwargs):
-        kwargs.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
         super().__init__(allow_abbrev=False, **kwargs)
         for kind in (int, float, Path):
             self.register("type", kind, checked(kind))
         self.register("type", None, checked(str))
+
+    def parse_known_args(self, args=None, namespace=None):
+        args = sys.argv[1:] if args is None else list(args)
+        if not self._subparsers:  # which parse their own flags
+            for word in itertools.takewhile(lambda word: word != "--", args):
+                name = word.partition("=")[0]
+                if re.fullmatch(r"--\S+", name) and name not in self._option_string_actions:
+                    nearest = difflib.get_close_matches(name, self._option_string_actions, n=1)
+                    self.error(f"unknown option {name}" + "".join(f"; did you mean {n}?" for n in nearest))
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str):
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
@@ -70,16 +82,85 @@ def option(
     may_be_empty: bool = False,
     metavar: str | None = None,
     flag: bool = True,
+    positional: bool = False,
+    aliases: tuple[str, ...] = (),
+    repeat: bool = False,
+    bare: Any = None,
 ) -> Any:
     """Return a dataclass field with a help text and the constraints that `check_options` applies.
 
     `minimum` and `maximum` are inclusive bounds, `above` and `below` exclusive ones. `check` returns None for
     a valid value, or else a phrase such as "odd" for the message. The constraints of a tuple apply to each
-    item. `group` starts a section of `--help` that includes the following fields. A field with `flag=False`
-    is not on the command line.
+    item. `default` is a value, or a function that returns it.
+
+    The other arguments are about the command line. `group` starts a section of `--help` that includes the
+    following fields. A field with `flag=False` has no flag, a `positional` one a place, and one with `repeat`
+    a flag for each item of its tuple. `aliases` are other flags. `bare` is the value of a flag without one.
     """
     rules = {name: value for name, value in locals().items() if name != "default"}
+    if callable(default):
+        return dataclasses.field(default_factory=default, metadata=rules)
     return dataclasses.field(default=default, metadata=rules)
+
+
+def seed_option(default: int, purpose: str) -> Any:
+    """Return the field of `--seed`."""
+    return option(default, f"Seed of {purpose}", **SEED)
+
+
+def mixed_precision_option(default: str | None, help: str, group: str | None = None) -> Any:
+    """Return the field of `--mixed_precision`."""
+    return option(default, help, choices=("no", "bf16", "fp16"), group=group)
+
+
+def device_option(group: str | None = None) -> Any:
+    """Return the field of `--device`."""
+    text = "Compute on this device: cpu, cuda, cuda:1, …; default: a GPU if there is one"
+    return option(default_device, text, check=missing_device, group=group)
+
+
+def default_device() -> str:
+    """Return the name of this process's GPU, one for each process of a launcher, or "cpu" without GPUs."""
+    import torch  # slow, and not every script needs it
+
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % gpus}" if gpus else "cpu"
+
+
+def missing_device(name: str) -> str | None:
+    """Return what `--device` must be if PyTorch can't compute on the device `name`, or None."""
+    import torch
+
+    try:
+        torch.zeros(1, device=name).item()
+    except (RuntimeError, AssertionError):
+        return "a device of this computer, such as cpu or cuda"
+    return None
+
+
+def not_empty(text: str) -> str | None:
+    return None if text.strip() else "text that is not empty"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Base of a script's options. Raises UserError for values that their fields don't allow."""
+
+    def __post_init__(self):
+        check_options(self, "--")
+
+    def given(self, *names: str) -> list[str]:
+        """Return the flags of those of the fields whose values are not the defaults."""
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        return [f"--{name}" for name in names if getattr(self, name) != defaults[name]]
+
+    def require_one(self, *names: str, optional: bool = False) -> None:
+        """Raise UserError if several of the fields are given or, unless this is `optional`, none is."""
+        given = self.given(*names)
+        if len(given) > 1:
+            raise UserError(f"{' and '.join(given)} exclude each other; use one of them")
+        if not given and not optional:
+            raise UserError(f"{', '.join(f'--{name}' for name in names)}: one of them is required")
 
 
 @functools.cache
@@ -105,6 +186,7 @@ def check_options(options: Any, prefix: str = "") -> None:
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
         if problem := option_problem(value, hints[field.name], field.metadata):
+            prefix = "" if field.metadata.get("positional") else prefix
             raise UserError(f"{prefix}{field.name} is {shown(value)}; {problem}")
 
 

@@ -7,46 +7,76 @@ import dataclasses
 import operator
 import types
 import typing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from common.files import read_json
-from common.options import ArgumentParser, checked, constraint, option_types, without_none
+from common.options import ArgumentParser, constraint, option_problem, option_types, without_none
 
 # Sections of --help, in the order in which users need them.
 GROUPS = (
-    "run and data", "optimization", "fine-tuning", "checkpoints", "logging", "hardware", "generator",
-    "discriminators", "Tacotron 2", "mel spectrogram",
+    "options", "run and data", "optimization", "fine-tuning", "checkpoints", "logging", "hardware",
+    "generator", "discriminators", "Tacotron 2", "mel spectrogram",
 )  # fmt: skip
 METAVARS = {int: "N", float: "X", str: "NAME", Path: "PATH", tuple: "TUPLE"}
 OFFICIAL_NAMES = {"adam_b1": "beta1", "adam_b2": "beta2"}  # keys of the official JSON files
 
 
+def parse_options(
+    options_class: type, prog: str, description: str, arguments: list[str] | None = None
+) -> Any:
+    """Return the options in the arguments of the command line. Raises UserError for values not allowed."""
+    flags = vars(build_parser(prog, description, options_class).parse_args(arguments))
+    return options_class(**select(options_class, flags))
+
+
+def parse_command(
+    commands: dict[str, type], prog: str, description: str, arguments: list[str] | None = None
+) -> tuple[str, Any]:
+    """Return the subcommand in the arguments of the command line, and its options."""
+    parser = ArgumentParser(prog=prog, description=description)
+    subparsers = parser.add_subparsers(dest="command", required=True)
+    for name, options_class in commands.items():
+        text = options_class.__doc__
+        add_options(subparsers.add_parser(name, help=text.splitlines()[0], description=text), options_class)
+    flags = vars(parser.parse_args(arguments))
+    options_class = commands[flags["command"]]
+    return flags["command"], options_class(**select(options_class, flags))
+
+
 def build_parser(prog: str, description: str, *classes: type) -> ArgumentParser:
     """Return a parser with a flag for each field of the dataclasses; it returns only the flags given."""
-    groups = flag_groups(*classes)
-    required = [f.name for flags in groups.values() for f, _ in flags if f.default is dataclasses.MISSING]
-    parser = ArgumentParser(
-        prog=prog,
-        usage=" ".join([prog, *(f"--{name} …" for name in required), "[options]"]),
-        description=description,
-        formatter_class=argparse.HelpFormatter,
-    )
-    for group, flags in groups.items():
-        section = parser.add_argument_group(group)
-        for field, kind in flags:
-            section.add_argument(
-                f"--{field.name}",
-                default=argparse.SUPPRESS,
-                required=field.default is dataclasses.MISSING,
-                help=help_text(field).replace("%", "%%"),
-                **flag_settings(field, kind),
-            )
+    parser = ArgumentParser(prog=prog, description=description.splitlines()[0])
+    add_options(parser, *classes)
     return parser
 
 
+def add_options(parser: ArgumentParser, *classes: type) -> None:
+    """Add a flag, or a positional argument, for each field of the dataclasses."""
+    required = []
+    for group, flags in flag_groups(*classes).items():
+        section = parser if group == GROUPS[0] else parser.add_argument_group(group)
+        for field, kind in flags:
+            rules = field.metadata
+            settings = flag_settings(field, kind)
+            names = [field.name] if rules["positional"] else [f"--{field.name}", *rules["aliases"]]
+            if rules["positional"]:
+                required.append(settings["metavar"])
+            elif is_required(field):
+                required.append(f"{names[0]} …")
+                settings["required"] = True
+            help = help_text(field).replace("%", "%%")
+            section.add_argument(*names, default=argparse.SUPPRESS, help=help, **settings)
+    parser.usage = " ".join([parser.prog, *required, "[options]"])
+
+
+def is_required(field: dataclasses.Field) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
 def flag_groups(*classes: type) -> dict[str, list[tuple[dataclasses.Field, Any]]]:
-    """Return the fields that are flags, with their types, by group in the order of GROUPS.
+    """Return the fields that are flags, with their types, by group: those of GROUPS, then others.
 
     A field without a group belongs to that of the field before it.
     """
@@ -58,23 +88,24 @@ def flag_groups(*classes: type) -> dict[str, list[tuple[dataclasses.Field, Any]]
             group = field.metadata["group"] or group
             if field.metadata["flag"] and field.name not in seen:
                 seen.add(field.name)
-                groups[group].append((field, hints[field.name]))
+                groups.setdefault(group, []).append((field, hints[field.name]))
     return {group: flags for group, flags in groups.items() if flags}
 
 
 def help_text(field: dataclasses.Field) -> str:
     """Return a field's help with its default, unless the default is stated in words or off."""
     text = field.metadata["help"]
-    default = default_text(field.default)
+    default = default_text(field)
     return (
         text if default in ("", "off", "required") or "default:" in text else f"{text} (default: {default})"
     )
 
 
-def default_text(value: Any) -> str:
-    """Return a default as the user would type it, or why there is nothing to type."""
+def default_text(field: dataclasses.Field) -> str:
+    """Return the default of a field as the user would type it, or why there is nothing to type."""
+    value = field.default
     if value is dataclasses.MISSING:
-        return "required"
+        return "required" if is_required(field) else ""
     if value is None or value is False:
         return "" if value is None else "off"
     if isinstance(value, tuple) and not any(isinstance(item, tuple) for item in value):
@@ -84,28 +115,43 @@ def default_text(value: Any) -> str:
 
 def flag_settings(field: dataclasses.Field, kind: Any) -> dict:
     """Return the arguments of `add_argument` for a field of type `kind`."""
+    rules = field.metadata
     kind, is_optional = without_none(kind), isinstance(kind, types.UnionType)
     if kind is bool:
         return {"action": "store_true"}
     settings: dict[str, Any] = {}
     if typing.get_origin(kind) is tuple:
         kind = typing.get_args(kind)[0]
-        settings["nargs"] = "*" if field.metadata["may_be_empty"] else "+"
-    if field.metadata["choices"]:
-        settings["choices"] = field.metadata["choices"]
-    else:
-        settings["metavar"] = field.metadata["metavar"] or METAVARS[kind]
-    return settings | {"type": converter(kind, is_optional)}
+        settings = (
+            {"action": "append"} if rules["repeat"] else {"nargs": "*" if rules["may_be_empty"] else "+"}
+        )
+    if rules["bare"] is not None:
+        settings = {"nargs": "?", "const": rules["bare"]}
+    if rules["choices"]:
+        settings["choices"] = rules["choices"]
+    if rules["metavar"] or not rules["choices"]:
+        default = field.name.upper() if rules["positional"] else METAVARS[kind]
+        settings["metavar"] = rules["metavar"] or default
+    return settings | {"type": converter(kind, is_optional and kind in (int, float))}
 
 
-def converter(kind: Any, optional: bool = False) -> Any:
-    """Return a function from a command-line string to `kind`; with `optional`, "none" becomes None."""
-    convert = nested_tuple if kind is tuple else checked(Path) if kind is Path else kind
+def converter(kind: Any, may_be_none: bool = False) -> Callable[[str], Any]:
+    """Return a function from a command-line string to `kind`; with `may_be_none`, "none" becomes None."""
 
     def from_text(text: str) -> Any:
-        return None if optional and text.lower() in ("none", "null", "") else convert(text)
+        if may_be_none and text.lower() in ("none", "null", ""):
+            return None
+        if kind is tuple:
+            return nested_tuple(text)
+        try:
+            if kind is Path and not text:
+                raise ValueError
+            return kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not valid; {option_problem(text, kind, {})}"
+            ) from None
 
-    from_text.__name__ = kind.__name__  # argparse puts it into its messages
     return from_text
 
 
@@ -155,7 +201,7 @@ def options_table(*classes: type) -> str:
         lines += [f"### {group[0].upper()}{group[1:]}", ""]
         lines += ["| option | default | values | description |", "|---|---|---|---|"]
         for field, _ in flags:
-            cells = [f"`{field.name}`", default_text(field.default)]
+            cells = [f"`{field.name}`", default_text(field)]
             cells += [constraint(field.metadata), field.metadata["help"]]
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         lines.append("")
