@@ -1,14 +1,17 @@
 """Checkpoints of a run: saving, finding, resuming from and removing them."""
 
 import json
+import os
 import re
 import shutil
+import socket
 import sys
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from accelerate import Accelerator
 from accelerate.utils import SCALER_NAME
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
@@ -17,7 +20,6 @@ from checkpoint import PROGRESS_NAME, write_model
 from common.errors import UserError
 from common.files import atomic_write, recover_replaced, replace_folder
 from mel import MelConfig
-from training.lock import lock_folder
 from training.options import RunOptions
 from training.processes import Processes
 
@@ -91,7 +93,7 @@ class Checkpoints:
 
     def close(self) -> None:
         if self.processes.is_main:
-            self.lock.close()
+            self.lock.release()
 
     def save(self, name: str, progress: Progress, options: RunOptions) -> None:
         """Write a checkpoint, or rename last_checkpoint if it has the same weights.
@@ -256,3 +258,29 @@ def latest_checkpoint(folder: Path, before_trouble: bool = False) -> Path | None
         if not (before_trouble and progress.non_finite_in_a_row):
             steps[checkpoint] = progress.step
     return max(steps, key=steps.get, default=None)
+
+
+def lock_folder(folder: Path) -> FileLock:
+    """Lock a folder until the lock is released or the process ends. Raises UserError if it is locked.
+
+    The lock also holds between machines, where the shared file system supports locks.
+    """
+    path = folder / ".lock"
+    path.touch()  # raises OSError if the folder can't be written to
+    lock = FileLock(path, fallback_to_soft=False, on_acquired=write_holder)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        holder = path.read_text().strip() or "another process"
+        raise UserError(
+            f"{folder} is in use by {holder}; stop that run, or choose another --experiment_name"
+        ) from error
+    except OSError:  # a file system without locks
+        pass
+    return lock
+
+
+def write_holder(descriptor: int) -> None:
+    """Write to an open lock file who holds the lock, for the message to others."""
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())

@@ -1,5 +1,6 @@
 """What a run does when its data, its disk or its machine fail: nothing is lost, and one line says why."""
 
+import errno
 import shutil
 import signal
 from pathlib import Path
@@ -26,7 +27,7 @@ from runs import (
 )
 
 from train import VocoderTrainer, parse_arguments
-from training.checkpoints import Checkpoints, Progress
+from training.checkpoints import Checkpoints, Progress, lock_folder
 from training.processes import Processes, make_accelerator
 
 SETTINGS = {"training_epochs": 3, "checkpoint_epochs": 100}
@@ -92,6 +93,16 @@ def test_a_folder_in_use_is_refused_until_its_run_is_killed(small_corpus, tmp_pa
     process.send_signal(signal.SIGKILL)  # its worker survives it for a few seconds
     finish(process)
     train_here(small_corpus, folder, **SETTINGS | {"max_train_steps": 1}, **LATEST)
+
+
+def test_a_folder_can_be_used_where_the_file_system_has_no_locks(tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    lock_folder(tmp_path).release()
+    with pytest.raises(FileNotFoundError):
+        lock_folder(tmp_path / "missing")
 
 
 @pytest.mark.parametrize("name", ["DEEPSPEED", "FSDP", "MEGATRON_LM"])
