@@ -25,8 +25,8 @@ from common.files import atomic_write
 from common.options import Options, not_empty, option, seed_option
 from common.parallel import map_in_threads
 from common.parser import parse_options
-from corpus.audio import inspect_clip
-from corpus.conversion import Change, import_clips
+from corpus.audio import SEEKABLE, SEQUENTIAL, ClipInfo, inspect_clip
+from corpus.conversion import MIN_SWING, NO_SOUND, TRIM_DB, Change, import_clips
 from corpus.hub_datasets import read_dataset
 from corpus.metadata import CorpusClip, Rejection, download_ljspeech, read_metadata
 
@@ -68,6 +68,10 @@ class PrepOptions(Options):
         None, "Resample, mix down to one channel, and trim silence at both ends, into this folder; without a "
         "folder: wavs/ in --path_to_save", bare=IN_PATH_TO_SAVE, metavar="FOLDER",
     )  # fmt: skip
+    trim_db: float = option(
+        TRIM_DB, "With --convert, trim ends that are fewer dB above the clip's noise floor; 0 trims nothing",
+        minimum=0,
+    )  # fmt: skip
 
     def __post_init__(self):
         super().__post_init__()
@@ -86,7 +90,8 @@ def inspect_clips(
 ) -> tuple[list[CorpusClip], list[Rejection]]:
     """Decode every clip, on all cores. Returns the good clips, with their `info`, and the rejected ones.
 
-    A good clip has one channel, `sampling_rate` Hz, and at least one sample, and all samples are finite.
+    A good clip has one channel, `sampling_rate` Hz, a codec for training and sound, and its samples are
+    finite.
     """
     clips = list(clips)
     good, rejections = [], []
@@ -94,16 +99,22 @@ def inspect_clips(
     for clip, info in zip(
         clips, tqdm(infos, desc="reading", unit="clip", total=len(clips), disable=None), strict=True
     ):
-        reason = info.problem
-        if not reason and info.sampling_rate != sampling_rate:
-            reason = f"sampling rate is not {sampling_rate} Hz: {info.sampling_rate} Hz"
-        if not reason and info.channels != 1:
-            reason = f"more than one channel: {info.channels}"
-        if reason:
+        if reason := info.problem or problem_with_audio(info, sampling_rate):
             rejections.append(Rejection(clip.clip_id, clip.path, reason))
         else:
             good.append(replace(clip, info=info))
     return good, rejections
+
+
+def problem_with_audio(info: ClipInfo, sampling_rate: int) -> str:
+    """Return why an intact audio file is no clip for training, and the remedy, or ""."""
+    if info.codec not in SEEKABLE | SEQUENTIAL:
+        return f"the codec can't be read in part, convert it with --convert: {info.codec}"
+    if info.sampling_rate != sampling_rate:
+        return f"sampling rate is not {sampling_rate} Hz: {info.sampling_rate} Hz"
+    if info.channels != 1:
+        return f"more than one channel: {info.channels}"
+    return NO_SOUND if info.swing < MIN_SWING else ""
 
 
 def split_clips(
@@ -223,7 +234,7 @@ def read_clips(options: PrepOptions) -> tuple[list[CorpusClip], list[Rejection],
         rows = read_dataset(
             options.dataset, folder, options.dataset_config, options.dataset_split, options.text_column
         )
-        return import_clips(rows, rate)
+        return import_clips(rows, rate, options.trim_db)
     corpus = download_ljspeech(options.download) if options.download else options.path_to_ljspeech
     clips, rejections = read_metadata(corpus)
     if not options.convert:
@@ -233,8 +244,30 @@ def read_clips(options: PrepOptions) -> tuple[list[CorpusClip], list[Rejection],
             f"--convert would overwrite {folder}; choose another folder, or another --path_to_save"
         )
     targets = ((replace(clip, path=folder / f"{clip.clip_id}.wav"), clip.path) for clip in clips)
-    clips, unreadable, changes = import_clips(targets, rate)
+    clips, unreadable, changes = import_clips(targets, rate, options.trim_db)
     return clips, rejections + unreadable, changes
+
+
+def report_changes(changes: list[Change], count: int, options: PrepOptions) -> None:
+    kinds = Counter(kind.split(":")[0] for each in changes for kind in each.changes)
+    for kind, number in kinds.most_common():
+        print(f"converted {number}: {kind}")
+    trimmed = [each.trimmed for each in changes if each.trimmed]
+    print(
+        f"silence trimmed: {sum(trimmed):.2f} s from {len(trimmed)} of {count} clips"
+        + ("" if trimmed else f"; no clip has silence at its ends, with --trim_db {options.trim_db:g}")
+    )
+    print(f"converted: {len(changes)} clips, in {options.path_to_save / 'converted.csv'}")
+
+
+def report_slow_formats(clips: list[CorpusClip]) -> None:
+    slow = Counter(clip.info.codec for clip in clips if clip.info.codec in SEQUENTIAL)
+    if slow:
+        names = ", ".join(name.replace("_", " ") for name in slow)
+        print(
+            f"{sum(slow.values())} of {len(clips)} clips are slow to train from, since every segment is "
+            f"decoded from the start of its file ({names}); --convert writes WAV files"
+        )
 
 
 @report_user_errors
@@ -244,11 +277,7 @@ def main(arguments: list[str] | None = None) -> None:
     clips, rejections, changes = read_clips(options)
     if options.convert:
         write_converted(options.path_to_save / "converted.csv", changes)
-        for kind, count in Counter(
-            kind.split(":")[0] for each in changes for kind in each.changes
-        ).most_common():
-            print(f"converted {count}: {kind}")
-        print(f"converted: {len(changes)} clips, in {options.path_to_save / 'converted.csv'}")
+        report_changes(changes, len(clips), options)
     good, unusable = inspect_clips(clips, options.sampling_rate)
     too_long = [
         Rejection(clip.clip_id, clip.path, f"longer than {max_duration:g} s: {clip.seconds:.2f} s")
@@ -263,7 +292,9 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"rejected {count}: {kind}")
     if len(good) == len(too_long):
         source = options.dataset or options.download or options.path_to_ljspeech
-        raise UserError(f"{source} has no usable clip; {rejected_path} lists the reasons")
+        reason = f", the first: {rejections[0].reason}" if rejections else ""
+        raise UserError(f"{source} has no usable clip{reason}; {rejected_path} lists the reasons")
+    report_slow_formats(good)
     splits = dict(
         zip(("train", "test"), split_clips(good, options.test_split_pct, options.seed), strict=True)
     )

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-
 MAX_REASON = 300  # characters of a library's message
 
 

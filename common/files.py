@@ -1,9 +1,11 @@
 """Files that are written completely or not at all, and JSON."""
 
 import errno
+import functools
 import json
 import os
 import shutil
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,10 +55,41 @@ def replace_folder(source: Path, path: Path) -> None:
     shutil.rmtree(replaced, ignore_errors=True)
 
 
+def find_file(path: Path | str, suffixes: tuple[str, ...] = ()) -> Path | None:
+    """Return the file at `path`, or the one in its folder that has the same name in another form, or None.
+
+    Such a name differs in its Unicode form, since macOS decomposes accents and other systems do not, in the
+    case of its suffix, or by one of `suffixes`.
+    """
+    path = Path(path)
+    if path.is_file():
+        return path
+    try:
+        names = _names_in(path.parent, path.parent.stat().st_mtime_ns)
+    except OSError:
+        return None
+    endings = (path.suffix.lower(), *suffixes)
+    keys = (unicodedata.normalize("NFC", path.stem) + ending for ending in endings)
+    name = next((names[key] for key in keys if key in names), None)
+    return path.with_name(name) if name and path.with_name(name).is_file() else None
+
+
+@functools.lru_cache(maxsize=64)
+def _names_in(folder: Path, changed: int) -> dict[str, str]:
+    """Return the names of the files in a folder, by their composed form with a suffix in lower case."""
+    parts = ((os.path.splitext(name), name) for name in sorted(os.listdir(folder)))
+    return {unicodedata.normalize("NFC", stem) + suffix.lower(): name for (stem, suffix), name in parts}
+
+
+def is_hidden(path: Path | str) -> bool:
+    """Return whether a file is not for users, such as `.DS_Store` and the `._a.wav` that macOS adds."""
+    return os.path.basename(path).startswith(".")
+
+
 def read_json(path: Path) -> dict:
     """Return the object in a JSON file. Raises UserError if the file can't be read."""
     try:
-        return parse_object(path.read_text(encoding="utf-8"), path)
+        return parse_object(path.read_text(encoding="utf-8-sig"), path)
     except (OSError, ValueError) as error:
         raise UserError(f"can't read the configuration {path}: {error}") from error
 

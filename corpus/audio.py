@@ -1,6 +1,6 @@
 """Read and write audio files as float32 arrays in [-1, 1], with soundfile and, for MPEG audio, PyAV.
 
-The length of a file is what it decodes to: headers of lossy formats state no count of samples, or a wrong one.
+The length of a file is what it decodes to: the headers of lossy formats often state none, or a wrong one.
 """
 
 import re
@@ -248,7 +248,7 @@ def read_audio(
     """Read `samples` samples from `start` on, by default up to the end.
 
     Returns the audio (samples,) in float32, with several channels mixed by `mix_down`, the sampling rate in
-    Hz and the number of channels of the file. Raises UserError for a file that is missing or can't be decoded.
+    Hz and the number of channels of the file. Raises UserError for a file that can't be decoded.
     """
     try:
         audio, sampling_rate = read_channels(path, start, samples)

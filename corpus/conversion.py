@@ -6,19 +6,34 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from tqdm import tqdm
 
-from common.errors import UserError
+from common.errors import UserError, one_line
 from common.files import atomic_write
 from common.parallel import map_in_threads
-from corpus.audio import DECODING_ERRORS, read_audio, resample, write_wav
+from corpus.audio import (
+    DECODING_ERRORS,
+    SEEKABLE,
+    mix_down,
+    open_audio,
+    read_audio,
+    read_channels,
+    resample,
+    write_wav,
+)
 from corpus.hub_datasets import audio_bytes
 from corpus.metadata import CorpusClip, Rejection
 
-KEPT_FORMATS = {"WAV": ".wav", "FLAC": ".flac"}  # formats in which segments can be read quickly
-SILENCE_DB = 50  # the silence at the ends of a clip is this much quieter than its loudest part
+KEPT_FORMATS = {b"RIFF": ".wav", b"fLaC": ".flac"}  # by the first bytes of a file
+TRIM_DB = 10.0  # dB above the noise floor of a clip, below which its ends are silence
 MARGIN = 0.05  # seconds of silence that are kept at both ends
+FRAME, STEP = 0.025, 0.01  # seconds of the frames whose levels are measured, and between them
+FLOOR_PERCENTILE = 5  # of the levels: pauses and closures before plosives have the level of the noise
+MIN_RANGE = 6.0  # dB from the noise floor to the loudest frames of a clip in which the two differ
+MIN_OFFSET = 1e-4  # mean of a clip that is removed; -80 dB
+DIGITAL_SILENCE = -100.0  # dB; such frames say nothing about the noise
+NO_SOUND = "no sound: the audio is silent"
+MIN_SWING = 4 / 32768  # between the largest and the smallest sample of a clip with sound
 
 
 @dataclass(frozen=True)
@@ -27,15 +42,16 @@ class Change:
 
     clip: CorpusClip
     changes: tuple[str, ...]
+    trimmed: float = 0.0  # seconds of silence at its ends
 
 
 def import_clips(
-    clips: Iterable[tuple[CorpusClip, Path | dict]], sampling_rate: int | None
+    clips: Iterable[tuple[CorpusClip, Path | dict]], sampling_rate: int | None, trim_db: float = TRIM_DB
 ) -> tuple[list[CorpusClip], list[Rejection], list[Change]]:
     """Write the audio of each clip to its path, on all cores.
 
-    With a `sampling_rate`, it is converted to one channel at that rate without silence at the ends, in 16-bit
-    WAV files. Otherwise it is copied, and decoded only from formats other than WAV and FLAC.
+    With a `sampling_rate`, it is converted by `convert_audio`. Otherwise it is copied, and decoded only from
+    formats in which segments can't be read quickly.
     """
     good, rejections, changed = [], [], []
 
@@ -50,10 +66,12 @@ def import_clips(
             audio = path or audio_bytes(source)
             if sampling_rate is None:
                 return replace(clip, path=copy_audio(audio, clip.path))
-            changes = convert_audio(audio, clip.path, sampling_rate)
+            changes, trimmed = convert_audio(audio, clip.path, sampling_rate, trim_db)
+        except SilentClip as error:
+            return Rejection(clip.clip_id, path, str(error))
         except (UserError, *DECODING_ERRORS) as error:
-            return Rejection(clip.clip_id, path, f"can't be decoded: {' '.join(str(error).split())}")
-        return Change(clip, changes) if changes else clip
+            return Rejection(clip.clip_id, path, f"can't be decoded: {one_line(error)}")
+        return Change(clip, changes, trimmed) if changes else clip
 
     for result in tqdm(map_in_threads(write, clips), desc="writing", unit="clip", disable=None):
         if isinstance(result, Rejection):
@@ -65,46 +83,84 @@ def import_clips(
 
 
 def copy_audio(source: BytesIO, target: Path) -> Path:
-    """Write an encoded file, as 16-bit WAV if its format is neither WAV nor FLAC; return its path."""
-    info = soundfile.info(source)
-    source.seek(0)
-    if info.format not in KEPT_FORMATS:
+    """Write an encoded file, as 16-bit WAV if its segments can't be read quickly; return its path."""
+    suffix = KEPT_FORMATS.get(source.getvalue()[:4])
+    with open_audio(source) as decoder:
+        is_kept = suffix and decoder.codec in SEEKABLE
+    if not is_kept:
         audio, sampling_rate, _ = read_audio(source)
         write_wav(target, audio, sampling_rate)
         return target
-    target = target.with_suffix(KEPT_FORMATS[info.format])
+    target = target.with_suffix(suffix)
     with atomic_write(target) as temporary:
         temporary.write_bytes(source.getbuffer())
     return target
 
 
-def convert_audio(source: Path | BytesIO, target: Path, sampling_rate: int) -> tuple[str, ...]:
-    """Write a file as 16-bit mono WAV at `sampling_rate` Hz without silence at its ends; return the changes.
+class SilentClip(Exception):
+    """The audio of a clip has no sound. The message is the reason of its `Rejection`."""
 
-    Raises UserError for a file that can't be decoded, has no samples, or has values that are not finite.
+
+def convert_audio(
+    source: Path | BytesIO, target: Path, sampling_rate: int, trim_db: float = TRIM_DB
+) -> tuple[tuple[str, ...], float]:
+    """Write a file as 16-bit mono WAV at `sampling_rate` Hz, without an offset and silence at its ends.
+
+    Returns the changes, and how many seconds were trimmed. Raises SilentClip for a file without sound, and
+    UserError or one of DECODING_ERRORS for a file that can't be decoded, has no samples, or has values that
+    are not finite.
     """
-    audio, source_rate, channels = read_audio(source)
-    if not len(audio) or not np.isfinite(audio).all():
-        raise UserError("audio holds values that are not finite" if len(audio) else "audio is empty")
-    changes = [f"mixed down from {channels} channels"] if channels > 1 else []
+    channels, source_rate = read_channels(source)
+    if not len(channels) or not np.isfinite(channels).all():
+        raise UserError("audio holds values that are not finite" if len(channels) else "audio is empty")
+    audio, mixed = mix_down(channels)
+    if np.ptp(audio) < MIN_SWING:
+        raise SilentClip(NO_SOUND)
+    changes = [mixed] if mixed else []
+    if abs(offset := float(audio.mean(dtype=np.float64))) >= MIN_OFFSET:
+        audio = audio - np.float32(offset)
+        changes.append(f"offset removed: {offset:.4f}")
     if source_rate != sampling_rate:
         audio = resample(audio, source_rate, sampling_rate)
         changes.append(f"resampled from {source_rate} Hz")
-    start, end = loud_part(audio, sampling_rate)
-    if end - start < len(audio) - MARGIN * sampling_rate:
-        changes.append(f"silence trimmed: {(len(audio) - end + start) / sampling_rate:.2f} s")
+    start, end = loud_part(audio, sampling_rate, trim_db)
+    trimmed = (len(audio) - end + start) / sampling_rate
+    if trimmed > MARGIN:
+        changes.append(f"silence trimmed: {trimmed:.2f} s")
         audio = audio[start:end]
+    else:
+        trimmed = 0.0
     if (peak := np.abs(audio).max()) > 1:
         audio = audio / peak
         changes.append(f"scaled down: from a peak of {peak:.2f}")
     write_wav(target, audio, sampling_rate)
-    return tuple(changes)
+    return tuple(changes), trimmed
 
 
-def loud_part(audio: np.ndarray, sampling_rate: int) -> tuple[int, int]:
-    """Return where speech starts and ends in audio (samples,), with a margin of 0.05 s."""
-    import librosa  # slow to import, and needed only for conversion
+def loud_part(audio: np.ndarray, sampling_rate: int, trim_db: float = TRIM_DB) -> tuple[int, int]:
+    """Return where sound starts and ends in audio (samples,), with a margin of 0.05 s.
 
-    _, (start, end) = librosa.effects.trim(audio, top_db=SILENCE_DB)
+    The ends are silence where they are less than `trim_db` dB above the clip's noise floor. In noisy clips,
+    that is at most a third of the way to the loudest frames, since weak consonants are not much louder.
+    """
+    if not trim_db:
+        return 0, len(audio)
+    levels, step = frame_levels(audio - audio.mean(), sampling_rate)
+    heard = levels[levels > DIGITAL_SILENCE]
+    if not len(heard):
+        return 0, len(audio)
+    floor, loudest = np.percentile(heard, (FLOOR_PERCENTILE, 95))
+    distance = min(trim_db, (loudest - floor) / 3)
+    (loud,) = np.nonzero(levels > (floor + distance if loudest - floor > MIN_RANGE else DIGITAL_SILENCE))
     margin = round(MARGIN * sampling_rate)
-    return max(0, start - margin), min(len(audio), end + margin)
+    return max(0, loud[0] * step - margin), min(len(audio), (loud[-1] + 1) * step + margin)
+
+
+def frame_levels(audio: np.ndarray, sampling_rate: int) -> tuple[np.ndarray, int]:
+    """Return the levels in dB of frames of audio (samples,), each centred on its step, and the step."""
+    step, half = round(STEP * sampling_rate), round(FRAME * sampling_rate / 2)
+    energy = np.concatenate([[0.0], np.cumsum(np.square(audio, dtype=np.float64))])
+    centres = np.arange(0, len(audio), step) + step // 2
+    starts, ends = np.maximum(centres - half, 0), np.minimum(centres + half, len(audio))
+    power = (energy[ends] - energy[np.minimum(starts, ends)]) / np.maximum(ends - starts, 1)
+    return 10 * np.log10(np.maximum(power, 1e-12)), step

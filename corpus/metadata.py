@@ -6,7 +6,8 @@ from http.client import HTTPException
 from pathlib import Path
 
 from common.errors import UserError
-from corpus.audio import ClipInfo
+from common.files import find_file
+from corpus.audio import AUDIO_SUFFIXES, ClipInfo
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,9 @@ def read_metadata(corpus: Path | str) -> tuple[list[CorpusClip], list[Rejection]
 
     A line is `id|text|normalized text`. Quotation marks are ordinary characters: read as quoted CSV, 16 of
     LJSpeech's 13,100 lines would lose their text. The transcript is the normalized text, or the raw text if
-    the normalized text is blank or missing. The audio is `corpus`/wavs/<id>.wav. If several lines have the
-    same id, the first one with a transcript is used. An id may contain folders: `speaker/0001`.
+    the normalized text is blank or missing. The audio is `corpus`/wavs/<id>.wav, or a file of that name in
+    another form or with another suffix of audio, see `find_file`. If several lines have the same id, the
+    first one with a transcript is used. An id may contain folders: `speaker/0001`.
 
     Raises UserError if metadata.csv or wavs/ is missing, or if metadata.csv is blank.
     """
@@ -68,7 +70,8 @@ def read_metadata(corpus: Path | str) -> tuple[list[CorpusClip], list[Rejection]
             joint = ", " if ":" in reason else ": "
             rejections.append(Rejection(clip_id, path, f"{reason}{joint}line {number} of {metadata.name}"))
         else:
-            clips[clip_id] = CorpusClip(clip_id, path, texts[-1] or texts[0])
+            found = find_file(path, AUDIO_SUFFIXES) or path
+            clips[clip_id] = CorpusClip(clip_id, found, texts[-1] or texts[0])
     return list(clips.values()), rejections
 
 

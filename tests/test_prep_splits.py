@@ -34,7 +34,7 @@ def make_corpus(folder: Path, lines: list[str], ending: str = "\n") -> Path:
 
 
 def tone(amplitude: float) -> np.ndarray:
-    return amplitude * np.sin(np.arange(RATE // 10) / 20)
+    return amplitude * np.sin(2 * np.pi * 17 * np.arange(RATE // 10) / (RATE // 10))  # no offset
 
 
 def numbered_lines(count: int) -> list[str]:
