@@ -18,7 +18,7 @@ from checkpoint.load import (
 from checkpoint.pretrained import discriminator_path, load_plain_generator
 from checkpoint.weights import load_weights
 from common.errors import UserError
-from common.files import atomic_write
+from common.files import atomic_write, visible
 from config import HiFiGANConfig
 from generators.build import Discriminators, build_generator
 from mel import MelConfig
@@ -40,7 +40,7 @@ def convert(
     `write_project`), `card` contains arguments of `hub.model_card`. Raises UserError if `target` is not
     empty.
     """
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    if target.exists() and (not target.is_dir() or any(visible(target.iterdir()))):
         raise UserError(f"{target} is there already; name a new or empty folder")
     if is_tacotron2(source):
         if to != "project" or fold:

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from common.errors import UserError
+from common.errors import UserError, one_line
+from common.files import visible
 
 CONFIG_NAME = "config.json"
 PROGRESS_NAME = "progress.json"  # step, epoch and flags of a training checkpoint
@@ -39,7 +40,7 @@ def newest_file(folder: Path, patterns: Iterable[str]) -> Path | None:
 
     If several patterns match, the last of them is used.
     """
-    found = [file for pattern in patterns for file in sorted(folder.glob(pattern), key=number_in)]
+    found = [file for pattern in patterns for file in sorted(visible(folder.glob(pattern)), key=number_in)]
     return found[-1] if found else None
 
 
@@ -68,7 +69,7 @@ def read_weights(path: Path, name: str | None = None) -> dict[str, Tensor]:
             return load_file(path)
         except Exception as error:
             raise UserError(
-                f"{path} can't be read as a checkpoint: {error}; is the file complete?"
+                f"{path} can't be read as a checkpoint: {one_line(error)}; is the file complete?"
             ) from error
     contents = read_pickle(path)
     if name is not None:
@@ -93,13 +94,15 @@ def read_pickle(path: Path):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about old pickle formats, which users can't change
             return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    except pickle.UnpicklingError as error:  # PyTorch's message advises to run the code
         raise UserError(
             f"{path} is refused: it is not a checkpoint, or contains more than tensors, which could run code "
             "on loading; use a .safetensors file, or a checkpoint that contains only tensors"
         ) from error
     except Exception as error:  # damaged pickles raise many types, from IndexError to struct.error
-        raise UserError(f"{path} can't be read as a checkpoint: {error}; is the file complete?") from error
+        raise UserError(
+            f"{path} can't be read as a checkpoint: {one_line(error)}; is the file complete?"
+        ) from error
 
 
 def missing_device(name: str) -> str | None:

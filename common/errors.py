@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 MAX_REASON = 300  # characters of a library's message
+ESCAPE_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # colors of a terminal
 
 
 class UserError(Exception):
@@ -40,9 +41,10 @@ def report_user_errors(main: Callable[..., None]) -> Callable[..., None]:
 
 
 def one_line(error: Exception | str) -> str:
-    """Return a library's message in one line: without escape codes, and without advice after its reason."""
-    text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", str(error))
-    text = " ".join(text.split())
+    """Return a library's message in one line, without escape codes and without advice to trust a file."""
+    text = " ".join(ESCAPE_CODES.sub("", str(error)).split()) or type(error).__name__
+    if re.search("weights_only|allow_pickle|trust_remote_code", text):
+        return "it contains more than numbers, which could run code on loading"
     return text if len(text) <= MAX_REASON else text[:MAX_REASON].rpartition(" ")[0] + " …"
 
 
@@ -50,7 +52,7 @@ def message_for_user(error: Exception) -> str:
     """Return one line for an error that the user can fix, or "" for a bug."""
     if isinstance(error, UserError):
         # PyTorch prepends the traceback of a data loader's worker
-        return " ".join(str(error).rpartition("UserError: ")[2].split())
+        return " ".join(ESCAPE_CODES.sub("", str(error)).rpartition("UserError: ")[2].split())
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.strerror}: {error.filename}; check the path, its permissions and the free space"
     is_memory = isinstance(error, MemoryError) or re.search("out of memory|allocate memory", str(error))

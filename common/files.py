@@ -6,11 +6,11 @@ import json
 import os
 import shutil
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from common.errors import UserError
+from common.errors import UserError, one_line
 
 
 @contextmanager
@@ -62,11 +62,11 @@ def find_file(path: Path | str, suffixes: tuple[str, ...] = ()) -> Path | None:
     case of its suffix, or by one of `suffixes`.
     """
     path = Path(path)
-    if path.is_file():
+    if os.path.isfile(path):
         return path
     try:
         names = _names_in(path.parent, path.parent.stat().st_mtime_ns)
-    except OSError:
+    except (OSError, ValueError):  # no folder, or a name that no file can have
         return None
     endings = (path.suffix.lower(), *suffixes)
     keys = (unicodedata.normalize("NFC", path.stem) + ending for ending in endings)
@@ -81,9 +81,9 @@ def _names_in(folder: Path, changed: int) -> dict[str, str]:
     return {unicodedata.normalize("NFC", stem) + suffix.lower(): name for (stem, suffix), name in parts}
 
 
-def is_hidden(path: Path | str) -> bool:
-    """Return whether a file is not for users, such as `.DS_Store` and the `._a.wav` that macOS adds."""
-    return os.path.basename(path).startswith(".")
+def visible(paths: Iterable[Path]) -> list[Path]:
+    """Return the paths without hidden files, such as `.DS_Store` and the `._a.wav` that macOS adds."""
+    return [path for path in paths if not path.name.startswith(".")]
 
 
 def read_json(path: Path) -> dict:
@@ -91,7 +91,7 @@ def read_json(path: Path) -> dict:
     try:
         return parse_object(path.read_text(encoding="utf-8-sig"), path)
     except (OSError, ValueError) as error:
-        raise UserError(f"can't read the configuration {path}: {error}") from error
+        raise UserError(f"can't read the configuration {path}: {one_line(error)}") from error
 
 
 def parse_object(text: str, source: Path | str) -> dict:
@@ -99,7 +99,7 @@ def parse_object(text: str, source: Path | str) -> dict:
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"can't read the configuration {source}: {error}") from error
+        raise UserError(f"can't read the configuration {source}: {one_line(error)}") from error
     if not isinstance(values, dict):
         raise UserError(f"{source} is not a configuration: it does not contain a JSON object")
     return values

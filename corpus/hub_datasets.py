@@ -6,7 +6,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from common.errors import UserError
+from common.errors import UserError, one_line
 from corpus.metadata import CorpusClip, is_name
 
 # Columns of datasets, in order of preference.
@@ -53,7 +53,9 @@ def open_dataset(
     try:
         from datasets import Audio, load_dataset
     except ImportError as error:
-        raise UserError(f"--dataset needs the package datasets: {error}; pip install datasets") from error
+        raise UserError(
+            f"--dataset needs the package datasets: {one_line(error)}; pip install datasets"
+        ) from error
     with dataset_errors(name):
         files = {"path": "parquet", "data_files": name} if Path(name).is_file() else {"path": name}
         rows = load_dataset(**files, name=configuration, split=split, streaming=True)
@@ -75,7 +77,7 @@ def dataset_errors(name: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise UserError(
             f"can't read the dataset {name}: {reason}; check the name, --dataset_config and --dataset_split"
         ) from error

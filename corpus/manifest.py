@@ -15,9 +15,10 @@ import pyarrow.parquet
 import torch
 from tqdm import tqdm
 
-from common.errors import UserError
+from common.errors import UserError, one_line
+from common.files import find_file
 from common.parallel import map_in_threads
-from corpus.audio import ClipInfo, inspect_clip
+from corpus.audio import AUDIO_SUFFIXES, ClipInfo, inspect_clip
 
 TEXT_COLUMNS = ("file_path", "normalized_transcript", "speaker")
 NUMBER_COLUMNS = ("duration", "samples", "peak")
@@ -165,7 +166,9 @@ def read_table(path: Path, input_wavs_dir: Path | str | None) -> tuple[pa.Table,
         if input_wavs_dir is not None:
             return read_filelist(path), Path(input_wavs_dir)
     except (OSError, ValueError, csv.Error, pa.ArrowException) as error:
-        raise UserError(f"can't read the manifest {path}: {error}; create it with prep_splits.py") from error
+        raise UserError(
+            f"can't read the manifest {path}: {one_line(error)}; create it with prep_splits.py"
+        ) from error
     raise UserError(
         f"{path} has no column file_path; if it is an official filelist (id|text|text), add --input_wavs_dir"
     )
@@ -199,16 +202,31 @@ def read_parquet(path: Path) -> pa.Table:
 
 
 def read_filelist(path: Path) -> pa.Table:
+    """Read the lines `id|text|text` of a filelist. A line without texts has the transcript ""."""
     files, texts = [], []
     with path.open(encoding="utf-8-sig", newline="\n") as file:  # a text may contain other line breaks
-        for line in filter(str.strip, file):
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
             name, *fields = line.strip("\r\n").split("|")
-            files.append(name if name.endswith(".wav") else f"{name}.wav")
-            texts.append((fields or [name])[-1].strip())
+            has_suffix = os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES
+            files.append(name if has_suffix else f"{name}.wav")
+            texts.append(text_of(fields, f"line {number} of {path}"))
     table = pa.table({"file_path": files, "normalized_transcript": texts})
     for name in COLUMNS[2:]:
         table = table.append_column(name, pa.nulls(len(table)))
     return table
+
+
+def text_of(fields: list[str], place: str) -> str:
+    """Return the text of a filelist's line, its last field. Raises UserError if that is no text."""
+    *others, text = [field.strip() for field in fields] or [""]
+    if text.isdecimal() and any(any(map(str.isalpha, other)) for other in others):
+        raise UserError(
+            f"{place} ends with the number {text}, where its text is expected (id|text|text); remove it, or "
+            "write a manifest with the columns file_path, normalized_transcript and speaker"
+        )
+    return text
 
 
 def stored_numbers(column: pa.ChunkedArray) -> np.ndarray:
@@ -232,7 +250,13 @@ def refuse_impossible(path: Path, samples: np.ndarray, seconds: np.ndarray, peak
 
 def missing_files(folder: Path, files: list[str]) -> dict[str, str]:
     are_files = map_in_threads(lambda file: os.path.isfile(os.path.join(folder, file)), files, chunk=100)
-    return {file: "file is missing" for file, is_file in zip(files, are_files, strict=True) if not is_file}
+    missing = [file for file, is_file in zip(files, are_files, strict=True) if not is_file]
+    return {file: describe_missing(folder / file) for file in missing}
+
+
+def describe_missing(path: Path) -> str:
+    found = find_file(path, AUDIO_SUFFIXES)
+    return "file is missing" + (f"; there is {found.name!a}, whose name differs" if found else "")
 
 
 def clip_problem(info: ClipInfo, sampling_rate: int) -> str:

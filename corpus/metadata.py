@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
 
-from common.errors import UserError
+from common.errors import UserError, one_line
 from common.files import find_file
 from corpus.audio import AUDIO_SUFFIXES, ClipInfo
 
@@ -84,8 +84,8 @@ def download_ljspeech(folder: Path) -> Path:
         import torchaudio
     except (ImportError, OSError, RuntimeError) as error:
         raise UserError(
-            f"--download needs torchaudio, which can't be imported ({error}); install a fitting version, "
-            "or unpack https://keithito.com/LJ-Speech-Dataset yourself and pass --path_to_ljspeech"
+            f"--download needs torchaudio, which can't be imported ({one_line(error)}); install a fitting "
+            "version, or unpack https://keithito.com/LJ-Speech-Dataset yourself and pass --path_to_ljspeech"
         ) from error
     corpus = folder / "LJSpeech-1.1"
     folder.mkdir(parents=True, exist_ok=True)
@@ -93,7 +93,7 @@ def download_ljspeech(folder: Path) -> Path:
         torchaudio.datasets.LJSPEECH(root=folder, download=True)
     except (OSError, RuntimeError, EOFError, HTTPException, tarfile.TarError) as error:
         raise UserError(
-            f"LJSpeech can't be downloaded into {folder}: {error}; delete its files there and retry"
+            f"LJSpeech can't be downloaded into {folder}: {one_line(error)}; delete its files there and retry"
         ) from error
     # torchaudio accepts an existing folder as complete, even if its unpacking was interrupted
     clips, _ = read_metadata(corpus)

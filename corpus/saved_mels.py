@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from common.errors import UserError
+from common.errors import UserError, one_line
+from common.files import find_file
 from common.parallel import map_in_threads
 from corpus.manifest import Clip
 from mel import MelConfig, check_same_mel, unlikely_mel_values
@@ -57,7 +58,9 @@ class SavedMels:
         try:
             size = os.stat(self.file(clip)).st_size
         except OSError:
-            return f"{clip.path.stem} (no file {self.file(clip)})"
+            found = find_file(self.file(clip))
+            near = f", but {found.name!a}, whose name differs" if found else ""
+            return f"{clip.path.stem} (no file {self.file(clip)}{near})"
         return "" if size == expected else self.problem_with_shape(clip, self.open(clip))
 
     def problem_with_shape(self, clip: Clip, mel: np.ndarray) -> str:
@@ -90,7 +93,9 @@ class SavedMels:
             if mel.dtype.kind != "f":
                 raise ValueError(f"its values are of the type {mel.dtype}")
         except Exception as error:  # damaged files make NumPy raise many types of exception
-            raise UserError(f"can't read the mel {self.file(clip)}: {error}; save it again") from error
+            raise UserError(
+                f"can't read the mel {self.file(clip)}: {one_line(error)}; save it again"
+            ) from error
         return mel[0] if mel.ndim == 3 and mel.shape[0] == 1 else mel
 
 

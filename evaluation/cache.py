@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from common.errors import UserError
+from common.errors import UserError, one_line
 from common.files import atomic_write, read_json
 
 # Part of every fingerprint. Increase it when the code of this package changes the audio that it makes.
@@ -22,7 +22,7 @@ def sha256(path: Path) -> str:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise UserError(f"can't read {path}: {error}; check the file, or leave it out") from error
+        raise UserError(f"can't read {path}: {one_line(error)}; check the file, or leave it out") from error
 
 
 def keep(path: Path, fingerprint: str, write: Callable[[Path], None], about: dict) -> dict:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from tqdm import tqdm
 
-from common.errors import UserError
+from common.errors import UserError, one_line
 from corpus.audio import read_audio
 from corpus.manifest import Clip
 from evaluation import inputs, utmos
@@ -119,7 +119,7 @@ def utmos_fingerprint() -> str:
     try:
         path = utmos.find_checkpoint()
     except (UserError, OSError) as error:
-        raise Unavailable(" ".join(str(error).split())) from error
+        raise Unavailable(one_line(error)) from error
     os.environ[utmos.CHECKPOINT_VARIABLE] = str(path.resolve())  # inherited by the workers
     return digest(sha256(path), sha256(Path(utmos.__file__)))
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from common.errors import UserError
+from common.errors import UserError, one_line
 from evaluation.inputs import Unavailable, at_16_khz, checked, require
 from text import clean
 
@@ -64,7 +64,7 @@ class Recognizer:
                 str(found.folder), device="cpu", compute_type="int8", cpu_threads=torch.get_num_threads()
             )
         except (RuntimeError, ValueError, OSError) as error:
-            raise Unavailable(f"cannot load the recogniser from {found.folder}: {error}") from error
+            raise Unavailable(f"cannot load the recogniser from {found.folder}: {one_line(error)}") from error
 
     def transcribe(self, audio: np.ndarray, sampling_rate: int) -> str:
         """Return the recognised text of (samples,) float audio in [-1, 1] at `sampling_rate` Hz."""
@@ -111,9 +111,9 @@ def find_recognizer(name: str) -> RecognizerModel:
     try:
         return RecognizerModel(name, Path(cached_or_downloaded(download, name)))
     except ValueError as error:
-        raise UserError(f"there is no recogniser {name}: {error}") from error
+        raise UserError(f"there is no recogniser {name}: {one_line(error)}") from error
     except Exception as error:  # the Hub's client raises errors of several HTTP libraries
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = one_line(error)
         if bundled is None:
             raise Unavailable(
                 f"cannot download the recogniser {name} ({reason}); without a network, use "

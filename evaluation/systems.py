@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from checkpoint import load_tacotron2, weights_fingerprint
 from common.errors import UserError
-from common.files import atomic_write
+from common.files import atomic_write, find_file
 from corpus.audio import AUDIO_SUFFIXES, read_audio, write_wav
 from corpus.manifest import Clip
 from evaluation.cache import digest, keep, kept, sha256
@@ -74,11 +74,10 @@ def folder_system(name: str, folder: Path, clips: list[Clip]) -> System:
     """
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder} for --system {name}; name one as NAME=DIR")
-    files = {path.name: path for path in folder.iterdir()}
     wavs = {}
     for clip in clips:
-        names = [f"{clip.path.stem}{ending}{suffix}" for ending in ENDINGS for suffix in AUDIO_SUFFIXES]
-        wavs[clip.path.stem] = next((files[file] for file in names if file in files), None)
+        names = (folder / f"{clip.path.stem}{ending}.wav" for ending in ENDINGS)
+        wavs[clip.path.stem] = next(filter(None, (find_file(name, AUDIO_SUFFIXES) for name in names)), None)
     if missing := [stem for stem, path in wavs.items() if path is None]:
         shown = ", ".join(f"{stem}.wav" for stem in missing[:5]) + (", …" if len(missing) > 5 else "")
         raise UserError(

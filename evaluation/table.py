@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import soundfile
 
 from common.files import atomic_write
+from corpus.audio import inspect_clip
 from corpus.manifest import Clip
 from evaluation.metrics import METRICS, Metric
 from evaluation.statistics import Difference, Interval, bootstrap_interval, paired_difference
@@ -248,7 +248,8 @@ class Table:
 
 def duration(path: Path) -> float:
     """Return the duration of an audio file in seconds."""
-    return soundfile.info(path).duration
+    info = inspect_clip(path)
+    return info.samples / max(info.sampling_rate, 1)
 
 
 def sentence(text: str) -> str:

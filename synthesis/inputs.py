@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from checkpoint.files import is_plain_tensor
-from common.errors import UserError
+from checkpoint.files import is_plain_tensor, read_pickle
+from common.errors import UserError, one_line
+from common.files import visible
 from corpus.audio import AUDIO_SUFFIXES, read_audio, resample
 from mel import MEL_SCALES, MelConfig, MelSpectrogram, convert_mel_scale, unlikely_mel_values
 
@@ -26,7 +27,7 @@ def files_in(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}; name one with --input_wavs_dir or --input_mels_dir")
-    found = [path for path in folder.iterdir() if path.suffix.lower() in suffixes]
+    found = [path for path in visible(folder.iterdir()) if path.suffix.lower() in suffixes]
     found.sort(key=lambda path: (path.stem, path.suffix))
     if not found:
         raise UserError(
@@ -43,7 +44,9 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"can't read the text {path}: {error}; name a text file in UTF-8") from error
+        raise UserError(
+            f"can't read the text {path}: {one_line(error)}; name a text file in UTF-8"
+        ) from error
 
 
 def load_audio(path: Path, sampling_rate: int) -> np.ndarray:
@@ -93,8 +96,10 @@ def read_array(path: Path) -> Tensor:
     """Read the only array in a file, or the one named `mel`. Raises UserError if neither exists."""
     try:
         arrays = load_arrays(path)
+    except UserError:
+        raise
     except Exception as error:  # damaged files make these libraries raise many types of exception
-        raise UserError(f"can't read the mel {path}: {error}; save it again") from error
+        raise UserError(f"can't read the mel {path}: {one_line(error)}; save it again") from error
     if "mel" not in arrays and len(arrays) != 1:
         raise UserError(f"{path} contains {sorted(arrays) or 'no arrays'}; name the array of the mel `mel`")
     return arrays.get("mel", next(iter(arrays.values())))
@@ -113,7 +118,7 @@ def load_arrays(path: Path) -> dict[str, Tensor]:
 
         contents = load_file(path)
     else:
-        contents = torch.load(path, map_location="cpu", weights_only=True)
+        contents = read_pickle(path)
     arrays = {"mel": contents} if isinstance(contents, Tensor) else dict(contents)
     return {str(name): value.float() for name, value in arrays.items() if is_plain_tensor(value)}
 

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from ctypes import CDLL
 from pathlib import Path
 
-from common.errors import UserError
+from common.errors import UserError, one_line
 from text.characters import TYPOGRAPHY
 from text.espeak import espeak, transcribe
 from text.normalization import clean
@@ -93,7 +93,9 @@ def read_lexicon(path: Path | str) -> dict[str, str]:
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"can't read the lexicon {path}: {error}; name a UTF-8 text file") from error
+        raise UserError(
+            f"can't read the lexicon {path}: {one_line(error)}; name a UTF-8 text file"
+        ) from error
     lexicon = {}
     for number, line in enumerate(lines, start=1):
         if not (entry := line.partition("#")[0].split(maxsplit=1)):

@@ -40,7 +40,7 @@ class Progress:
     @classmethod
     def of(cls, checkpoint: Path) -> "Progress":
         """Read the progress of a checkpoint."""
-        values = json.loads((checkpoint / PROGRESS_NAME).read_text())
+        values = json.loads((checkpoint / PROGRESS_NAME).read_text("utf-8-sig"))
         return cls(**{field.name: values[field.name] for field in fields(cls) if field.name in values})
 
 
@@ -177,7 +177,7 @@ class Checkpoints:
 
         Raises UserError if the checkpoint's configuration is not this run's.
         """
-        saved = type(self.config).from_dict(json.loads((checkpoint / "config.json").read_text()))
+        saved = type(self.config).from_dict(json.loads((checkpoint / "config.json").read_text("utf-8-sig")))
         differences = [
             f"{field.name} was {getattr(saved, field.name)} and is now {getattr(self.config, field.name)}"
             for field in fields(saved)

@@ -5,13 +5,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
 from matplotlib.figure import Figure
 
 from common.errors import UserError
 from common.plots import plot_mels
-from corpus.audio import read_audio, resample
+from corpus.audio import DECODING_ERRORS, open_audio, read_audio, resample
 from evaluation.inputs import Unavailable
 from evaluation.metrics import METRICS, Metric, measure
 from evaluation.signal import MEL, log_mel
@@ -30,20 +29,18 @@ def read_clip(path: Path, max_seconds: float) -> Clip:
     or has values that are not finite.
     """
     try:
-        info = soundfile.info(path)  # decoding a file of unknown length could exhaust the memory
-    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
+        with open_audio(path) as decoder:
+            sampling_rate = decoder.sampling_rate
+    except DECODING_ERRORS as error:
         raise UserError(
             f"the file {path.name} is not a WAV, FLAC, OGG or MP3 file; choose another file"
         ) from error
-    if not 4000 <= info.samplerate <= 192000:
-        raise UserError(
-            f"the file {path.name} has {info.samplerate} samples per second; use 4,000 to 192,000"
-        )
-    if info.duration > max_seconds:
-        raise UserError(
-            f"the file {path.name} lasts {info.duration:.1f} s; use a clip of at most {max_seconds:g} s"
-        )
-    audio, sampling_rate, _ = read_audio(path)
+    if not 4000 <= sampling_rate <= 192000:
+        raise UserError(f"the file {path.name} has {sampling_rate} samples per second; use 4,000 to 192,000")
+    longest = round(max_seconds * sampling_rate)
+    audio, _, _ = read_audio(path, 0, longest + 1)  # decoding a long file could exhaust the memory
+    if len(audio) > longest:
+        raise UserError(f"the file {path.name} lasts more than {max_seconds:g} s; use a shorter clip")
     if len(audio) < 0.1 * sampling_rate:
         raise UserError(
             f"the file {path.name} lasts {len(audio) / sampling_rate:.2f} s; use a clip of at least 0.1 s"

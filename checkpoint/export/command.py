@@ -9,7 +9,7 @@ from checkpoint.formats.onnx import OnnxGenerator
 from checkpoint.load import load_generator, load_tacotron2
 from checkpoint.voices import find_voice, load_voice_tacotron2
 from common.errors import UserError
-from common.files import atomic_write
+from common.files import atomic_write, visible
 from common.options import checked
 
 DESCRIPTION = """Write a vocoder, or with --voice or --taco_weights a voice, for another runtime. Before the
@@ -76,7 +76,7 @@ def run_export(args: argparse.Namespace) -> None:
 
 
 def run_voice_export(args: argparse.Namespace) -> str:
-    if args.output.exists() and (not args.output.is_dir() or any(args.output.iterdir())):
+    if args.output.exists() and (not args.output.is_dir() or any(visible(args.output.iterdir()))):
         raise UserError(f"--output {args.output} is there already; name a new or empty folder")
     if args.voice is None:
         tacotron2, vocoder = load_tacotron2(args.taco_weights), load_generator(args.checkpoint_file)

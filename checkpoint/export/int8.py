@@ -13,6 +13,7 @@ from torch import Tensor
 
 from checkpoint.formats.onnx import OnnxGenerator
 from common.errors import UserError
+from common.files import visible
 from corpus.audio import AUDIO_SUFFIXES, read_audio, resample
 from generators.build import sensitive_layers
 from generators.vocos import Vocos
@@ -32,7 +33,7 @@ def calibration_mels(folder: Path, config: MelConfig) -> list[Tensor]:
     """Return mels (num_mels, T) of the first clips in a folder. Raises UserError if there are none."""
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}; name one with --input_wavs_dir")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in AUDIO_SUFFIXES)
+    paths = sorted(path for path in visible(folder.iterdir()) if path.suffix.lower() in AUDIO_SUFFIXES)
     mels = list(islice(mels_of(paths, config), CALIBRATION_CLIPS))
     if not mels:
         raise UserError(

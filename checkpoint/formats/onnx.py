@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from common.errors import UserError
+from common.errors import UserError, one_line
 from common.files import parse_object
 from config import HiFiGANConfig
 from generators.build import build_generator
@@ -51,7 +51,7 @@ def onnx_session(path: Path | str):
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions have no common base class
-        raise UserError(f"{path} can't be read as ONNX: {error}; is the file complete?") from error
+        raise UserError(f"{path} can't be read as ONNX: {one_line(error)}; is the file complete?") from error
 
 
 def require_packages(*names: str) -> None:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from checkpoint import files
 from checkpoint.files import folder_of
-from common.errors import UserError
+from common.errors import UserError, one_line
 
 CONFIG_NAME = "config.yaml"
 PATTERNS = ("pytorch_model.bin", "model.safetensors")
@@ -26,7 +26,7 @@ def read_settings(path: Path) -> dict:
 
     path = folder_of(path) / CONFIG_NAME
     try:
-        parts = yaml.safe_load(path.read_text(encoding="utf-8"))
+        parts = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
         classes = {name: parts[name]["class_path"].rpartition(".")[2] for name in CLASSES}
         mel, backbone, head = (parts[name]["init_args"] for name in CLASSES)
         settings = {
@@ -51,7 +51,7 @@ def read_settings(path: Path) -> dict:
         ValueError,
         RecursionError,
     ) as error:
-        raise UserError(f"can't read the configuration {path}: {' '.join(str(error).split())}") from error
+        raise UserError(f"can't read the configuration {path}: {one_line(error)}") from error
     if classes != CLASSES or backbone.get("adanorm_num_embeddings"):
         raise UserError(f"{path} is not a supported Vocos: it has {', '.join(classes.values())}")
     if head_settings != (settings["n_fft"], settings["hop_size"], settings["padding"]):
