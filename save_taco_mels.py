@@ -9,6 +9,7 @@ that is trained on such mels learns to compensate for these errors.
 import json
 import os
 import time
+import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -79,10 +80,12 @@ def predict_mels(
         Subset(dataset, longest_first), batch_size, num_workers=num_workers, collate_fn=dataset.collate
     )
     order = iter(longest_first)
-    torch.manual_seed(seed)  # the prenet's dropout is active, as in inference
     for batch in loader:
         names = ("tokens", "token_lengths", "mel", "mel_lengths", "speakers")
-        predicted = model(*(batch[name].to(device) for name in names)).mel.cpu()
+        # The prenet's dropout is active, as in inference. It is drawn per clip, so that a mel depends neither
+        # on the batch nor on the number of processes.
+        seeds = [zlib.crc32(f"{seed} {name}".encode()) for name in batch["name"]]
+        predicted = model(*(batch[name].to(device) for name in names), seeds=seeds).mel.cpu()
         for row, frames in enumerate(batch["mel_lengths"].tolist()):
             yield clips[next(order)], predicted[row, :, :frames], batch["mel"][row, :, :frames]
 

@@ -183,24 +183,27 @@ class VocoderTrainer:
         Before the adversarial steps, an STFT loss stands in for the discriminators.
         """
         options = self.options
-        error = mel_loss(self.loss_mel(real), self.loss_mel(generated))
-        losses = {"mel_loss": error}
         if not is_adversarial:
-            losses["stft_loss"] = multi_resolution_stft_loss(real, generated)
-            total = options.lambda_mel * (error + STFT_LOSS_WEIGHT * losses["stft_loss"])
-            return losses | {"gen_loss": total}
+            error = mel_loss(self.loss_mel(real), self.loss_mel(generated))
+            stft_loss = multi_resolution_stft_loss(real, generated)
+            total = options.lambda_mel * (error + STFT_LOSS_WEIGHT * stft_loss)
+            return {"mel_loss": error, "stft_loss": stft_loss, "gen_loss": total}
+
         # frozen, the discriminators are not trained and need no exchange between processes; real audio
         # needs no gradients at all; the cache computes normalized weights once for both calls
         with frozen(self.discriminators), parametrize.cached(), self.accelerator.autocast():
             with torch.no_grad():
                 _, real_maps = self.discriminators(real)
             scores, generated_maps = self.discriminators(generated)
-        losses["adversarial_loss"] = adversarial_loss(scores)
-        losses["feature_matching_loss"] = feature_matching_loss(real_maps, generated_maps)
+        losses = {
+            "adversarial_loss": adversarial_loss(scores),
+            "feature_matching_loss": feature_matching_loss(real_maps, generated_maps),
+            "mel_loss": mel_loss(self.loss_mel(real), self.loss_mel(generated)),
+        }
         losses["gen_loss"] = (
             losses["adversarial_loss"]
             + options.lambda_feature_mapping * losses["feature_matching_loss"]
-            + options.lambda_mel * error
+            + options.lambda_mel * losses["mel_loss"]
         )
         return losses
 

@@ -109,11 +109,11 @@ class Prenet(nn.Module):
         self.layers = nn.ModuleList(linear(before, after) for before, after in pairwise(sizes))
 
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
-        """`keep` (B, prenet_depth, prenet_dim) is 0 for dropped values; by default it is drawn at random."""
+        """`keep` (B, ..., prenet_depth, prenet_dim) is 0 for dropped values; by default it is random."""
         for number, layer in enumerate(self.layers):
             x = F.relu(layer(x))
             p = self.dropout_p
-            x = F.dropout(x, p) if keep is None else x * keep[:, number] / (1 - p)
+            x = F.dropout(x, p) if keep is None else x * keep[..., number, :] / (1 - p)
         return x
 
 
@@ -157,11 +157,13 @@ class Decoder(nn.Module):
         context, weights = self.attention_layer(hidden, state, memory)
         return AttentionState(hidden, cell, context, weights, state.cumulative + weights)
 
-    def forward(self, memory: Memory, mel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, memory: Memory, mel: Tensor, keep: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Teacher forcing: each step receives the true frames of the previous step.
 
         Takes and returns a mel (B, num_mels, T) of whole steps. Also returns the gate (B, steps) and the
-        attention (B, steps, L).
+        attention (B, steps, L). `keep` is the prenet's dropout mask.
         """
         batch, num_mels, frames = mel.shape
         previous = mel.transpose(1, 2).reshape(batch, -1, num_mels * self.config.frames_per_step)
@@ -173,7 +175,7 @@ class Decoder(nn.Module):
             previous = previous.masked_fill(hidden < self.config.decoder_input_dropout_p, 0.0)
         state = self.initial_state(memory)
         states = []
-        for prenet in self.prenet(previous).unbind(1):
+        for prenet in self.prenet(previous, keep).unbind(1):
             state = self.attend(prenet, state, memory, self.attention_rnn)
             states.append(state)
         context = torch.stack([state.context for state in states], dim=1)  # (B, steps, encoder_embed_dim)
@@ -313,17 +315,24 @@ class Tacotron2(nn.Module):
         mel: Tensor,
         mel_lengths: Tensor,
         speakers: Tensor | None = None,
+        seeds: list[int] | None = None,
     ) -> TeacherForced:
         """Predict each step from the true previous frames (teacher forcing).
 
-        Takes padded tokens (B, L) and true mels (B, num_mels, T), with their lengths (B,).
+        Takes padded tokens (B, L) and true mels (B, num_mels, T), with their lengths (B,). With `seeds`, one
+        per clip, the prenet's dropout is the same in any batch.
         """
         steps = -(-mel.shape[2] // self.config.frames_per_step)
         mel = F.pad(mel, (0, steps * self.config.frames_per_step - mel.shape[2]), value=self.config.silence)
         memory = self.encode(tokens, token_lengths, speakers)
-        before, gate, attention = self.decoder(memory, self.to_inner(mel))
+        keep = self.dropout(seeds, tokens.device).keep_all(steps) if seeds else None
+        before, gate, attention = self.decoder(memory, self.to_inner(mel), keep)
         after = before + self.postnet(before, length_mask(mel_lengths, mel.shape[2]))
         return TeacherForced(self.from_inner(before), self.from_inner(after), gate, attention)
+
+    def dropout(self, seeds: list[int], device: torch.device) -> PrenetDropout:
+        """Return the prenet's dropout for clips with these seeds."""
+        return PrenetDropout(self.config, seeds, device)
 
     @torch.inference_mode()
     def infer(
@@ -373,7 +382,7 @@ class Tacotron2(nn.Module):
         if seeds is None:
             seeds = torch.randint(2**62, (batch,)).tolist()
         seeds = [seeds] * batch if isinstance(seeds, int) else list(seeds)
-        dropout = PrenetDropout(self.config, seeds, tokens.device) if self.decoder.prenet.dropout_p else None
+        dropout = self.dropout(seeds, tokens.device) if self.decoder.prenet.dropout_p else None
         limits = torch.as_tensor(max_frames).cpu().expand(batch) // self.config.frames_per_step
         memory = self.encode(tokens, token_lengths, speakers)
         return self.decoder.steps(memory, limits.clamp(min=1), dropout, gate_threshold)

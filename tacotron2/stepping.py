@@ -11,7 +11,7 @@ DROPOUT_BLOCK = 64  # decoder steps per call of the random number generator, whi
 
 
 class PrenetDropout:
-    """Dropout masks of the prenet in inference, from one seed per sentence.
+    """Dropout masks of the prenet outside of training, from one seed per sentence.
 
     A sentence with the same seed is reproduced exactly, independently of the other sentences in its batch.
     """
@@ -27,6 +27,10 @@ class PrenetDropout:
             drawn = [torch.rand(self.shape, generator=generator) for generator in self.generators]
             self.block = (torch.stack(drawn, dim=1) < self.keep_p).to(self.device, torch.float32)
         return self.block[step % DROPOUT_BLOCK]
+
+    def keep_all(self, steps: int) -> Tensor:
+        """Return the masks (B, steps, decoder_prenet_depth, decoder_prenet_dim) of the first steps."""
+        return torch.stack([self.keep(step) for step in range(steps)], dim=1)
 
     def select(self, rows: Tensor) -> None:
         self.generators = [self.generators[row] for row in rows.tolist()]

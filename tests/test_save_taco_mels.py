@@ -119,6 +119,25 @@ def test_the_saved_mel_is_the_teacher_forced_mel_of_the_unscaled_audio(corpus, t
     np.testing.assert_allclose(saved, expected[:, : saved.shape[1]], atol=1e-5)
 
 
+@pytest.mark.skipif(available_cores() < 2, reason="two processes")
+def test_a_mel_depends_neither_on_the_batch_nor_on_the_number_of_processes(corpus, taco, tmp_path):
+    """The prenet's dropout is drawn per clip, from the seed and the clip's name."""
+    save(corpus, taco, tmp_path / "alone", "--batch_size", 1)
+    save(corpus, taco, tmp_path / "together", "--batch_size", 16)
+    save(corpus, taco, tmp_path / "other", "--batch_size", 16, "--seed", 5)
+    manifests = ["--path_to_manifest", str(corpus / "train.csv"), str(corpus / "test.csv")]
+    command = [*TORCHRUN, "save_taco_mels.py", *manifests, "--taco_weights", str(taco), "--num_workers", "0"]
+    subprocess.run([*command, "--path_to_save", str(tmp_path / "two")], cwd=ROOT, check=True, timeout=300)
+    for number in range(3):
+        alone, together, two, other = (
+            np.load(tmp_path / folder / f"clip{number}.npy")
+            for folder in ("alone", "together", "two", "other")
+        )
+        np.testing.assert_allclose(alone, together, atol=1e-5)
+        np.testing.assert_allclose(alone, two, atol=1e-5)
+        assert np.abs(alone - other).max() > 1e-3
+
+
 def test_a_second_run_writes_only_missing_mels(corpus, taco, tmp_path, capsys):
     folder = tmp_path / "mels"
     save(corpus, taco, folder)
