@@ -304,7 +304,6 @@ checkpoint convert {taco} {in}/new --to project --speaker x | no speaker
 checkpoint convert {taco} {in}/new --to official | --to project
 checkpoint convert "" {in}/new --to project | source empty
 checkpoint export --checkpoint_file {model} --output {in}/x.bin | .onnx
-checkpoint export --checkpoint_file {model} --output {in}/x.tflite --frames nan | frames integer
 checkpoint export --checkpoint_file {model} --output {wavs} | .onnx
 checkpoint export --voice nobody --output {in}/new | nobody
 checkpoint export --output {in}/x.onnx | --checkpoint_file

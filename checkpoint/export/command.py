@@ -1,7 +1,6 @@
 """Export a vocoder or a voice for another runtime: `python -m checkpoint export`."""
 
 import argparse
-from functools import partial
 from pathlib import Path
 
 from checkpoint.export.int8 import calibration_mels, quantize_vocoder
@@ -10,7 +9,6 @@ from checkpoint.load import load_generator, load_tacotron2
 from checkpoint.voices import find_voice, load_voice_tacotron2
 from common.errors import UserError
 from common.files import atomic_write, visible
-from common.options import checked
 
 DESCRIPTION = """Write a vocoder, or with --voice or --taco_weights a voice, for another runtime. Before the
 exported files replace --output, their results are compared with those of PyTorch."""
@@ -38,8 +36,8 @@ def add_export_command(commands) -> None:
         "--output",
         type=Path,
         required=True,
-        help="vocoder: file to write, whose name ends in .onnx (ONNX), .pt2 (torch.export) or .tflite "
-        "(LiteRT). Voice: folder to write, which must be new or empty",
+        help="vocoder: file to write, whose name ends in .onnx (ONNX) or .pt2 (torch.export). Voice: folder "
+        "to write, which must be new or empty",
     )
     command.add_argument(
         "--int8", action="store_true",
@@ -50,12 +48,6 @@ def add_export_command(commands) -> None:
         type=Path,
         help="recordings that determine the 8-bit ranges of a vocoder; a voice uses mels of its Tacotron 2",
     )
-    command.add_argument(
-        "--frames",
-        type=checked(int, minimum=1),
-        default=128,
-        help="length of the mels that a .tflite file takes, in frames",
-    )
     command.set_defaults(run=run_export)
 
 
@@ -64,7 +56,7 @@ def run_export(args: argparse.Namespace) -> None:
         raise UserError(
             "--voice includes a Tacotron 2; omit --taco_weights, or replace --voice by --checkpoint_file"
         )
-    if args.int8 and args.output.suffix in (".pt2", ".tflite"):
+    if args.int8 and args.output.suffix == ".pt2":
         raise UserError(f"--int8 applies to ONNX files, not to {args.output}; omit it or name an .onnx file")
     if args.input_wavs_dir and not args.int8:
         raise UserError("--input_wavs_dir determines 8-bit ranges; add --int8 or omit it")
@@ -106,8 +98,8 @@ def run_voice_export(args: argparse.Namespace) -> str:
 
 def run_vocoder_export(args: argparse.Namespace) -> str:
     suffix = args.output.suffix
-    if suffix not in (".onnx", ".pt2", ".tflite"):
-        raise UserError(f"--output {args.output} must end in .onnx, .pt2 or .tflite")
+    if suffix not in (".onnx", ".pt2"):
+        raise UserError(f"--output {args.output} must end in .onnx or .pt2")
     if args.output.is_dir():
         raise UserError(f"--output {args.output} is a folder; name a file")
     from checkpoint.export import vocoder as export  # torch.export is slow to import
@@ -115,14 +107,12 @@ def run_vocoder_export(args: argparse.Namespace) -> str:
     write, load = {
         ".onnx": (export.export_onnx, OnnxGenerator),
         ".pt2": (export.export_program, export.load_program),
-        ".tflite": (partial(export.export_litert, frames=args.frames), export.load_litert),
     }[suffix]
     generator = load_generator(args.checkpoint_file)
     if args.int8 and not args.input_wavs_dir:
         raise UserError("--int8 needs recordings of speech; add --input_wavs_dir")
     mels = calibration_mels(args.input_wavs_dir, generator.config) if args.int8 else []
-    shapes = [(1, args.frames)] if suffix == ".tflite" else export.CHECKED_SHAPES
-    shapes = [shape for shape in shapes if generator.config.num_samples(shape[1])]
+    shapes = [shape for shape in export.CHECKED_SHAPES if generator.config.num_samples(shape[1])]
     with atomic_write(args.output) as temporary:
         write(generator, temporary)
         difference = export.largest_difference(generator, load(temporary), shapes)

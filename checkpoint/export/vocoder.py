@@ -1,4 +1,4 @@
-"""Export a vocoder for another runtime: `python -m checkpoint export` writes .onnx, .pt2 and .tflite files.
+"""Export a vocoder for another runtime: `python -m checkpoint export` writes .onnx and .pt2 files.
 
 An exported file is loaded and compared with PyTorch before it replaces `--output`.
 """
@@ -67,30 +67,6 @@ def export_program(generator: Generator | Vocos, path: Path) -> None:
 def load_program(path: Path) -> Callable[[Tensor], Tensor]:
     with open(path, "rb") as file:
         return torch.export.load(file).module()
-
-
-def export_litert(generator: Generator | Vocos, path: Path, frames: int) -> None:
-    """Write LiteRT for one mel (1, num_mels, frames); its converter does not support dynamic axes."""
-    require_packages("litert_torch")
-    import litert_torch
-
-    mel = torch.full((1, generator.config.num_mels, frames), generator.config.silence)
-    litert_torch.convert(generator, (mel,)).export(str(path))
-
-
-def load_litert(path: Path) -> Callable[[Tensor], Tensor]:
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(str(path))
-    interpreter.allocate_tensors()
-    (mel_details,), (audio_details,) = interpreter.get_input_details(), interpreter.get_output_details()
-
-    def run(mel: Tensor) -> Tensor:
-        interpreter.set_tensor(mel_details["index"], mel.numpy())
-        interpreter.invoke()
-        return torch.from_numpy(interpreter.get_tensor(audio_details["index"]))
-
-    return run
 
 
 def relative_difference(expected: Tensor, actual: Tensor) -> float:

@@ -1,4 +1,5 @@
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -71,12 +72,42 @@ def close(ours: Tensor, theirs: Tensor, atol: float) -> None:
     torch.testing.assert_close(ours, theirs, rtol=0, atol=atol)
 
 
+def torchaudio_twin(model: Tacotron2):
+    """Return torchaudio's model with the sizes and weights of `model`, in eval mode."""
+    import torchaudio
+
+    config = model.config
+    twin = torchaudio.models.Tacotron2(
+        n_mels=config.num_mels,
+        n_symbol=config.num_symbols,
+        n_frames_per_step=config.frames_per_step,
+        symbol_embedding_dim=config.character_embed_dim,
+        encoder_embedding_dim=config.encoder_embed_dim,
+        encoder_n_convolution=config.encoder_n_convolutions,
+        encoder_kernel_size=config.encoder_kernel_size,
+        decoder_rnn_dim=config.decoder_rnn_dim,
+        attention_rnn_dim=config.attention_rnn_dim,
+        attention_hidden_dim=config.attention_dim,
+        attention_location_n_filter=config.attention_location_n_filters,
+        attention_location_kernel_size=config.attention_location_kernel_size,
+        prenet_dim=config.decoder_prenet_dim,
+        postnet_n_convolution=config.decoder_postnet_num_convs,
+        postnet_kernel_size=config.decoder_postnet_kernel_size,
+        postnet_embedding_dim=config.decoder_postnet_n_filters,
+    )
+
+    def renamed(name: str) -> str:
+        name = re.sub(r"(convolutions\.\d+)\.(conv|norm)\.", lambda m: f"{m[1]}.{m[2] == 'norm':d}.", name)
+        return re.sub(r"(decoder_rnn\..*)_l0$", r"\1", name)
+
+    twin.load_state_dict({renamed(name): tensor for name, tensor in model.state_dict().items()})
+    return twin.eval()
+
+
 @pytest.fixture
 def twins(monkeypatch):
     """Return a function from frames_per_step to our model and torchaudio's, with equal weights."""
     pytest.importorskip("torchaudio", exc_type=(ImportError, OSError))
-    from benchmarks.tacotron2_infer import torchaudio_twin
-
     # torchaudio's prenet has no option for this
     monkeypatch.setattr(torch.nn.functional, "dropout", lambda x, *_, **__: x)
 
