@@ -27,12 +27,27 @@ SPOKEN_SYMBOLS = {
 }  # fmt: skip
 KEPT = frozenset("°¢μ") | CURRENCIES.keys()  # later rules read these
 
+# Letters whose accents espeak-ng reads rightly in English, such as the last of "rosé"; without them, it would
+# say "rose". Other accents make its English worse: "château", "Häagen", and so in a few words do these.
+ACCENTED = frozenset("éèñçöüë")
+WORD = re.compile(r"[^\W\d_]*[^\W\d_a-zA-Z][^\W\d_]*")
+WITHOUT_ACCENTS = re.compile(
+    "jalapeño|zürich|décor|entrée|pokémon|motörhead|smörgåsbord|coöp|déjà|naïveté|attaché|malmö|björk|führer|"
+    "élan|chloë|château|münchen|.*ë."
+)
 
-def to_ascii(text: str) -> str:
-    """Return `text` in ASCII and the symbols in `KEPT`. Characters without a reading stay unchanged."""
+
+def to_ascii(text: str, keep_accents: bool = False) -> str:
+    """Return `text` in ASCII and the symbols in `KEPT`. Characters without a reading stay unchanged.
+
+    With `keep_accents`, accents stay that change how espeak-ng reads the word, for the better.
+    """
     text = re.sub(r"&(?:#\d{1,7}|#x[0-9a-fA-F]{1,6}|[A-Za-z]{2,8});", lambda m: html.unescape(m[0]), text)
     if not text.isascii():
-        text = re.sub(r"[⁰¹²³⁴⁵⁶⁷⁸⁹]+", r"^\g<0>", text)
+        text = re.sub(r"[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+", r"^\g<0>", text).replace("^⁻", "^-").replace("^⁺", "^")
+        text = re.sub(r"(?<=[a-zµμ])[·⋅](?=[a-zµμ])", " ", text)  # kg·m
+        text = re.sub(r"(?<=\d)[·⋅×] ?(?=10\^)", " times ", text)
+        text = re.sub(r"\b([12]\d{3})–(?=\d\d\b(?!-))", r"\1 to ", text)  # years; 2020-12 may be a month
         text = re.sub(r"[¼-¾⅐-⅞↉]", lambda m: f" {unicodedata.normalize('NFKC', m[0])} ", text)
         text = re.sub(r"(°\s?\d+)\s?[′']", r"\1 minutes ", text)  # coordinates, not feet
         text = re.sub(r"(minutes\s+\d+)\s?[″\"”]", r"\1 seconds ", text)
@@ -44,9 +59,22 @@ def to_ascii(text: str) -> str:
         # an en dash joins numbers and words; with spaces around it, it is a pause
         text = re.sub(r"(?<=\d)\s?[–—―]\s?(?=[\d$£€])|(?<=[^\W\d])–(?=\w)|(?<=\d)–(?=\w)", "-", text)
         text = text.replace("–", " -- ").translate(str.maketrans(TYPOGRAPHY))
-        text = "".join(map(character_to_ascii, text))
-        text = re.sub(r"(?<![\d ])μ|μ(?![mslgFA]\b)", "m", text)  # part of a Greek word, not a unit
+        text = text.replace("µ", "μ")
+        text = re.sub(r"μ(?=[Ͱ-Ͽἀ-῿])|(?<=[Ͱ-Ͽἀ-῿])μ", "m", text)  # in a Greek word, not a unit
+        if keep_accents:
+            text = WORD.sub(without_useless_accents, unicodedata.normalize("NFC", text))
+            text = "".join(c if c.lower() in ACCENTED else character_to_ascii(c) for c in text)
+        else:
+            text = "".join(map(character_to_ascii, text))
     return " ".join("".join(c if c >= " " and c != "\x7f" else " " for c in text).split())
+
+
+def without_useless_accents(match: re.Match) -> str:
+    """Keep the accents of a word where they help espeak-ng."""
+    word = match[0]
+    plain = {c for c in word.lower() if not c.isascii()} - ACCENTED
+    known = all("\u00df" <= c <= "\u00ff" for c in plain) and not WITHOUT_ACCENTS.match(word.lower())
+    return word if known or not plain.isdisjoint(KEPT) else "".join(map(character_to_ascii, word))
 
 
 def ohms(match: re.Match) -> str:

@@ -1,32 +1,96 @@
-"""Spell out dates, times of day, decades and telephone numbers."""
+"""Spell out dates, times of day and decades."""
 
 import re
 
-from text.abbreviations import MONTH, MONTH_ABBREVIATIONS, MONTHS
-from text.numbers import digit_by_digit, in_pairs, ordinal, say, say_whole, two_digits
+from text.abbreviations import DAYS, MONTH, MONTH_ABBREVIATIONS, MONTHS
+from text.boundaries import expand
+from text.numbers import in_pairs, ordinal, say, say_whole, two_digits
 
-
-def telephone(match: re.Match) -> str:
-    plus = "plus " if match[0].startswith("+") else ""
-    return plus + ", ".join(digit_by_digit(group) for group in re.findall(r"\d+", match[0])) + " "
+SHORT_MONTH = "|".join(MONTH_ABBREVIATIONS).title()
+SHORT_DAY = "|".join(DAYS).title()
+DAY, MONTH_NUMBER = r"(0?[1-9]|[12]\d|3[01])", r"(0?[1-9]|1[0-2])"
+CALENDAR = {name.title(): full for name, full in (DAYS | MONTH_ABBREVIATIONS).items()}
 
 
 def dates(text: str) -> str:
     text = re.sub(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d(?::\d\d)?)Z?\b", r"\1, \2", text)
-    text = re.sub(r"\b([12]\d{3})-(0[1-9]|1[0-2])-([0-2]\d|3[01])\b", lambda m: date(*m.groups()), text)
+    year = r"(?<![\w/.-])([12]\d{3})"
+    text = expand(
+        rf"{year}([-/.]){MONTH_NUMBER}\2{DAY}(?![\w/-]|\.\d)", lambda m: date(*m.group(1, 3, 4)), text
+    )
+    text = expand(r"(?<![\w/.-])((?:19|20)(\d\d))-(0[1-9]|1[0-2])(?![\w/-]|\.\d)", month_of_year, text)
     text = re.sub(r"\b((?:19|20)\d\d)/(?=\d\d\b)", r"\1 ", text)  # the winter of 2019/20
-    text = re.sub(r"(?<![\w/])(\d{1,2})/(\d{1,2})/(\d{4}|\d{2})(?![\w/])", slashed_date, text)
-    # "Nov 5", "Nov 2020", "31 Oct"; not the name in "2 Jan Steens"
-    short = "|".join(MONTH_ABBREVIATIONS).title()
-    text = re.sub(
-        rf"\b({short})(?= \d{{1,2}}(?:st|nd|rd|th)?\b| [12]\d{{3}}\b)|(?<=\d )({short})\b(?! [A-Z])",
-        lambda m: MONTH_ABBREVIATIONS[m[0].lower()],
+    text = expand(r"(?<![\w/])(\d{1,2})/(\d{1,2})/(\d{4}|\d{2})(?![\w/])", numeric_date, text)
+    text = expand(r"(?<![\w-])(\d{1,2})-(\d{1,2})-((?:19|20)\d\d)(?![\w-])", numeric_date, text)
+    return expand(
+        rf"(?<![\w.]){DAY}\.{MONTH_NUMBER}\.((?:1[5-9]|20)\d\d)(?![\w-]|\.\d)",
+        lambda m: date(m[3], m[2], m[1]),
         text,
     )
-    return re.sub(rf"\b(?:the )?([12]?\d|3[01]) ({MONTH})\b,?(?= (\d{{4}})\b)?", day_first, text)
 
 
-def slashed_date(match: re.Match) -> str:
+def named_dates(text: str) -> str:
+    """Expand "Nov 5", "31-Dec-2020", "1st Jan", "Mon-Fri", "Jan-Mar" and "Tue 9am"."""
+    if not re.search(rf"(?:{SHORT_DAY}|{SHORT_MONTH}|May)", text, re.I):
+        return text
+    name = f"{SHORT_DAY}|{SHORT_MONTH}|May|{MONTH}|(?:{'|'.join(set(DAYS.values()))})"
+    text = expand(
+        rf"(?<![\w-]){DAY}-({SHORT_MONTH}|{MONTH})-(\d{{4}}|\d\d)(?![\w-])",
+        lambda m: f"{m[1]} {CALENDAR.get(m[2].title(), m[2])} {m[3] if len(m[3]) == 4 else '20' + m[3]}",
+        text,
+        re.I,
+    )
+    text = expand(
+        rf"(?<![\w-])({name})\.? ?- ?({name})(?![\w-])",
+        lambda m: " to ".join(CALENDAR.get(one, one) for one in m.groups()),
+        text,
+    )
+    # a list of days: "Mon, Wed and Fri", "Tue/Thu", "Sat & Sun"
+    beside = r"(?:/|,? ?(?:and|or|&) |, )"
+    text = expand(rf"\b({SHORT_DAY})(?={beside}(?:{SHORT_DAY})\b)", lambda m: CALENDAR[m[1]], text)
+    text = expand(
+        rf"(?<=day)({beside})({SHORT_DAY})\b", lambda m: m[1].replace("/", " and ") + CALENDAR[m[2]], text
+    )
+    text = expand(rf"(?<=day)/(?=(?:{SHORT_DAY})\b|\w+day\b)", " and ", text)
+    clock = r" \d{1,2}(?::\d\d)?(?:-\d{1,2}(?::\d\d)?)?\s?[ap]\.?m|,? (?:the )?\d{1,2}(?:st|nd|rd|th)?\s"
+    text = expand(
+        rf"\b({SHORT_DAY})(?={clock}(?:(?:of )?(?:{SHORT_MONTH}|{MONTH}))?|,? (?:{SHORT_MONTH}|{MONTH})\b)"
+        rf"|\b(Mon|Tue|Tues|Wed|Thu|Thur|Thurs|Fri)(?= \d)",
+        lambda m: CALENDAR[m[0]],
+        text,
+    )
+    text = expand(
+        rf"\b(?:[Tt]he )?(\d\d?(?:st|nd|rd|th)) ({SHORT_MONTH})\b(?! [A-Z])",
+        lambda m: f"the {m[1]} of {CALENDAR[m[2]]}",
+        text,
+    )
+    text = expand(rf"(?<!\b[Tt]he )\b(?=\d\d?(?:st|nd|rd|th) of (?:{MONTH})\b)", "the ", text)
+    # "Nov 5", "Nov 2020", "31 Oct", "1st of Jan"; not the name in "2 Jan Steens"
+    text = expand(
+        rf"\b({SHORT_MONTH})(?=,? \d{{1,2}}(?:st|nd|rd|th)?\b|,? [12]\d{{3}}\b| '\d\d\b)"
+        rf"|(?:(?<=\d )|(?<=(?:st|nd|rd|th) )|(?<=(?:st|nd|rd|th) of ))"
+        rf"({SHORT_MONTH})\b\.?(?! [A-Z][a-z]+s\b)",
+        lambda m: CALENDAR[m[1] or m[2]],
+        text,
+    )
+    return expand(
+        rf"(?<![\w.,/-])(?:the )?([12]?\d|3[01]) ({MONTH})\b,?(?= (\d{{4}})\b)?",
+        day_first,
+        text,
+    )
+
+
+def month_of_year(match: re.Match) -> str:
+    """Read 2020-12 as a month, but 2009-10 as two years."""
+    year, short_year, month = match.groups()
+    return (
+        match[0]
+        if int(month) == (int(short_year) + 1) % 100
+        else f"{MONTHS[int(month) - 1]} {in_pairs(year)}"
+    )
+
+
+def numeric_date(match: re.Match) -> str:
     first, second, year = match.groups()
     month, day = (second, first) if int(first) > 12 else (first, second)
     if not (1 <= int(month) <= 12 and 1 <= int(day) <= 31):
@@ -44,11 +108,11 @@ def day_first(match: re.Match) -> str:
 
 
 def times(text: str) -> str:
-    text = re.sub(
+    text = expand(
         r"(?<![\w:.])(\d{1,2}):([0-5]\d)(?::([0-5]\d))?(?![\w:]*\d)(\s?[AaPp]\.?\s?[Mm]\b)?", clock, text
     )
-    text = re.sub(r"(\d)\s?([ap])\.?m\b(?!-)", r"\1 \2 m", text, flags=re.I)
-    return re.sub(r"(\d):(?=\d)", r"\1 to ", text)  # the rest are ratios: 3:1
+    text = expand(r"(?<=\d)\s?([ap])\.?m\b(?!-)", lambda m: f" {m[1].upper()} M", text, re.I)
+    return expand(r"(?<=\d):(?=\d)", " to ", text)  # the rest are ratios: 3:1
 
 
 def clock(match: re.Match) -> str:
@@ -61,7 +125,7 @@ def clock(match: re.Match) -> str:
     if seconds:
         words.append(two_digits(seconds))
     if half:
-        words.append(f"{half.strip()[0].lower()} m")
+        words.append(f"{half.strip()[0].upper()} M")
     return " ".join(words)
 
 

@@ -6,9 +6,12 @@ hundred twenty", "thirteen dollars, eighty-seven cents"), so that training texts
 
 import re
 
-from text.abbreviations import MONTH, abbreviations, addresses, word_set
+from text.abbreviations import MONTH, abbreviations, addresses
+from text.boundaries import expand
+from text.capitals import capitals, spell
 from text.characters import to_ascii
-from text.dates import dates, decade, telephone, times
+from text.dates import dates, decade, named_dates, times
+from text.digits import in_groups, named_digits, telephones
 from text.numbers import (
     FRACTION,
     NUMBER,
@@ -19,42 +22,40 @@ from text.numbers import (
     say,
     two_digits,
 )
-from text.quantities import money, units
-
-# Short words that may be in capitals for emphasis. US is excluded: it is usually the country.
-COMMON_WORDS = word_set(
-    """A I AM AN AND ALL ANY ARE AS AT BAD BE BIG BUT BY CAN DAY DID DO END FOR FUN GET GO GOD GOT HAD HAS
-    HE HER HEY HIM HIS HOT HOW IF IN IS IT'S ITS JOY LET LOT LOW MAN MAY ME MEN MY NEW NO NOT NOW OF OFF
-    OH OLD ON ONE OR OUR OUT OWN PUT RED RUN SAW SAY SEE SHE SO SIR SIX TEN THE TOO TOP TRY TWO UP USE
-    WAR WAS WAY WE WHO WHY YES YET YOU"""
-)
-ACRONYMS = word_set("NATO NASA UNESCO UNICEF OPEC AIDS SARS LASER RADAR NAFTA PIN SIM RAM ROM SWAT FIFA UEFA")
-# Always read letter by letter, even with a vowel or in a text that is all in capitals.
-INITIALISMS = word_set(
-    """FBI CIA USA UK US EU UN TV DVD CD PC BBC CNN NBC CBS ABC IBM USSR USAF UCLA IEEE NCAA NAACP ASAP
-    HTML HTTP CEO CFO CTO UFO IRA NYPD LAPD DNA RNA ATM FAQ DIY GPS CPU GPU USB URL IOU MIA NBA NFL NHL
-    KGB PRS LED AI API IQ USS AOL AFL CIO USPS YMCA YWCA ACLU HIV ESPN OECD"""
-)
+from text.quantities import PERIODS, UNIT, money, powers, units, units_alone
 
 
-def clean(text: str) -> str:
+def clean(text: str, phonemes: bool = False) -> str:
     """Return English text as it is read aloud: lower-case letters and punctuation, numbers in words.
 
-    Characters without a reading (private use, unpaired surrogates) stay unchanged. The function is
-    idempotent.
+    For a reader of `phonemes`, accents, capitals and the letter A stay recognizable where espeak-ng then
+    reads the word better. Characters without a reading (private use, unpaired surrogates) stay unchanged.
+    Cleaned text does not change again.
     """
-    text = to_ascii(text)
+    text = spell_out(to_ascii(text, keep_accents=phonemes))
+    if phonemes:
+        return tidy(for_espeak(text))
+    cleaned = tidy(text.lower())
+    for _ in range(3):  # "100apt." became "one hundred apt."
+        again = tidy(spell_out(cleaned).lower())
+        if again == cleaned:
+            break
+        cleaned = again
+    return cleaned
+
+
+def spell_out(text: str) -> str:
+    """Return text with words for its numbers, abbreviations and symbols."""
     shouted = len(re.findall("[A-Z]{2,}", text)) > 1 and not re.search("[a-z]{2}", text)
     text = addresses(text)
     text = abbreviations(text)
     text = roman_numerals(text)
+    text = named_dates(text)
     if any(map(str.isdigit, text)):  # these rules take the most time
         text = numbers(text)
-    text = capitals(text, shouted)
-    return tidy(symbols(text).lower())
+    return symbols(capitals(units_alone(text), shouted))
 
 
-PER = "second|minute|hour|day|night|week|month|year|person"
 # After these words, any number that looks like a year is read as a year.
 BEFORE_YEARS = re.compile(
     rf"\b(?:in|since|until|till|by|during|circa|year|of|from|before|after|{MONTH})[ ,]+(?:\d{{1,2}},? )?$",
@@ -76,40 +77,74 @@ STREET = re.compile(
 
 
 def numbers(text: str) -> str:
-    """Spell out all digits, the most specific forms first: telephone numbers, dates, times, money, units."""
-    text = re.sub(r"(?<![\w.,-])(?:\+\d{1,3}[ -]?)?\(?\d{3}\)?[ -]\d{3}-\d{4}(?![\w-])", telephone, text)
-    text = re.sub(r"(?<![\w.,-])\+\d{1,3}(?:[ -]\d{2,})+(?![\w-])", telephone, text)
-    text = re.sub(r"(?<![\w.,-])\d{3}-\d{4}(?![\w-])", telephone, text)
+    """Spell out all digits, the most specific forms first: dates, telephone numbers, times, money, units."""
+    text = dates(text)
+    text = telephones(text)
+    text = named_digits(text)
     text = re.sub(r"(?<=\d) (?=000\b)", "", text)  # 10 000
     text = re.sub(r"(?<![\w'])\d{1,3}(?:'\d{3})+(?![\d'\"])", lambda m: m[0].replace("'", ","), text)  # 1'000
+    text = expand(
+        r"(?<![\w.,])1(?:(0)(0)?)?((?:,?000)*)s\b(?= of\b|(?<=000s)$|(?<=000s)[,.;])", round_plural, text
+    )
     # Psalm 23:1-6; two digits are read as a time
     text = re.sub(r"(?<![\w:.])(\d{1,3}):(?=(?:\d|[6-9]\d|\d{3})-\d+(?![\d:]))", r"\1 ", text)
-    text = re.sub(rf"(\d ?[A-Za-z]{{0,8}})/({PER})\b", r"\1 per \2", text)  # $20/hour
-    text = dates(text)
-    text = re.sub(r"(?<![\w.,-])\d+(?:-\d+){2,}(?![\w-])", telephone, text)
+    text = re.sub(rf"(\d ?[A-Za-z]{{0,8}})/({PERIODS})\b", r"\1 per \2", text)  # $20/hour
+    text = expand(r"(?<![\w.,-])\d+(?:-\d+){2,}(?![\w-])", lambda m: in_groups(m[0]), text)
+    text = powers(versions(text))
     # 5-10, $5-$10, 5%-10%, 3 - 1, 9am-5pm; before an equals sign it is a subtraction
     text = re.sub(r"(\d)\s?-\s?(?=[\d.]+\s?=)", r"\1 minus ", text)
     text = re.sub(
-        r"(?<=\d)(%|°[CF]?|\s?[ap]\.?m\.?|st|nd|rd|th)?(?: - ?| -- |-)(?=[$£€¥]?\.?\d)", r"\1 to ", text
+        rf"(?<=\d)(%|°[CF]?|\s?[ap]\.?m\.?|st|nd|rd|th|[kKMB]n?|\s?(?:{UNIT}))?"
+        r"(?: - ?| -- |-)(?=[$£€¥]?\.?\d)",
+        r"\1 to ",
+        text,
     )
-    text = re.sub(r"(?<![\w).-])-(?=[$£€¥]?\.?\d)", "minus ", text)
+    text = expand(r"(?<![\w).-])-(?=[$£€¥]?\.?\d)", "minus ", text)
     text = times(text)
     text = money(text)
     text = re.sub(r"\s?%", " percent", re.sub(r"%(?=\w)", "% ", text))
     text = re.sub(r"(?<![\w.])\.(\d\d)(?=[ -](?i:calib|special|magnum|rifle|pistol|revolver))", r"\1", text)
     text = units(text)
-    text = re.sub(rf"\b({NUMBER})(?i:st|nd|rd|th)\b", lambda m: ordinal(m[1].replace(".", "")), text)
-    text = re.sub(r"(?:'|\b)(?:(\d\d)?(\d)0)'?s\b", decade, text)
-    text = re.sub(r"(?<!\w)'(\d\d)\b", lambda m: two_digits(m[1]), text)
-    text = re.sub(r"#\s?(?=\d)", "number ", text)
-    text = re.sub(r"(\d)\s?\*\s?(?=\d)", r"\1 times ", re.sub(r"(\d)x(?=\d)", r"\1 by ", text))
-    text = re.sub(
+    text = expand(rf"\b({NUMBER})(?i:st|nd|rd|th)\b", lambda m: ordinal(m[1].replace(".", "")), text)
+    text = expand(r"(?:'|\b)(?:(\d\d)?(\d)0)'?s\b", decade, text)
+    text = expand(r"(?<!\w)'(\d\d)\b", lambda m: two_digits(m[1]), text)
+    text = expand(r"#\s?(?=\d)", "number ", text)
+    text = expand(r"(?<=\d)\s?\*\s?(?=\d)", " times ", expand(r"(?<=\d)x(?=\d)", " by ", text))
+    text = expand(
+        r"(?<=\d)x(?= (?:as|more|faster|slower|larger|bigger|higher|less|better|the|zoom)\b)", " times", text
+    )
+    text = expand(
         r"(?<![\w.])\d+(?:\.\d+){2,}\b", lambda m: " point ".join(map(say, m[0].split("."))), text
     )  # 2.0.1
     text = re.sub(r"\b([A-Za-z]?[a-z]+)-(?=\d)", r"\1 ", text)  # pre-1914, Catch-22
     # "A380", "F-16", "B2B", "mp3", "4K", "133-A"
-    text = re.sub(r"(?<![\w.])(?:[A-Za-z]+-?\d|\d+-?[A-Z]\b|\d+[A-Za-z])[A-Za-z\d]*\b", model_name, text)
-    return re.sub(rf"{FRACTION}|{NUMBER}", plain_number, text)
+    text = expand(r"(?<![\w.])(?:[A-Za-z]+-?\d|\d+-?[A-Z]\b|\d+[A-Za-z])[A-Za-z\d]*\b", model_name, text)
+    return expand(rf"{FRACTION}|{NUMBER}", plain_number, text)
+
+
+def versions(text: str) -> str:
+    """Read "v2.0.1", "version 3.11" and "Python 3.11": each part is a number."""
+    text = expand(r"(?<![\w.-])(?:v\.?(?=\d{1,3}(?:\.\d+)*\b)|V\.?(?=\d{1,3}(?:\.\d+)+\b))", "version ", text)
+    return expand(
+        r"\b((?i:version|release|python|ios|android|macos|java|php|ubuntu|kernel|django|node|chrome) )"
+        r"(\d+(?:\.\d+)+)(?![\w,])",
+        lambda m: m[1] + " point ".join(version_part(part) for part in m[2].split(".")),
+        text,
+    )
+
+
+def version_part(digits: str) -> str:
+    return two_digits(digits) if len(digits) == 2 else say(digits)
+
+
+def round_plural(match: re.Match) -> str:
+    """Read "100s of" and "1,000s of" as "hundreds of" and "thousands of"."""
+    ten, hundred, zeros = match.groups()
+    first = "hundred" if hundred else "ten" if ten else ""
+    scale = {0: "", 1: "thousand", 2: "million"}.get(zeros.count("000"))
+    if scale is None or not (first or scale):
+        return match[0]
+    return f"{first} {scale}".strip() + "s"
 
 
 def model_name(match: re.Match) -> str:
@@ -121,7 +156,7 @@ def model_name(match: re.Match) -> str:
             parts.append(digit_by_digit(part) if serial else in_pairs(part))
         else:  # letters without a vowel are spelled: mp3, but not Catch-22
             is_word = re.search(r"[aeiouy]", part.lower()) and not (part.isupper() and len(part) < 4)
-            parts.append(part if is_word else " ".join(part))
+            parts.append(part if is_word else spell(part))
     return " ".join(parts)
 
 
@@ -130,7 +165,7 @@ def plain_number(match: re.Match) -> str:
     before, after = text[max(0, match.start() - 20) : match.start()], text[match.end() : match.end() + 60]
     space = " " if before[-1:].isalpha() else ""
     end = " " if after[:1].isalpha() else ""
-    if SERIAL.search(before[-8:] + written):
+    if "." not in written and SERIAL.search(before[-8:] + written):
         return digit_by_digit(written.replace(",", "")) + end
     if written.isdigit() and len(written) in (3, 4):
         is_year = len(written) == 4 and "1100" <= written <= "2099"
@@ -142,23 +177,18 @@ def plain_number(match: re.Match) -> str:
     return space + say(written) + end
 
 
-def capitals(text: str, shouted: bool) -> str:
-    """Spell initialisms such as FBI; acronyms such as NASA and emphasized words stay words."""
-    text = re.sub(r"\b([A-Z]{1,2})&([A-Z])\b", lambda m: f"{' '.join(m[1])} and {m[2]}", text)  # AT&T, R&B
-    return re.sub(r"(?<![A-Za-z'])[A-Z]{2,}(?:s\b|(?![a-z]))", lambda m: capital_word(m, shouted), text)
+def for_espeak(text: str) -> str:
+    """Return text with the capitals that help espeak-ng, and the letter A as it sounds.
 
-
-def capital_word(match: re.Match, shouted: bool) -> str:
-    word = match[0].removesuffix("s")
-    plural = "'s" if match[0].endswith("s") else ""
-    before = match.string[max(0, match.start() - 12) : match.start()]
-    after = match.string[match.end() : match.end() + 12]
-    neighbours = before.split()[-1:] + after.split()[:1]
-    is_shouted = shouted or any(one.strip(".,!?;:\"'()") in COMMON_WORDS - {"A", "I"} for one in neighbours)
-    if word in ACRONYMS or word in COMMON_WORDS:
-        return match[0]
-    is_spelled = word in INITIALISMS or not re.search("[AEIOUY]", word) or (len(word) <= 3 and not is_shouted)
-    return " ".join(word) + plural if is_spelled else match[0]
+    A capital distinguishes Polish from polish, except at the start of a sentence. In lower case and in
+    capitals, "a" alone is an article to espeak-ng.
+    """
+    text = re.sub(r"(?<=[\w,;] )A(?=[.,;:!?)'-]| (?![A-Z][a-z])|$)|\bA(?= [A-Z]\b)", "eigh", text)
+    return re.sub(
+        r"((?<=\w )|(?<=, ))?\b[^\W\d_]+",
+        lambda m: m[0] if m[1] is not None and m[0].istitle() else m[0].lower(),
+        text,
+    )
 
 
 def symbols(text: str) -> str:

@@ -74,7 +74,7 @@ def phonemize(
             while stand_in in text.lower():
                 stand_in += "mi"
             text, written = _set_aside(text, lexicon or {}, stand_in)
-            text = clean(text) if english else _tidy(text)
+            text = clean(text, phonemes=True) if english else _tidy(text)
             ipa = _text_to_ipa(library, text, ENGLISH_PAUSE if english else OTHER_PAUSE, stand_in, written)
             results.append(" ".join(ipa.split()))
     return results

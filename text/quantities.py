@@ -2,7 +2,9 @@
 
 import re
 
-from text.numbers import FRACTION, NUMBER, SCALE, SCALES, say, say_whole
+from text.abbreviations import word_set
+from text.boundaries import expand
+from text.numbers import FRACTION, NUMBER, SCALE, SCALES, ordinal, say, say_whole
 
 # Major unit, its plural, minor unit, its plural.
 CURRENCIES = {
@@ -10,55 +12,132 @@ CURRENCIES = {
     "€": ("euro", "euros", "cent", "cents"), "¥": ("yen", "yen", "sen", "sen"),
     "₹": ("rupee", "rupees", "paisa", "paise"), "₽": ("ruble", "rubles", "kopeck", "kopecks"),
     "₩": ("won", "won", "jeon", "jeon"), "₿": ("bitcoin", "bitcoins", "cent", "cents"),
+    "₺": ("lira", "lira", "kurus", "kurus"), "₴": ("hryvnia", "hryvnias", "kopeck", "kopecks"),
+    "₪": ("shekel", "shekels", "agora", "agorot"), "₫": ("dong", "dong", "hao", "hao"),
+    "₦": ("naira", "naira", "kobo", "kobo"), "₱": ("peso", "pesos", "centavo", "centavos"),
+    "฿": ("baht", "baht", "satang", "satang"),
 }  # fmt: skip
+DOLLARS = {
+    "US": "U S", "A": "Australian", "AU": "Australian", "C": "Canadian", "CA": "Canadian",
+    "NZ": "New Zealand", "HK": "Hong Kong", "NT": "New Taiwan", "S": "Singapore",
+}  # fmt: skip
+# As signs, and as codes before or after the number: "CHF 20", "20 CHF".
+CODES = {
+    **{code: tuple(f"{country} {name}" if name.startswith("dollar") else name for name in CURRENCIES["$"])
+       for code, country in {"USD": "U S", "AUD": "Australian", "CAD": "Canadian", "NZD": "New Zealand",
+                             "HKD": "Hong Kong", "TWD": "New Taiwan", "SGD": "Singapore"}.items()},
+    "EUR": CURRENCIES["€"], "GBP": CURRENCIES["£"], "JPY": CURRENCIES["¥"], "INR": CURRENCIES["₹"],
+    "RUB": CURRENCIES["₽"], "KRW": CURRENCIES["₩"], "TRY": CURRENCIES["₺"], "ILS": CURRENCIES["₪"],
+    "BTC": CURRENCIES["₿"], "CHF": ("Swiss franc", "Swiss francs", "centime", "centimes"),
+    "CNY": ("yuan", "yuan", "fen", "fen"), "RMB": ("yuan", "yuan", "fen", "fen"),
+    "BRL": ("real", "reais", "centavo", "centavos"),
+    "MXN": ("Mexican peso", "Mexican pesos", "cent", "cents"),
+    "SEK": ("Swedish krona", "Swedish kronor", "ore", "ore"), "ZAR": ("rand", "rand", "cent", "cents"),
+    "NOK": ("Norwegian krone", "Norwegian kroner", "ore", "ore"),
+    "DKK": ("Danish krone", "Danish kroner", "ore", "ore"),
+    "PLN": ("zloty", "zlotys", "grosz", "groszy"), "THB": CURRENCIES["฿"],
+}  # fmt: skip
+SIGNS = CURRENCIES | CODES | {"R$": CODES["BRL"], "MX$": CODES["MXN"], "Fr.": CODES["CHF"]}
+SIGNS |= {
+    f"{prefix}$": tuple(
+        f"{country} {name}" if name.startswith("dollar") else name for name in CURRENCIES["$"]
+    )
+    for prefix, country in DOLLARS.items()
+}
+SIGN = "|".join(sorted(map(re.escape, SIGNS), key=len, reverse=True))
 UNITS = {
-    "km": "kilometer", "m": "meter", "cm": "centimeter", "mm": "millimeter", "μm": "micrometer",
-    "nm": "nanometer", "mi": "mile", "yd": "yard", "ft": "foot", "kg": "kilogram", "g": "gram",
-    "mg": "milligram", "lb": "pound", "lbs": "pound", "oz": "ounce", "tsp": "teaspoon",
-    "tbsp": "tablespoon", "l": "liter", "L": "liter", "ml": "milliliter", "mL": "milliliter", "s": "second",
-    "sec": "second", "secs": "second", "ms": "millisecond", "μs": "microsecond", "min": "minute",
-    "mins": "minute", "h": "hour", "hr": "hour", "hrs": "hour", "Hz": "hertz", "kHz": "kilohertz",
-    "MHz": "megahertz", "GHz": "gigahertz", "W": "watt", "kW": "kilowatt", "MW": "megawatt",
-    "GW": "gigawatt", "kWh": "kilowatt hour", "V": "volt", "kV": "kilovolt", "mA": "milliamp",
-    "kJ": "kilojoule", "kPa": "kilopascal", "kcal": "kilocalorie", "dB": "decibel", "kB": "kilobyte",
-    "KB": "kilobyte", "MB": "megabyte", "GB": "gigabyte", "TB": "terabyte", "kbps": "kilobit per second",
+    "km": "kilometer", "kms": "kilometer", "m": "meter", "cm": "centimeter", "mm": "millimeter",
+    "μm": "micrometer", "nm": "nanometer", "mi": "mile", "yd": "yard", "yds": "yard", "ft": "foot",
+    "kg": "kilogram", "kgs": "kilogram", "g": "gram", "mg": "milligram", "μg": "microgram",
+    "mcg": "microgram", "ng": "nanogram", "lb": "pound", "lbs": "pound",
+    "oz": "ounce", "fl oz": "fluid ounce",
+    "fl. oz": "fluid ounce", "tsp": "teaspoon", "tbsp": "tablespoon", "l": "liter", "L": "liter",
+    "ml": "milliliter", "mL": "milliliter", "cl": "centiliter", "dl": "deciliter", "dL": "deciliter",
+    "μl": "microliter", "μL": "microliter", "gal": "gallon", "qt": "quart", "pt": "pint", "cc": "c c",
+    "s": "second", "sec": "second", "secs": "second", "ms": "millisecond", "μs": "microsecond",
+    "ns": "nanosecond", "min": "minute", "mins": "minute", "h": "hour", "hr": "hour", "hrs": "hour",
+    "wk": "week", "wks": "week", "mo": "month", "mos": "month", "yr": "year", "yrs": "year",
+    "Hz": "hertz", "kHz": "kilohertz", "MHz": "megahertz", "GHz": "gigahertz", "THz": "terahertz",
+    "mW": "milliwatt", "W": "watt", "kW": "kilowatt", "MW": "megawatt", "GW": "gigawatt", "Wh": "watt hour",
+    "kWh": "kilowatt hour", "MWh": "megawatt hour", "mV": "millivolt", "V": "volt", "kV": "kilovolt",
+    "mA": "milliamp", "mAh": "milliamp hour", "Ah": "amp hour", "μA": "microamp", "μF": "microfarad",
+    "J": "joule", "kJ": "kilojoule", "N": "newton", "kN": "kilonewton", "Pa": "pascal", "hPa": "hectopascal",
+    "kPa": "kilopascal", "MPa": "megapascal", "psi": "pound per square inch",
+    "mmHg": "millimeter of mercury", "mm Hg": "millimeter of mercury", "mol": "mole", "mmol": "millimole",
+    "cal": "calorie", "cals": "calorie", "kcal": "kilocalorie", "dB": "decibel", "kB": "kilobyte",
+    "KB": "kilobyte", "MB": "megabyte", "GB": "gigabyte", "TB": "terabyte", "PB": "petabyte",
+    "MiB": "mebibyte", "GiB": "gibibyte", "Mb": "megabit", "Gb": "gigabit", "kbps": "kilobit per second",
     "Mbps": "megabit per second", "Gbps": "gigabit per second", "mph": "mile per hour",
-    "kph": "kilometer per hour", "rpm": "revolution per minute", "ha": "hectare", "°C": "degree Celsius",
-    "°F": "degree Fahrenheit", "°": "degree", "px": "pixel",
+    "kph": "kilometer per hour", "kmh": "kilometer per hour", "mpg": "mile per gallon",
+    "fps": "frame per second",
+    "rpm": "revolution per minute", "bpm": "beat per minute", "ppm": "part per million",
+    "ppb": "part per billion", "dpi": "dot per inch", "hp": "horsepower", "ha": "hectare",
+    "°C": "degree Celsius", "° C": "degree Celsius", "°F": "degree Fahrenheit", "° F": "degree Fahrenheit",
+    "°": "degree", "px": "pixel", "MP": "megapixel", "IU": "international unit",
+    **{f"{power}{dot} {sign}": f"{words} {name}" for power, words in {"sq": "square", "cu": "cubic"}.items()
+       for dot in ("", ".") for sign, name in {"ft": "foot", "in": "inch", "mi": "mile", "yd": "yard",
+                                                "m": "meter", "km": "kilometer", "cm": "centimeter"}.items()},
+    "sqft": "square foot", "sqm": "square meter",
 }  # fmt: skip
-UNIT = "|".join(sorted(map(re.escape, UNITS), key=len, reverse=True))
-MILLIONS_OF = (  # "1m" before one of these is a million, not a meter
-    "people|users|views|viewers|followers|subscribers|downloads|copies|visitors|customers|readers|voters|"
-    "jobs|homes|households|tons|tonnes|barrels|years|dollars|pounds|euros"
+# Also understood in capitals: "180 LBS"; the others are rarely written so, or have another meaning.
+ANY_CASE = word_set(
+    "km kms cm mm kg kgs mg lb lbs oz tsp tbsp ml gal ft yd yds sec secs mins hr hrs yrs mph kph mpg rpm "
+    "psi dpi kwh mah khz mhz ghz hz sqft db bpm"
 )
-PLURALS = {"foot": "feet", "inch": "inches", "hertz": "hertz"}
+FOLDED = {sign.lower(): name for sign, name in UNITS.items()}
+UNITS |= {form: FOLDED[sign] for sign in ANY_CASE for form in (sign.upper(), sign.capitalize())}
+UNITS |= {"SQ FT": "square foot", "FL OZ": "fluid ounce", "Sq Ft": "square foot", "sq feet": "square foot"}
+UNIT = "|".join(sorted(map(re.escape, UNITS), key=len, reverse=True))
+# Understood without a number, as in "dose (μg)"; the other units are also words or names.
+ALONE = (
+    "μg|μm|μs|μL|μl|kg|km|cm|mm|mg|mL|ml|kWh|mAh|mmHg|kHz|MHz|GHz|Hz|dB|mph|psi|lbs|oz|kPa|rpm|mcg|sq ft|km/h"
+)
+PER = {"mo": "month", "yr": "year", "wk": "week", "sec": "second", "min": "minute", "hr": "hour", "h": "hour"}
+PERIODS = (
+    "second|minute|hour|day|night|week|month|quarter|year|person|people|serving|capita|share|barrel|gallon|"
+    "pound|ounce|ton|tonne|mile|foot|user|seat|student|unit|item|page|game|piece|call|head|acre|square foot"
+)
+POWERS = {"2": "square ", "3": "cubic "}
+COUNTED_IN_MILLIONS = (  # "1m" before one of these is a million, not a meter
+    "people|users|views|viewers|followers|subscribers|downloads|copies|visitors|customers|readers|voters|"
+    "jobs|homes|households|tons|tonnes|barrels|years|dollars|pounds|euros|steps|words|likes|fans|employees"
+)
+PLURALS = {"foot": "feet", "inch": "inches", "hertz": "hertz", "horsepower": "horsepower", "c": "c"}
+DURATION = {"d": "day", "h": "hour", "hr": "hour", "hrs": "hour", "m": "minute", "min": "minute",
+            "mins": "minute", "s": "second", "sec": "second"}  # fmt: skip
 
 
 def money(text: str) -> str:
-    signs = "".join(map(re.escape, CURRENCIES))
     text = re.sub(r"\bRs\.?\s?(?=\.?\d)", "₹", text)
-    text = re.sub(rf"\b(US|A|C|NZ|HK)([$])\s?({NUMBER}){SCALE}", spell_foreign_dollars, text)
-    text = re.sub(rf"([{signs}])\s?({NUMBER})( to )[{signs}]?({NUMBER}){SCALE}", r"\2\3\1\4\5", text)
+    text = re.sub(rf"(?<!\w)({SIGN})\s?({NUMBER})( to )(?:{SIGN})?\s?({NUMBER}){SCALE}", r"\2\3\1\4\5", text)
     text = re.sub(
-        rf"([{signs}])\s?({NUMBER})(?:{SCALE})(?=( (?:bills?|notes?|coins?|deal|loan|fine|prize|bonus)\b)?)",
-        lambda m: amount(m) + (" " if m.string[m.end() : m.end() + 1].isalpha() else ""),
-        text,
-        flags=re.I,
+        rf"(?<![\d.,])({NUMBER})( to )({NUMBER})\s?([€£₹₽$]|{'|'.join(CODES)})(?![\w$])", r"\1\2\4\3", text
     )
-    names = CURRENCIES | {"¢": ("cent", "cents"), "p": ("penny", "pence")}
+    adjective = r"(?= ((?:bills?|notes?|coins?|deal|loan|fine|prize|bonus|budget|lawsuit|project)\b)?)"
+    text = expand(rf"(?<![A-Za-z])({SIGN})\s?({NUMBER})(?:{SCALE})(?:{adjective}|)", amount, text, re.I)
+    text = expand(
+        rf"(?<=\w)([{''.join(map(re.escape, CURRENCIES))}])({NUMBER})(?:{SCALE})()", amount, text, re.I
+    )
     # "5€", "5¢", "50p"; not 1080p
-    pattern = rf"(?<![\w.,])(?!\d{{4}}p)({NUMBER})(?:\s?([€£₹₽¢])|(p)\b)"
-    return re.sub(pattern, lambda m: f"{say(m[1])} {names[m[2] or m[3]][m[1] != '1']}", text)
-
-
-def spell_foreign_dollars(match: re.Match) -> str:
-    scale = f" {SCALES.get(match[4].lower(), match[4])}" if match[4] else ""
-    return f"{say(match[3])}{scale} {' '.join(match[1])} dollars"
+    after = f"[{''.join(CURRENCIES)}]|{'|'.join(CODES)}"
+    text = expand(
+        rf"(?<![\w.,])({NUMBER}){SCALE}\s?({after})(?![\w])(?!\s?\d)()",
+        lambda m: say_amount(SIGNS[m[3]], m[1], m[2], ""),
+        text,
+    )
+    names = {"¢": ("cent", "cents"), "p": ("penny", "pence")}
+    pattern = rf"(?<![\w.,])(?!\d{{4}}p)({NUMBER})(?:\s?(¢)|(p)\b)"
+    return expand(pattern, lambda m: f"{say(m[1])} {names[m[2] or m[3]][m[1] != '1']}", text)
 
 
 def amount(match: re.Match) -> str:
     sign, number, scale, adjective = match.groups()
-    major, majors, minor, minors = CURRENCIES[sign]
+    names = SIGNS.get(sign)
+    return say_amount(names, number, scale, adjective) if names else match[0]  # "a$5" is no Australian dollar
+
+
+def say_amount(names: tuple[str, ...], number: str, scale: str | None, adjective: str | None) -> str:
+    major, majors, minor, minors = names
     if scale:
         return f"{say(number)} {SCALES.get(scale.lower(), scale)} {major if adjective else majors}"
     whole, _, decimals = number.partition(".")
@@ -73,8 +152,8 @@ def amount(match: re.Match) -> str:
 
 
 def units(text: str) -> str:
-    """Spell out numbers with units: "5 km", "20°C", "3 m²", "5ft 6in", "100 km/h", "6.5-mm"."""
-    text = re.sub(r"(?<!\w)(\d+)'\s?(\d+)(?:\"|''|(?=\W|$))(?!\w)", r"\1 ft \2 inches", text)  # 5'6"
+    """Spell out numbers with units: "5 km", "20°C", "3 m²", "5ft 6in", "100 km/h", "6.5-mm", "2h 15m"."""
+    text = re.sub(r"(?<![\w.])(\d+)'\s?(\d+)(?:\"|''|(?=\W|$))(?!\w)", r"\1 ft \2 inches", text)  # 5'6"
     text = re.sub(r"(\d\s?ft\.? \d+)\s?in\b\.?", r"\1 inches", text)
     # a 27" monitor; the pattern skips whole quotations, whose end is not an inch sign
     text = re.sub(
@@ -82,15 +161,30 @@ def units(text: str) -> str:
         length,
         text,
     )
-    text = re.sub(rf"(\d)m(?= (?:{MILLIONS_OF})\b)", r"\1 million", text)
+    counted = rf"(?= (?:{COUNTED_IN_MILLIONS})\b)"
+    text = re.sub(rf"(?<=\d)[mM]{counted}", " million", re.sub(rf"(?<=\d)[kK]{counted}", " thousand", text))
     # with a space and without a dot it is a preposition: "5 in the morning"
     text = re.sub(r"(\d)(?: ?in\.(?= [a-z])|in\b)", r"\1 inches", text)
     text = re.sub(r"\b1 inches", "1 inch", text)
+    sign = "|".join(sorted(DURATION, key=len, reverse=True))
+    text = expand(rf"(?<![\w.,])(?:\d+ ?(?:{sign})(?: ?(?=\d)|\b)){{2,4}}(?!\w)", duration, text)
     # number, space or hyphen, unit, power, per another unit; a dot within the sentence belongs to the unit
-    number, unit = rf"(?<![\w.,])({FRACTION}|{NUMBER})", rf"({UNIT})(?:\^?([23]))?(?:/({UNIT}))?"
-    text = re.sub(rf"{number}([ -]?){unit}(?:\.(?= [a-z0-9]))?(?![\w'&])", measure, text)
-    money = r"\b(dollars?|cents?|pounds?|pence|euros?)"
-    return re.sub(rf"{money}/({UNIT})\b", lambda m: f"{m[1]} per {UNITS[m[2]]}", text)
+    number, unit = (
+        rf"(?<![\w.,])({FRACTION}|{NUMBER})",
+        rf"({UNIT})(?:\^?([23]))?(?:/({UNIT})(?:\^?([23]))?)?",
+    )
+    text = expand(rf"{number}([ -]?){unit}(?:\.(?= [a-z0-9]))?(?![\w'&])", measure, text)
+    names = "|".join(
+        {name.split()[-1] for names in SIGNS.values() for name in names} | {"million", "billion"}
+    )
+    per = rf"(?:{UNIT})|{PERIODS}"
+    text = re.sub(rf"\b({names})/({per})\b", lambda m: f"{m[1]} per {UNITS.get(m[2], m[2])}", text)
+    return text
+
+
+def units_alone(text: str) -> str:
+    """Spell out units without a number: "dose (μg)"."""
+    return expand(rf"(?<![\w/.-])({ALONE})(?=[),;:.?!]*(?:\s|$))(?!\.\w)", unit_alone, text)
 
 
 def length(match: re.Match) -> str:
@@ -101,16 +195,57 @@ def length(match: re.Match) -> str:
     return f"{article or ''}{number} {one if article or number == '1' else many}"
 
 
+def duration(match: re.Match) -> str:
+    parts = re.findall(r"(\d+) ?([a-z]+)", match[0])
+    return " ".join(f"{say(number)} {DURATION[sign]}{'s' * (number != '1')}" for number, sign in parts)
+
+
+def powers(text: str) -> str:
+    """Read "m^-1" as "per meter", "10^-3" as "ten to the minus three", "10^6" as "ten to the sixth"."""
+    text = expand(
+        rf"(?:(?<=\d)|(?<![\w.]))\s?\b({UNIT})\^-([123])(?!\d)",
+        lambda m: f" per {powered(UNITS[m[1]], m[2])}",
+        text,
+    )
+    text = expand(r"(?<=\d)\^-(\d+)", lambda m: f" to the minus {say(m[1])}", text)
+    return expand(r"(?<=\d)\^(\d+)\b(?<!\^[23])", lambda m: f" to the {ordinal(m[1])}", text)
+
+
+def powered(unit: str, power: str | None) -> str:
+    """Return "square meter" and "cubic meter", but "second squared"."""
+    if power and unit == "second":
+        return f"{unit} {'squared' if power == '2' else 'cubed'}"
+    return POWERS.get(power, "") + unit
+
+
+def plural(unit: str) -> str:
+    """Return the plural of a unit, whose noun stands before "per", "of" and the names of scales."""
+    noun, *rest = re.split(r" (?=per |of |Celsius|Fahrenheit)", unit, maxsplit=1)
+    *adjectives, noun = noun.split(" ")
+    noun = PLURALS.get(noun, noun if noun.endswith("hertz") else noun + "s")
+    return " ".join([*adjectives, noun, *rest])
+
+
 def measure(match: re.Match) -> str:
-    number, gap, sign, power, per = match.groups()
+    number, gap, sign, power, per, per_power = match.groups()
     if sign == "s" and not gap and number.isdigit():  # 90s
         return match[0]
-    first, space, rest = UNITS[sign].partition(" ")
-    if number != "1" and gap != "-" and (" " in number or "/" not in number):
-        if sign == "kWh":
-            rest += "s"
-        else:
-            first = PLURALS.get(first, first if first.endswith("hertz") else first + "s")
-    square = {"2": "square ", "3": "cubic "}.get(power, "")
-    over = f" per {UNITS[per]}" if per else ""
-    return f"{say(number)}{'-' if gap == '-' else ' '}{square}{first}{space}{rest}{over}"
+    unit = UNITS[sign]
+    top, slash, bottom = number.rpartition(" ")[2].partition("/")
+    proper = slash and " " not in number and int(top) < int(bottom)  # "one half kilometer"
+    # "a 10 lb bag"
+    adjective = re.search(
+        r"\b[Aa]n? $", match.string[max(0, match.start() - 3) : match.start()]
+    ) and re.match(
+        r" (?!(?:of|per|and|or|to|in|at|is|was|from|for|a|an|the)\b)[a-z]",
+        match.string[match.end() : match.end() + 6],
+    )
+    if number != "1" and gap != "-" and not proper and not adjective:
+        unit = plural(unit)
+    over = f" per {powered(UNITS[per], per_power)}" if per else ""
+    return f"{say(number)}{'-' if gap == '-' else ' '}{powered(unit, power)}{over}"
+
+
+def unit_alone(match: re.Match) -> str:
+    unit = UNITS.get(match[1]) or "kilometer per hour"
+    return unit if re.search(r"(?:\bper|\bone|\ban?) $", match.string[: match.start()][-8:]) else plural(unit)

@@ -4,13 +4,12 @@ import re
 from collections.abc import Iterable
 
 from text.abbreviations import (
-    AFTER_NAMES,
-    ANYWHERE,
-    DAYS,
+    ABBREVIATIONS,
+    BEFORE_NUMBERS,
     MONTH_ABBREVIATIONS,
     MONTHS,
+    SENTENCE_GOES_ON,
     STARTERS,
-    TITLES,
     word_set,
 )
 from text.normalization import clean
@@ -18,10 +17,7 @@ from text.phonemes import BRACKETED_IPA
 
 # About the length of LJSpeech's longest clips (10 s); on longer texts Tacotron 2's attention fails.
 MAX_CHARACTERS = 150
-NO_END = frozenset(TITLES.keys() - {"st", "dr"}) | word_set(
-    "e.g i.e vs viz cf approx rs no nos p pp vol vols fig figs ch sec ca"
-)
-PERHAPS_END = frozenset({*AFTER_NAMES, *ANYWHERE, *MONTH_ABBREVIATIONS, *DAYS, "est", "ph.d", "al", "ext"})
+PERHAPS_END = frozenset(ABBREVIATIONS) - SENTENCE_GOES_ON - {"no", "c", "v"} | {"ph.d", "al"}
 CONJUNCTIONS = word_set("and but or nor so yet because although though while when where which who that if")
 INSIDE_A_NUMBER = 10.0
 WORD = re.compile(rf"(?:{BRACKETED_IPA.pattern}|\S)+")  # bracketed IPA may have spaces
@@ -82,7 +78,9 @@ def ends_sentence(sentence: list[str], following: str) -> bool:
         return True
     stem = word.lstrip(OPENING)[:-1]
     starts = re.match(r"\w*", following)[0] in STARTERS and not re.match(r"\w+\.", following)
-    if stem.lower() in NO_END and (following[0].isdigit() or stem.lower() != "no"):
+    if stem.lower() in SENTENCE_GOES_ON:
+        return False
+    if stem.lower() in BEFORE_NUMBERS and re.match(r"#?[A-Z]{0,2}-?\d", following):
         return False
     if stem.lower() in ("dr", "st"):  # "Dr. Who", but "on Elm St. She"
         before = sentence[-2] if len(sentence) > 1 else ""
@@ -133,7 +131,9 @@ def cut_cost(before: str, after: str) -> float:
     core = before.rstrip(CLOSING)
     stem = core.lstrip(OPENING).rstrip(".").lower()
     number_ends, number_begins = core.rstrip(",")[-1:].isdigit(), after.lstrip("$£€(")[:1].isdigit()
-    if core.endswith(".") and (stem in NO_END or stem in PERHAPS_END or len(stem) == 1):
+    if core.endswith(".") and (
+        stem in SENTENCE_GOES_ON or stem in BEFORE_NUMBERS or stem in PERHAPS_END or len(stem) == 1
+    ):
         return INSIDE_A_NUMBER
     # "January 5", "January 5, 1994", "1 000", "(555) 123-4567", "2 1/2"
     in_date = before in MONTHS or before.lower() in MONTH_ABBREVIATIONS

@@ -282,7 +282,7 @@ READINGS = {
         "5 m/s": "five meters per second",
         "1500 m": "one thousand, five hundred meters",
         "a 5-km run": "a five-kilometer run",
-        "a 10 lb. bag": "a ten pounds bag",
+        "a 10 lb. bag": "a ten pound bag",
         "It weighs 5 kg. The": "it weighs five kilograms. the",
         "1/2 km and 2 1/2 km": "one half kilometer and two and a half kilometers",
         "5 in the morning": "five in the morning",
