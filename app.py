@@ -7,15 +7,14 @@ import platform
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from html import escape
 from pathlib import Path
 
-import torch
-
-from checkpoint import DEVICE
 from common.errors import UserError, report_user_errors
-from common.options import ArgumentParser, checked
+from common.options import Options, device_option, option
+from common.parser import parse_options
 from webpage.content import (
     GRIFFIN_LIM,
     MAX_CHARACTERS,
@@ -70,36 +69,27 @@ watch("value", () => {
 """
 
 
-def build_parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="app.py", description=__doc__)
-    parser.add_argument(
-        "--port", type=checked(int, minimum=1, maximum=65535), default=7860, help="port of the page"
+@dataclass(frozen=True, kw_only=True)
+class AppOptions(Options):
+    """Options of `app.py`."""
+
+    port: int = option(7860, "Port of the page", minimum=1, maximum=65535)
+    host: str = option(
+        lambda: os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
+        "Listen on this address; 0.0.0.0 admits other computers; default: 127.0.0.1, or the environment "
+        "variable GRADIO_SERVER_NAME", check=lambda host: None if host else "an address",
+    )  # fmt: skip
+    share: bool = option(False, "Publish the page on gradio.live, which needs a network")
+    checkpoint_file: tuple[Path, ...] = option(
+        (), "Offer these vocoders, in any form that inference.py reads", may_be_empty=True
     )
-    parser.add_argument(
-        "--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
-        type=checked(str, check=lambda host: None if host else "an address"),
-        help="address to listen on; 0.0.0.0 admits other computers",
-    )  # fmt: skip
-    parser.add_argument(
-        "--share", action="store_true", help="public address on gradio.live, which needs a network"
+    evaluations: Path = option(
+        Path("generated_evaluation"), "Show this output folder of evaluate.py, or a folder of such folders"
     )
-    parser.add_argument(
-        "--checkpoint_file", type=Path, nargs="+", default=[],
-        help="your own vocoders, in any form that inference.py reads",
-    )  # fmt: skip
-    parser.add_argument(
-        "--evaluations", type=Path, default=Path("generated_evaluation"),
-        help="output folder of evaluate.py, or a folder of such folders",
-    )  # fmt: skip
-    parser.add_argument(
-        "--delete_after", type=checked(int, minimum=1), default=3600,
-        help="seconds after which uploads and generated files are deleted",
-    )  # fmt: skip
-    parser.add_argument(
-        "--device", type=checked(str, **DEVICE), default="cuda" if torch.cuda.is_available() else "cpu",
-        help="cpu, cuda, cuda:1, …",
-    )  # fmt: skip
-    return parser
+    delete_after: int = option(
+        3600, "Delete uploads and generated files after this number of seconds", minimum=1
+    )
+    device: str = device_option()
 
 
 def with_messages(handler: Callable[..., Iterator], models: Models) -> Callable[..., Iterator]:
@@ -225,24 +215,24 @@ def return_freed_memory() -> None:
 
 @report_user_errors
 def main(arguments: list[str] | None = None) -> None:
-    args = build_parser().parse_args(arguments)
+    options = parse_options(AppOptions, "app.py", __doc__, arguments)
     if gr is None:
         raise UserError(f"{missing}; run: pip install -r requirements-app.txt")
-    local = args.host in LOCAL_HOSTS and not args.share
+    local = options.host in LOCAL_HOSTS and not options.share
     return_freed_memory()
-    models = Models(args.checkpoint_file, args.device, any_path=local)
-    for path in args.checkpoint_file:
+    models = Models(options.checkpoint_file, options.device, any_path=local)
+    for path in options.checkpoint_file:
         models.load_vocoder(path)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="hifigan_page_") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder  # uploads and generated files
-        page = build_page(models, args.evaluations, args.delete_after)
+        page = build_page(models, options.evaluations, options.delete_after)
         fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
         try:
             page.launch(
-                server_name=args.host,
-                server_port=args.port,
-                share=args.share,
+                server_name=options.host,
+                server_port=options.port,
+                share=options.share,
                 theme=gr.themes.Default(**fonts),
                 css=CSS,
                 js=PAGE_SCRIPT,
@@ -254,7 +244,7 @@ def main(arguments: list[str] | None = None) -> None:
             )
         except OSError as error:
             raise UserError(
-                f"can't listen on {args.host}:{args.port}: {error}; choose another --port"
+                f"can't listen on {options.host}:{options.port}: {error}; choose another --port"
             ) from error
 
 

@@ -6,14 +6,15 @@ by sample. Audio and values are cached: a repeated command computes only what is
 `accelerate launch`, the processes share the clips, and each uses its own GPU.
 """
 
-import argparse
 import signal
 import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
-from checkpoint import DEVICE
 from common.errors import UserError, report_user_errors
-from common.options import SEED, ArgumentParser, checked
+from common.options import Options, device_option, mixed_precision_option, option, seed_option
+from common.parser import parse_options
 from evaluation import report
 from evaluation.comparison import Comparison
 from evaluation.metrics import METRICS
@@ -22,108 +23,90 @@ from evaluation.systems import FINETUNED, HIFIGAN, READY_MADE
 from evaluation.table import COLUMNS
 from listening.pages import KINDS, write_listening_test
 from listening.ratings import add_ratings
-from synthesis.vocoder import MIXED_PRECISIONS
-from training.processes import Processes, cores_per_process
+from training.loaders import limited_workers
+from training.processes import Processes
 
 
-def build_parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="evaluate.py", description=__doc__.splitlines()[0])
-    parser.add_argument("--path_to_manifest", type=Path, required=True, help="manifest of the test clips")
-    parser.add_argument("--input_wavs_dir", type=Path, help="folder of the clips of an official filelist")
-    parser.add_argument(
-        "--output_dir", type=Path, default=Path("generated_evaluation"),
-        help="folder of table.md, table.csv, clips.csv, report.html, and the cached audio and values",
-    )  # fmt: skip
-    group = parser.add_argument_group("systems (the rows of the table, in this order, then the recordings)")
-    group.add_argument("--taco_weights", type=Path, help="Tacotron 2 that reads the transcripts")
-    group.add_argument("--checkpoint_file", type=Path, help="vocoder, in any form that inference.py reads")
-    group.add_argument("--finetuned_checkpoint_file", type=Path, help="vocoder after fine-tuning")
-    group.add_argument(
-        "--copy_synthesis", action="store_true",
-        help="vocoding of the recordings' mels, and metrics that need audio aligned with the recordings",
-    )  # fmt: skip
-    group.add_argument(
-        "--system", action="append", default=[], metavar="NAME=DIR",
-        help="another system: a folder of audio files named after the clips; can be repeated",
-    )  # fmt: skip
-    group = parser.add_argument_group("measurement")
-    group.add_argument(
-        "--metrics", nargs="+", choices=list(COLUMNS), metavar="METRIC",
-        help=f"columns of the table: {', '.join(COLUMNS)}; by default all that apply",
-    )  # fmt: skip
-    group.add_argument(
-        "--recognizer", default=DEFAULT_RECOGNIZER,
-        help="Whisper model of the word error rate: a name such as tiny.en or small.en, a repository on the "
-        "Hugging Face Hub, or a folder",
-    )  # fmt: skip
-    group.add_argument(
-        "--max_clips", type=checked(int, minimum=1), help="number of clips, from the start of the manifest"
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(Options):
+    """Options of `evaluate.py`."""
+
+    path_to_manifest: Path = option(help="Compare the clips of this manifest")
+    input_wavs_dir: Path | None = option(
+        None, "Read the clips of an official filelist (id|text|text) in this folder"
     )
-    group.add_argument(
-        "--report_clips", type=checked(int, minimum=0), default=12, help="number of clips in report.html"
+    output_dir: Path = option(
+        Path("generated_evaluation"), "Write table.md, table.csv, clips.csv and report.html, and cache audio "
+        "and values, in this folder",
+    )  # fmt: skip
+
+    taco_weights: Path | None = option(
+        None, "Speak the transcripts with this Tacotron 2",
+        group="systems (the rows of the table, in this order, then the recordings)",
+    )  # fmt: skip
+    checkpoint_file: Path | None = option(None, "Compare this vocoder, in any form that inference.py reads")
+    finetuned_checkpoint_file: Path | None = option(None, "Compare this vocoder, after fine-tuning")
+    copy_synthesis: bool = option(
+        False, "Vocode the recordings' mels, and compare the audio with the recordings sample by sample"
     )
-    group.add_argument(
-        "--seed", type=checked(int, **SEED), default=0,
-        help="seed of Tacotron 2's dropout and of the listening test",
+    system: tuple[str, ...] = option(
+        (), "Compare another system, a folder of audio files named after the clips; can be repeated",
+        repeat=True, may_be_empty=True, metavar="NAME=DIR",
     )  # fmt: skip
-    group.add_argument(
-        "--sampling_rate", type=checked(int, minimum=1), default=22050,
-        help="sampling rate of the clips in Hz, without a model",
+
+    metrics: tuple[str, ...] | None = option(
+        None, f"Columns of the table: {', '.join(COLUMNS)}; default: all that apply",
+        choices=tuple(COLUMNS), metavar="METRIC", group="measurement",
     )  # fmt: skip
-    group.add_argument(
-        "--num_workers", type=checked(int, minimum=0), default=cores_per_process(),
-        help="number of worker processes; 0 runs everything in the main process",
+    recognizer: str = option(
+        DEFAULT_RECOGNIZER, "Whisper model of the word error rate: a name such as tiny.en or small.en, a "
+        "repository on the Hugging Face Hub, or a folder",
     )  # fmt: skip
-    group.add_argument(
-        "--device", type=checked(str, **DEVICE), help="cpu, cuda, cuda:1, …; default: a GPU if there is one"
-    )
-    group.add_argument(
-        "--mixed_precision", choices=list(MIXED_PRECISIONS), default="no", help="precision of the vocoders"
-    )
-    group = parser.add_argument_group("listening tests")
-    group.add_argument(
-        "--listening_test", choices=KINDS,
-        help="type of a blind test of the systems, written to listening_test.html in --output_dir with "
-        "--report_clips clips; keep listening_test_key.json, which identifies its sounds, from listeners",
+    max_clips: int | None = option(None, "Number of clips, from the start of the manifest", minimum=1)
+    report_clips: int = option(12, "Number of clips in report.html", minimum=0)
+    seed: int = seed_option(0, "Tacotron 2's dropout and of the listening test")
+    sampling_rate: int = option(22050, "Sampling rate of the clips in Hz, without a model", minimum=1)
+    num_workers: int | None = option(
+        None, "Number of worker processes; 0 runs everything in the main process; default: one per core",
+        minimum=0,
     )  # fmt: skip
-    group.add_argument(
-        "--ratings", type=Path, nargs="+", metavar="JSON",
-        help="files exported by the listeners of a test in --output_dir, added to the table",
+    device: str = device_option()
+    mixed_precision: str = mixed_precision_option("no", "Precision of the vocoders")
+
+    listening_test: str | None = option(
+        None, "Write a blind test of the systems to listening_test.html in --output_dir, with --report_clips "
+        "clips; keep listening_test_key.json, which identifies its sounds, from listeners",
+        choices=KINDS, group="listening tests",
     )  # fmt: skip
-    return parser
+    ratings: tuple[Path, ...] | None = option(
+        None, "Add ratings to the table: files exported by the listeners of a test in --output_dir",
+        metavar="JSON",
+    )  # fmt: skip
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.copy_synthesis and self.taco_weights:
+            raise UserError("--taco_weights and --copy_synthesis are two sources of mels; remove one")
+        has_mels = self.taco_weights or self.copy_synthesis
+        if not has_mels and (self.checkpoint_file or self.finetuned_checkpoint_file):
+            raise UserError(
+                "a vocoder needs mels: add --taco_weights, or --copy_synthesis for the recordings' mels"
+            )
+        if not (has_mels or self.system):
+            raise UserError(
+                "there is nothing to compare; add --taco_weights and --checkpoint_file, --copy_synthesis, or "
+                "--system NAME=DIR"
+            )
+        aligned = [n for n in self.metrics or () if n in METRICS and METRICS[n].needs == "aligned reference"]
+        if aligned and not self.copy_synthesis:
+            raise UserError(
+                f"--metrics {aligned[0]} needs audio aligned with the recordings, which speech from text is "
+                "not; remove it, or use --copy_synthesis"
+            )
+        named_folders(self.system)
 
 
-def check_arguments(args: argparse.Namespace) -> None:
-    """Raise UserError for values out of range and flags that exclude each other."""
-    check_systems(args)
-    if args.num_workers > cores_per_process():
-        print(f"--num_workers {args.num_workers} exceeds the {cores_per_process()} cores; using these")
-        args.num_workers = cores_per_process()
-    aligned = [n for n in args.metrics or () if n in METRICS and METRICS[n].needs == "aligned reference"]
-    if aligned and not args.copy_synthesis:
-        raise UserError(
-            f"--metrics {aligned[0]} needs audio aligned with the recordings, which speech from text is not; "
-            "remove it, or use --copy_synthesis"
-        )
-
-
-def check_systems(args: argparse.Namespace) -> None:
-    if args.copy_synthesis and args.taco_weights:
-        raise UserError("--taco_weights and --copy_synthesis are two sources of mels; remove one")
-    if args.taco_weights or args.copy_synthesis:
-        return
-    if args.checkpoint_file or args.finetuned_checkpoint_file:
-        raise UserError(
-            "a vocoder needs mels: add --taco_weights, or --copy_synthesis for the recordings' mels"
-        )
-    if not args.system:
-        raise UserError(
-            "there is nothing to compare; add --taco_weights and --checkpoint_file, --copy_synthesis, or "
-            "--system NAME=DIR"
-        )
-
-
-def named_folders(texts: list[str]) -> dict[str, Path]:
+def named_folders(texts: Iterable[str]) -> dict[str, Path]:
     """Return the folders of `--system NAME=DIR` by name. Raises UserError for another form or a used name."""
     folders = {}
     for text in texts:
@@ -138,49 +121,53 @@ def named_folders(texts: list[str]) -> dict[str, Path]:
 
 @report_user_errors
 def main(arguments: list[str] | None = None) -> None:
-    args = build_parser().parse_args(arguments)
+    options = parse_options(EvaluateOptions, "evaluate.py", __doc__, arguments)
     processes = Processes()
-    args.device = args.device or processes.device
-    check_arguments(args)
-    vocoders = {HIFIGAN: args.checkpoint_file, FINETUNED: args.finetuned_checkpoint_file}
+    vocoders = {HIFIGAN: options.checkpoint_file, FINETUNED: options.finetuned_checkpoint_file}
     comparison = Comparison(
-        args.output_dir,
-        tacotron2=args.taco_weights,
+        options.output_dir,
+        tacotron2=options.taco_weights,
         vocoders={name: path for name, path in vocoders.items() if path},
-        folders=named_folders(args.system),
-        is_copy_synthesis=args.copy_synthesis,
-        sampling_rate=args.sampling_rate,
-        seed=args.seed,
-        num_workers=args.num_workers,
-        device=args.device,
-        mixed_precision=args.mixed_precision,
+        folders=named_folders(options.system),
+        is_copy_synthesis=options.copy_synthesis,
+        sampling_rate=options.sampling_rate,
+        seed=options.seed,
+        num_workers=limited_workers(options.num_workers),
+        device=options.device,
+        mixed_precision=options.mixed_precision,
     )
     try:
-        args.output_dir.mkdir(parents=True, exist_ok=True)
-        work = args.path_to_manifest, args.input_wavs_dir, args.max_clips, args.metrics, args.recognizer
+        options.output_dir.mkdir(parents=True, exist_ok=True)
+        work = (
+            options.path_to_manifest,
+            options.input_wavs_dir,
+            options.max_clips,
+            options.metrics,
+            options.recognizer,
+        )
         if processes.count > 1:  # fill the cache, from which the main process then makes the table
             with processes.stopping_together():
                 comparison.run(*work, slice(processes.index, None, processes.count))
             if not processes.is_main:
                 return
         table = comparison.run(*work)
-        if args.listening_test:
-            clips, seed = args.report_clips, args.seed
+        if options.listening_test:
+            clips, seed = options.report_clips, options.seed
             print(
                 write_listening_test(
-                    args.listening_test, table.systems, table.clips, args.output_dir, clips, seed
+                    options.listening_test, table.systems, table.clips, options.output_dir, clips, seed
                 )
             )
-        if args.ratings:
-            table = add_ratings(table, args.ratings, args.output_dir)
-        report.save(table, args.output_dir, args.report_clips)
+        if options.ratings:
+            table = add_ratings(table, options.ratings, options.output_dir)
+        report.save(table, options.output_dir, options.report_clips)
     except OSError as error:
-        raise UserError(f"can't write to {args.output_dir}: {error}; use another --output_dir") from error
+        raise UserError(f"can't write to {options.output_dir}: {error}; use another --output_dir") from error
     except KeyboardInterrupt:
         print("interrupted; the same command continues from here", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     print(table.to_markdown())
-    print(args.output_dir / "report.html")
+    print(options.output_dir / "report.html")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from checkpoint import DEVICE, read_mel_config, read_tacotron2_config
+from checkpoint import read_mel_config, read_tacotron2_config
 from checkpoint.voices import Voice, find_voice, list_voices, load_voice_tacotron2
 from common.errors import UserError, report_user_errors
 from common.files import atomic_write
-from common.options import SEED, ArgumentParser, checked
+from common.options import Options, device_option, mixed_precision_option, option, seed_option
+from common.parser import parse_options
 from corpus.audio import to_pcm, write_wav
 from mel import MEL_SCALES, MelConfig, MelSpectrogram
 from synthesis.denoiser import make_denoiser
@@ -22,7 +23,6 @@ from synthesis.inputs import input_mels, read_text
 from synthesis.speech import MAX_BATCH, STREAM_FRAMES, Sentence, Speaker, join_sentences, report_problem
 from synthesis.vocoder import (
     CHUNK_FRAMES,
-    MIXED_PRECISIONS,
     GriffinLim,
     Vocoder,
     check_mixed_precision,
@@ -33,164 +33,170 @@ from synthesis.vocoder import (
 from text import read_lexicon
 
 
-def build_parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="inference.py", description=__doc__)
-    group = parser.add_argument_group("input")
-    source = group.add_mutually_exclusive_group()
-    source.add_argument("--text", help="English text of any length")
-    source.add_argument("--text_file", type=Path, help="text file in UTF-8")
-    source.add_argument(
-        "--input_wavs_dir",
-        type=Path,
-        default=Path("test_files"),
-        help="folder of audio files to resynthesize",
+@dataclass(frozen=True, kw_only=True)
+class InferenceOptions(Options):
+    """Options of `inference.py`."""
+
+    text: str | None = option(
+        None, "Speak this English text of any length", metavar="TEXT", group="input (one of)"
     )
-    source.add_argument(
-        "--input_mels_dir", type=Path, help="folder of saved mels: .npy, .npz, .pt or .safetensors"
+    text_file: Path | None = option(None, "Speak a text file in UTF-8")
+    input_wavs_dir: Path | None = option(
+        None, "Resynthesize the audio files in this folder; default: test_files"
     )
-    source.add_argument("--list_voices", action="store_true", help="print the bundled voices and exit")
-    group.add_argument(
-        "--lexicon", type=Path, help="file with the IPA of words, one per line, for voices that read phonemes"
+    input_mels_dir: Path | None = option(
+        None, "Vocode the saved mels in this folder: .npy, .npz, .pt or .safetensors"
     )
-    group.add_argument(
-        "--mel_scale", choices=MEL_SCALES, help="scale of the saved mels; default: the vocoder's scale"
+    list_voices: bool = option(False, "Print the bundled voices and exit")
+    lexicon: Path | None = option(
+        None, "Read the IPA of words from this file, one word per line, for voices that read phonemes",
+        group="about the input",
+    )  # fmt: skip
+    mel_scale: str | None = option(
+        None, "Scale of the saved mels; default: the vocoder's scale", choices=MEL_SCALES
     )
-    group.add_argument(
-        "--transposed", action="store_true", help="saved mels have the shape (frames, num_mels)"
+    transposed: bool = option(False, "Read saved mels of shape (frames, num_mels)")
+
+    voice: str | None = option(
+        None, "Speak with this voice: a name or a folder; default: the default voice of --list_voices",
+        group="models",
+    )  # fmt: skip
+    taco_weights: Path | None = option(None, "Use this Tacotron 2: a folder or a file; default: the voice's")
+    speaker: str | None = option(
+        None, "Speak as this speaker of a Tacotron 2 with several; default: the voice's"
+    )
+    checkpoint_file: Path | None = option(
+        None, "Use this vocoder: a model folder or file, an official g_… file next to its config.json, or an "
+        ".onnx file; default with text or --voice: the voice's",
+    )  # fmt: skip
+    vocoder: str = option(
+        "hifigan", "Use the neural vocoder, or the Griffin-Lim baseline, which needs no checkpoint",
+        choices=("hifigan", "griffin_lim"),
+    )  # fmt: skip
+    mixed_precision: str = mixed_precision_option(
+        "no", "Precision of the models' layers; on a CPU, bf16 includes Tacotron 2's decoder"
+    )
+    compile: bool = option(
+        False, "Compile the vocoder with torch.compile, which takes minutes and needs a C++ compiler on a CPU"
+    )
+    device: str = device_option()
+
+    output_dir: Path | None = option(
+        None, "Write into this folder; default: generated_files, generated_files_from_mel or "
+        "generated_speech; - with --stream: standard output", group="output",
+    )  # fmt: skip
+    seed: int = seed_option(0, "Tacotron 2's prenet dropout")
+    denoising_strength: float = option(
+        0.0, "Subtract the vocoder's bias spectrum times this factor; typical values are 0.005 to 0.1",
+        minimum=0,
+    )  # fmt: skip
+    stream: bool = option(False, "Write audio while it is generated; on standard output, as raw 16-bit PCM")
+    plot: bool = option(
+        False, "Plot the mels of each input and output, or each sentence's mel and attention, as PNG"
     )
 
-    group = parser.add_argument_group("models")
-    group.add_argument(
-        "--voice", help="name or folder of a voice; default: the default voice of --list_voices"
-    )
-    group.add_argument("--taco_weights", type=Path, help="Tacotron 2 checkpoint; default: the voice's")
-    group.add_argument("--speaker", help="speaker of a Tacotron 2 with several; default: the voice's")
-    group.add_argument(
-        "--checkpoint_file",
-        type=Path,
-        help="vocoder checkpoint: a model folder or file, an official g_… file next to its config.json, or "
-        "an .onnx file; default with text or --voice: the voice's",
-    )
-    group.add_argument(
-        "--vocoder", choices=("hifigan", "griffin_lim"), default="hifigan",
-        help="neural vocoder, or the Griffin-Lim baseline, which needs no checkpoint",
-    )  # fmt: skip
-    group.add_argument(
-        "--mixed_precision", choices=list(MIXED_PRECISIONS), default="no",
-        help="precision of the models' layers; on a CPU, bf16 includes Tacotron 2's decoder",
-    )  # fmt: skip
-    group.add_argument(
-        "--compile", action="store_true",
-        help="vocoder compiled by torch.compile, which takes minutes and needs a C++ compiler on a CPU",
-    )  # fmt: skip
-    group.add_argument(
-        "--device", type=checked(str, **DEVICE), default="cuda" if torch.cuda.is_available() else "cpu",
-        help="cpu, cuda, cuda:1, …",
-    )  # fmt: skip
+    def __post_init__(self):
+        super().__post_init__()
+        self.require_one(
+            "text", "text_file", "input_wavs_dir", "input_mels_dir", "list_voices", optional=True
+        )
+        if self.list_voices:
+            return
+        if not (self.speaks or self.checkpoint_file or self.voice) and self.vocoder == "hifigan":
+            raise UserError("--checkpoint_file is missing: name a vocoder, or use --vocoder griffin_lim")
+        only_text = self.given("taco_weights", "speaker", "seed", "lexicon")
+        if only_text and not self.speaks:
+            raise UserError(f"{only_text[0]} requires text; add --text or --text_file")
+        if self.speaks and (self.mel_scale or self.transposed):
+            raise UserError("--mel_scale and --transposed describe saved mels; omit them with text")
+        only_neural = self.given("denoising_strength", "mixed_precision", "compile")
+        if only_neural and self.vocoder == "griffin_lim":
+            raise UserError(
+                f"{only_neural[0]} applies to neural vocoders; omit it with --vocoder griffin_lim"
+            )
+        if self.stream and (self.denoising_strength or self.plot):
+            raise UserError("--denoising_strength and --plot need the whole audio; omit them or --stream")
+        if str(self.output_dir) == "-" and not self.stream:
+            raise UserError("--output_dir - requires --stream; add it or name a folder")
+        check_mixed_precision(self.mixed_precision, self.device)
 
-    group = parser.add_argument_group("output")
-    group.add_argument(
-        "--output_dir",
-        type=Path,
-        help="output folder; default: generated_files, generated_files_from_mel or generated_speech; "
-        "- with --stream: standard output",
-    )
-    group.add_argument(
-        "--seed", type=checked(int, **SEED), default=0, help="seed of Tacotron 2's prenet dropout"
-    )
-    group.add_argument(
-        "--denoising_strength",
-        type=checked(float, minimum=0),
-        default=0.0,
-        help="factor of the vocoder's bias spectrum to subtract; typical values are 0.005 to 0.1",
-    )
-    group.add_argument(
-        "--stream", action="store_true",
-        help="output of audio while it is being generated; raw 16-bit PCM on standard output",
-    )  # fmt: skip
-    group.add_argument(
-        "--plot", action="store_true",
-        help="PNG of the mels of each input and output, or of each sentence's mel and attention",
-    )  # fmt: skip
-    return parser
+    @property
+    def speaks(self) -> bool:
+        return self.text is not None or self.text_file is not None
+
+    @property
+    def output_folder(self) -> Path:
+        """The output folder, by default after the kind of input. `-` is standard output."""
+        from_files = "generated_files_from_mel" if self.input_mels_dir else "generated_files"
+        return self.output_dir or Path("generated_speech" if self.speaks else from_files)
 
 
-def check_arguments(args, speaks: bool) -> None:
-    """Raise UserError for flags that contradict each other."""
-    if not (speaks or args.checkpoint_file or args.voice) and args.vocoder == "hifigan":
-        raise UserError("--checkpoint_file is missing: name a vocoder, or use --vocoder griffin_lim")
-    for name in ("taco_weights", "speaker", "seed", "lexicon"):
-        if getattr(args, name) and not speaks:
-            raise UserError(f"--{name} requires text; add --text or --text_file")
-    if speaks and (args.mel_scale or args.transposed):
-        raise UserError("--mel_scale and --transposed describe saved mels; omit them with text")
-    for name in ("denoising_strength", "mixed_precision", "compile"):
-        if args.vocoder == "griffin_lim" and getattr(args, name) not in (0, "no"):
-            raise UserError(f"--{name} applies to neural vocoders; omit it with --vocoder griffin_lim")
-    if args.stream and (args.denoising_strength or args.plot):
-        raise UserError("--denoising_strength and --plot need the whole audio; omit them or --stream")
-    if str(args.output_dir) == "-" and not args.stream:
-        raise UserError("--output_dir - requires --stream; add it or name a folder")
-
-
-def choose_voice(args) -> Voice:
+def choose_voice(options: InferenceOptions) -> Voice:
     """Return the requested voice with the models and speaker of the flags, if given."""
-    voice = find_voice(args.voice)
-    if args.taco_weights:
-        voice = replace(voice, taco=args.taco_weights, speaker=None)
+    voice = find_voice(options.voice)
+    if options.taco_weights:
+        voice = replace(voice, taco=options.taco_weights, speaker=None)
     return replace(
-        voice, speaker=args.speaker or voice.speaker, vocoder=args.checkpoint_file or voice.vocoder
+        voice, speaker=options.speaker or voice.speaker, vocoder=options.checkpoint_file or voice.vocoder
     )
 
 
-def make_vocoder(args, speaks: bool) -> Vocoder:
+def make_vocoder(options: InferenceOptions) -> Vocoder:
     """Load the requested vocoder, or return a Griffin-Lim one for the requested mels."""
-    check_mixed_precision(args.mixed_precision, args.device)
-    if args.vocoder == "griffin_lim" and args.checkpoint_file:
-        return GriffinLim(read_mel_config(args.checkpoint_file))
-    if args.vocoder == "griffin_lim":
-        return GriffinLim(read_tacotron2_config(choose_voice(args).taco) if speaks else MelConfig())
-    path = args.checkpoint_file or choose_voice(args).vocoder
-    vocoder = load_vocoder(path, args.device, args.mixed_precision)
-    if args.compile:
+    if options.vocoder == "griffin_lim" and options.checkpoint_file:
+        return GriffinLim(read_mel_config(options.checkpoint_file))
+    if options.vocoder == "griffin_lim":
+        return GriffinLim(
+            read_tacotron2_config(choose_voice(options).taco) if options.speaks else MelConfig()
+        )
+    path = options.checkpoint_file or choose_voice(options).vocoder
+    vocoder = load_vocoder(path, options.device, options.mixed_precision)
+    if options.compile:
         compile_generator(vocoder)
     return vocoder
 
 
-def speak(args, vocoder: Vocoder, output_dir: Path) -> str:
+def speak(options: InferenceOptions, vocoder: Vocoder) -> str:
     """Speak the text and return the message for the user."""
-    voice = choose_voice(args)
-    tacotron2 = load_voice_tacotron2(voice, args.device)
+    voice = choose_voice(options)
+    tacotron2 = load_voice_tacotron2(voice, options.device)
     names = (str(voice.taco), str(voice.vocoder))
-    lexicon = read_lexicon(args.lexicon) if args.lexicon else None
+    lexicon = read_lexicon(options.lexicon) if options.lexicon else None
     speaker = Speaker(
-        tacotron2, vocoder, args.device, args.denoising_strength, names, args.mixed_precision, lexicon
+        tacotron2,
+        vocoder,
+        options.device,
+        options.denoising_strength,
+        names,
+        options.mixed_precision,
+        lexicon,
     )
-    text = read_text(args.text_file) if args.text_file else args.text
-    path = output_dir / f"{args.text_file.stem if args.text_file else 'speech'}.wav"
-    if args.stream:
-        write(path, speaker.stream(text, args.seed, report_problem), speaker.sampling_rate)
+    text = read_text(options.text_file) if options.text_file else options.text
+    path = options.output_folder / f"{options.text_file.stem if options.text_file else 'speech'}.wav"
+    if options.stream:
+        write(path, speaker.stream(text, options.seed, report_problem), speaker.sampling_rate)
     else:
-        sentences = list(speaker.sentences(text, args.seed, first_batch=MAX_BATCH))
+        sentences = list(speaker.sentences(text, options.seed, first_batch=MAX_BATCH))
         for sentence in sentences:
             report_problem(sentence.utterance)
         write(path, [join_sentences(sentences, speaker.silence)], speaker.sampling_rate)
-        if args.plot:
+        if options.plot:
             plot_sentences(path.with_suffix(".png"), sentences, tacotron2.config)
-    return "1 file written" if is_stdout(output_dir) else str(path)
+    return "1 file written" if is_stdout(path.parent) else str(path)
 
 
-def resynthesize(args, vocoder: Vocoder, output_dir: Path) -> str:
+def resynthesize(options: InferenceOptions, vocoder: Vocoder) -> str:
     """Vocode the mels of audio files, or saved mels, and return the message for the user."""
-    config, count = vocoder.config, 0
-    denoise = make_denoiser(vocoder, args.denoising_strength, args.device)
-    inputs = input_mels(config, args.input_wavs_dir, args.input_mels_dir, args.mel_scale, args.transposed)
+    config, output_dir, count = vocoder.config, options.output_folder, 0
+    denoise = make_denoiser(vocoder, options.denoising_strength, options.device)
+    wavs_dir = options.input_wavs_dir or Path("test_files")
+    inputs = input_mels(config, wavs_dir, options.input_mels_dir, options.mel_scale, options.transposed)
     for name, mel in tqdm(inputs, unit="file", disable=None):
-        chunks = vocode(vocoder, mel, args.device, STREAM_FRAMES if args.stream else CHUNK_FRAMES)
-        if not args.stream:
+        chunks = vocode(vocoder, mel, options.device, STREAM_FRAMES if options.stream else CHUNK_FRAMES)
+        if not options.stream:
             chunks = [denoise(np.concatenate(list(chunks)))]
         write(output_dir / name, chunks, config.sampling_rate)
-        if args.plot:
+        if options.plot:
             plot_resynthesis(output_dir / Path(name).with_suffix(".png"), mel, chunks[0], config)
         count += 1
     return f"{count} files written" if is_stdout(output_dir) else f"{count} files in {output_dir}"
@@ -236,21 +242,18 @@ def save_figure(path: Path, figure) -> None:
 
 @report_user_errors
 def main(arguments: list[str] | None = None) -> None:
-    args = build_parser().parse_args(arguments)
-    if args.list_voices:
+    options = parse_options(InferenceOptions, "inference.py", __doc__, arguments)
+    if options.list_voices:
         print("\n".join(voice.describe() for voice in list_voices()))
         return
-    speaks = args.text is not None or args.text_file is not None
-    check_arguments(args, speaks)
-    vocoder = make_vocoder(args, speaks)
-    from_files = "generated_files_from_mel" if args.input_mels_dir else "generated_files"
-    output_dir = args.output_dir or Path("generated_speech" if speaks else from_files)
+    vocoder = make_vocoder(options)
+    output_dir = options.output_folder
     if not is_stdout(output_dir):
         try:
             output_dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"can't write to {output_dir}: {error}; name another --output_dir") from error
-    message = (speak if speaks else resynthesize)(args, vocoder, output_dir)
+    message = (speak if options.speaks else resynthesize)(options, vocoder)
     print(message, file=sys.stderr if is_stdout(output_dir) else sys.stdout)
 
 

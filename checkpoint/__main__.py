@@ -1,23 +1,18 @@
 """Convert models between formats, or export them for other runtimes."""
 
-from checkpoint.convert import add_convert_command
-from checkpoint.export.command import add_export_command
+from checkpoint.convert import ConvertOptions, run_convert
+from checkpoint.export.command import ExportOptions, run_export
 from common.errors import report_user_errors
-from common.options import ArgumentParser
+from common.parser import parse_command
 
-
-def build_parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="checkpoint", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    add_convert_command(commands)
-    add_export_command(commands)
-    return parser
+COMMANDS = {"convert": (ConvertOptions, run_convert), "export": (ExportOptions, run_export)}
 
 
 @report_user_errors
 def main(arguments: list[str] | None = None) -> None:
-    args = build_parser().parse_args(arguments)
-    args.run(args)
+    classes = {name: options_class for name, (options_class, _) in COMMANDS.items()}
+    name, options = parse_command(classes, "checkpoint", __doc__, arguments)
+    COMMANDS[name][1](options)
 
 
 if __name__ == "__main__":

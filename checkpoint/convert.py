@@ -1,7 +1,6 @@
 """Write a model in another format: `python -m checkpoint convert`."""
 
-import argparse
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from checkpoint.files import read_weights
@@ -19,10 +18,36 @@ from checkpoint.pretrained import discriminator_path, load_plain_generator
 from checkpoint.weights import load_weights
 from common.errors import UserError
 from common.files import atomic_write, visible
+from common.options import Options, option
 from config import HiFiGANConfig
 from generators.build import Discriminators, build_generator
 from mel import MelConfig
 from model import Generator
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertOptions(Options):
+    """Write a vocoder or a Tacotron 2 in another format."""
+
+    source: Path = option(help="Folder of a model in any format, or a file in it", positional=True)
+    target: Path = option(help="Folder to write, which must be new or empty", positional=True)
+    to: str = option(
+        help="project: write this project's format. official: write files for jik876/hifi-gan or MISRNet. "
+        "hub: write this project's format with a model card for the Hugging Face Hub",
+        choices=("project", "official", "hub"),
+    )  # fmt: skip
+    fold_weight_norm: bool = option(
+        False, "Write only the generator, with weight norm folded, for inference", group="--to project"
+    )
+    half_precision: bool = option(False, "Write 16-bit weights, for inference")
+    speaker: str | None = option(None, "Keep only this speaker of a Tacotron 2 with several")
+    license: str | None = option(
+        None, "License identifier of the Hub, such as mit or cc0-1.0", group="model card of --to hub"
+    )
+    training_data: str | None = option(None, "Describe the training data, in one sentence", metavar="TEXT")
+    metrics: str | None = option(
+        None, "Describe the quality of the model; default: the last validation of its run", metavar="TEXT"
+    )
 
 
 def convert(
@@ -119,41 +144,12 @@ def write_official(folder: Path, source: Path) -> list[str]:
     return lines + official.write(folder, generator, discriminators, file, read_settings(source))
 
 
-def add_convert_command(commands) -> None:
-    """Add `convert` to the subparsers of `python -m checkpoint`."""
-    command = commands.add_parser(
-        "convert",
-        help="write a model in another format",
-        description="Write a vocoder or a Tacotron 2 in another format.",
-    )
-    command.add_argument("source", type=Path, help="folder of a model in any format, or a file in it")
-    command.add_argument("target", type=Path, help="folder to write; it must be new or empty")
-    command.add_argument(
-        "--to", required=True, choices=("project", "official", "hub"),
-        help="project: this project's format. official: files for jik876/hifi-gan or MISRNet. hub: this "
-        "project's format with a model card for the Hugging Face Hub",
-    )  # fmt: skip
-    group = command.add_argument_group("--to project")
-    group.add_argument(
-        "--fold_weight_norm",
-        action="store_true",
-        help="generator only, with weight norm folded, for inference",
-    )
-    group.add_argument("--half_precision", action="store_true", help="16-bit weights, for inference")
-    group.add_argument("--speaker", help="speaker to keep of a Tacotron 2 with several speakers")
-    group = command.add_argument_group("model card of --to hub")
-    group.add_argument("--license", help="licence identifier of the Hub, such as mit or cc0-1.0")
-    group.add_argument("--training_data", help="description of the training data, in one sentence")
-    group.add_argument("--metrics", help="quality of the model; default: the last validation of its run")
-    command.set_defaults(run=run_convert)
-
-
-def run_convert(args: argparse.Namespace) -> None:
-    card = {"license": args.license, "training_data": args.training_data, "metrics": args.metrics}
+def run_convert(options: ConvertOptions) -> None:
+    card = {name: getattr(options, name) for name in ("license", "training_data", "metrics")}
+    settings = (options.fold_weight_norm, options.half_precision, options.speaker)
     try:
-        options = (args.fold_weight_norm, args.half_precision, args.speaker)
-        lines = convert(args.source, args.target, args.to, *options, **card)
+        lines = convert(options.source, options.target, options.to, *settings, **card)
     except OSError as error:
-        raise UserError(f"can't write {args.target}: {error}; name another folder") from error
-    names = ", ".join(sorted(path.name for path in args.target.iterdir()))
-    print("\n".join([*lines, f"{args.target} holds {names}"]))
+        raise UserError(f"can't write {options.target}: {error}; name another folder") from error
+    names = ", ".join(sorted(path.name for path in options.target.iterdir()))
+    print("\n".join([*lines, f"{options.target} holds {names}"]))

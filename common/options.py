@@ -158,9 +158,9 @@ class Options:
         """Raise UserError if several of the fields are given or, unless this is `optional`, none is."""
         given = self.given(*names)
         if len(given) > 1:
-            raise UserError(f"{' and '.join(given)} exclude each other; use one of them")
+            raise UserError(f"{given[1]} is not allowed with {given[0]}; use one of them")
         if not given and not optional:
-            raise UserError(f"{', '.join(f'--{name}' for name in names)}: one of them is required")
+            raise UserError(f"one of the arguments {', '.join(f'--{name}' for name in names)} is required")
 
 
 @functools.cache

@@ -39,7 +39,10 @@ def parse_command(
     subparsers = parser.add_subparsers(dest="command", required=True)
     for name, options_class in commands.items():
         text = options_class.__doc__
-        add_options(subparsers.add_parser(name, help=text.splitlines()[0], description=text), options_class)
+        add_options(
+            subparsers.add_parser(name, help=text.splitlines()[0].rstrip("."), description=text),
+            options_class,
+        )
     flags = vars(parser.parse_args(arguments))
     options_class = commands[flags["command"]]
     return flags["command"], options_class(**select(options_class, flags))

@@ -5,8 +5,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from app import AppOptions
+from checkpoint.convert import ConvertOptions
+from checkpoint.export.command import ExportOptions
 from common.parser import options_table
 from config import HiFiGANConfig
+from evaluate import EvaluateOptions
+from inference import InferenceOptions
 from mel import MelConfig
 from prep_splits import PrepOptions
 from save_taco_mels import SaveMelsOptions
@@ -30,6 +35,11 @@ PROGRAMS = {
     "train.py": (VocoderOptions, HiFiGANConfig),
     "python -m tacotron2.train": (Tacotron2Options, Tacotron2Config),
     "save_taco_mels.py": (SaveMelsOptions, MelConfig),
+    "inference.py": (InferenceOptions,),
+    "evaluate.py": (EvaluateOptions,),
+    "app.py": (AppOptions,),
+    "python -m checkpoint convert": (ConvertOptions,),
+    "python -m checkpoint export": (ExportOptions,),
 }
 
 

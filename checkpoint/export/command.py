@@ -1,6 +1,6 @@
 """Export a vocoder or a voice for another runtime: `python -m checkpoint export`."""
 
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 from checkpoint.export.int8 import calibration_mels, quantize_vocoder
@@ -9,115 +9,112 @@ from checkpoint.load import load_generator, load_tacotron2
 from checkpoint.voices import find_voice, load_voice_tacotron2
 from common.errors import UserError
 from common.files import atomic_write, visible
-
-DESCRIPTION = """Write a vocoder, or with --voice or --taco_weights a voice, for another runtime. Before the
-exported files replace --output, their results are compared with those of PyTorch."""
+from common.options import Options, option
 
 
-def add_export_command(commands) -> None:
-    """Add `export` to the subparsers of `python -m checkpoint`."""
-    command = commands.add_parser(
-        "export", help="write a vocoder or a voice for another runtime", description=DESCRIPTION
-    )
-    source = command.add_mutually_exclusive_group(required=True)
-    source.add_argument(
-        "--checkpoint_file",
-        type=Path,
-        help="vocoder: folder of a model, a file in it, or an official g_… file next to its config.json",
-    )
-    source.add_argument("--voice", help="voice: name of a bundled voice, or a folder with voice.json")
-    command.add_argument(
-        "--taco_weights",
-        type=Path,
-        help="Tacotron 2 to export as a voice together with --checkpoint_file: folder of a model, or a file "
-        "of NVIDIA or torchaudio",
-    )
-    command.add_argument(
-        "--output",
-        type=Path,
-        required=True,
-        help="vocoder: file to write, whose name ends in .onnx (ONNX) or .pt2 (torch.export). Voice: folder "
-        "to write, which must be new or empty",
-    )
-    command.add_argument(
-        "--int8", action="store_true",
-        help="8-bit ONNX files: a vocoder's inner layers, and Tacotron 2's decoder",
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions(Options):
+    """Write a vocoder, or with --voice or --taco_weights a voice, for another runtime.
+
+    Before the exported files replace --output, their results are compared with those of PyTorch.
+    """
+
+    checkpoint_file: Path | None = option(
+        None, "Export this vocoder: folder of a model, a file in it, or an official g_… file next to its "
+        "config.json", group="model (one of)",
     )  # fmt: skip
-    command.add_argument(
-        "--input_wavs_dir",
-        type=Path,
-        help="recordings that determine the 8-bit ranges of a vocoder; a voice uses mels of its Tacotron 2",
+    voice: str | None = option(None, "Export this voice: name of a bundled one, or a folder with voice.json")
+    taco_weights: Path | None = option(
+        None, "Export this Tacotron 2 as a voice together with --checkpoint_file: folder of a model, or a "
+        "file of NVIDIA or torchaudio", group="export",
+    )  # fmt: skip
+    output: Path = option(
+        help="Write a vocoder to this file, whose name ends in .onnx (ONNX) or .pt2 (torch.export), or "
+        "a voice into this folder, which must be new or empty"
     )
-    command.set_defaults(run=run_export)
+    int8: bool = option(False, "Write 8-bit ONNX files: a vocoder's inner layers, and Tacotron 2's decoder")
+    input_wavs_dir: Path | None = option(
+        None, "Choose the 8-bit ranges of a vocoder by the recordings in this folder; a voice uses mels of "
+        "its Tacotron 2",
+    )  # fmt: skip
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.require_one("checkpoint_file", "voice")
+        if self.voice is not None and self.taco_weights is not None:
+            raise UserError(
+                "--voice includes a Tacotron 2; omit --taco_weights, or replace --voice by --checkpoint_file"
+            )
+        if self.int8 and self.output.suffix == ".pt2":
+            raise UserError(
+                f"--int8 applies to ONNX files, not to {self.output}; omit it or name an .onnx file"
+            )
+        if self.input_wavs_dir and not self.int8:
+            raise UserError("--input_wavs_dir determines 8-bit ranges; add --int8 or omit it")
+        if self.input_wavs_dir and self.is_voice:
+            raise UserError("a voice is quantized with mels of its Tacotron 2; omit --input_wavs_dir")
+
+    @property
+    def is_voice(self) -> bool:
+        return self.voice is not None or self.taco_weights is not None
 
 
-def run_export(args: argparse.Namespace) -> None:
-    if args.voice is not None and args.taco_weights is not None:
-        raise UserError(
-            "--voice includes a Tacotron 2; omit --taco_weights, or replace --voice by --checkpoint_file"
-        )
-    if args.int8 and args.output.suffix == ".pt2":
-        raise UserError(f"--int8 applies to ONNX files, not to {args.output}; omit it or name an .onnx file")
-    if args.input_wavs_dir and not args.int8:
-        raise UserError("--input_wavs_dir determines 8-bit ranges; add --int8 or omit it")
-    run = run_vocoder_export if args.voice is None and args.taco_weights is None else run_voice_export
+def run_export(options: ExportOptions) -> None:
     try:
-        print(run(args))
+        print((run_voice_export if options.is_voice else run_vocoder_export)(options))
     except OSError as error:
-        raise UserError(f"can't write {args.output}: {error}; name another --output") from error
+        raise UserError(f"can't write {options.output}: {error}; name another --output") from error
 
 
-def run_voice_export(args: argparse.Namespace) -> str:
-    if args.output.exists() and (not args.output.is_dir() or any(visible(args.output.iterdir()))):
-        raise UserError(f"--output {args.output} is there already; name a new or empty folder")
-    if args.voice is None:
-        tacotron2, vocoder = load_tacotron2(args.taco_weights), load_generator(args.checkpoint_file)
+def run_voice_export(options: ExportOptions) -> str:
+    if options.output.exists() and (not options.output.is_dir() or any(visible(options.output.iterdir()))):
+        raise UserError(f"--output {options.output} is there already; name a new or empty folder")
+    if options.voice is None:
+        tacotron2, vocoder = load_tacotron2(options.taco_weights), load_generator(options.checkpoint_file)
     else:
-        voice = find_voice(args.voice)
+        voice = find_voice(options.voice)
         tacotron2, vocoder = load_voice_tacotron2(voice), load_generator(voice.vocoder)
     if tacotron2.config.speakers:
         speakers = ", ".join(tacotron2.config.speakers)
         raise UserError(
-            f"{args.taco_weights} has several speakers ({speakers}); choose one with `python -m checkpoint "
-            "convert --to project --speaker` first"
+            f"{options.taco_weights} has several speakers ({speakers}); choose one with `python -m "
+            "checkpoint convert --to project --speaker` first"
         )
-    if args.input_wavs_dir:
-        raise UserError("a voice is quantised with mels of its Tacotron 2; omit --input_wavs_dir")
     from checkpoint.export.voice import export_voice, quantize_voice  # torch.export is slow to import
 
-    with atomic_write(args.output) as temporary:
+    with atomic_write(options.output) as temporary:
         temporary.mkdir()
         difference = export_voice(tacotron2, vocoder, temporary)
         quality = f"its parts differ from PyTorch by at most {difference:.1e}"
-        if args.int8:
+        if options.int8:
             snr = quantize_voice(tacotron2, vocoder, temporary)
             quality = f"8 bits, SNR of its vocoder {snr:.1f} dB relative to PyTorch"
-    megabytes = sum(file.stat().st_size for file in args.output.iterdir()) / 1e6
-    return f"{args.output}: {megabytes:.1f} MB, {quality}"
+    megabytes = sum(file.stat().st_size for file in options.output.iterdir()) / 1e6
+    return f"{options.output}: {megabytes:.1f} MB, {quality}"
 
 
-def run_vocoder_export(args: argparse.Namespace) -> str:
-    suffix = args.output.suffix
+def run_vocoder_export(options: ExportOptions) -> str:
+    suffix = options.output.suffix
     if suffix not in (".onnx", ".pt2"):
-        raise UserError(f"--output {args.output} must end in .onnx or .pt2")
-    if args.output.is_dir():
-        raise UserError(f"--output {args.output} is a folder; name a file")
+        raise UserError(f"--output {options.output} must end in .onnx or .pt2")
+    if options.output.is_dir():
+        raise UserError(f"--output {options.output} is a folder; name a file")
     from checkpoint.export import vocoder as export  # torch.export is slow to import
 
     write, load = {
         ".onnx": (export.export_onnx, OnnxGenerator),
         ".pt2": (export.export_program, export.load_program),
     }[suffix]
-    generator = load_generator(args.checkpoint_file)
-    if args.int8 and not args.input_wavs_dir:
+    generator = load_generator(options.checkpoint_file)
+    if options.int8 and not options.input_wavs_dir:
         raise UserError("--int8 needs recordings of speech; add --input_wavs_dir")
-    mels = calibration_mels(args.input_wavs_dir, generator.config) if args.int8 else []
+    mels = calibration_mels(options.input_wavs_dir, generator.config) if options.int8 else []
     shapes = [shape for shape in export.CHECKED_SHAPES if generator.config.num_samples(shape[1])]
-    with atomic_write(args.output) as temporary:
+    with atomic_write(options.output) as temporary:
         write(generator, temporary)
         difference = export.largest_difference(generator, load(temporary), shapes)
         quality = f"differs from PyTorch by at most {difference:.1e}"
-        if args.int8:
+        if options.int8:
             quality = f"8 bits, SNR {quantize_vocoder(generator, temporary, mels):.1f} dB relative to PyTorch"
-    megabytes = args.output.stat().st_size / 1e6
-    return f"{args.output}: {megabytes:.1f} MB, {quality}"
+    megabytes = options.output.stat().st_size / 1e6
+    return f"{options.output}: {megabytes:.1f} MB, {quality}"
