@@ -8,7 +8,7 @@ by sample. Audio and values are cached: a repeated command computes only what is
 
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +16,10 @@ from common.errors import UserError, report_user_errors
 from common.options import Options, device_option, mixed_precision_option, option, seed_option
 from common.parser import parse_options
 from evaluation import report
-from evaluation.comparison import Comparison
+from evaluation.comparison import Comparison, named_vocoders
 from evaluation.metrics import METRICS
 from evaluation.recognition import DEFAULT_RECOGNIZER
-from evaluation.systems import FINETUNED, HIFIGAN, READY_MADE
+from evaluation.systems import GRIFFIN_LIM, RECORDINGS
 from evaluation.table import COLUMNS
 from listening.pages import KINDS, write_listening_test
 from listening.ratings import add_ratings
@@ -103,17 +103,17 @@ class EvaluateOptions(Options):
                 f"--metrics {aligned[0]} needs audio aligned with the recordings, which speech from text is "
                 "not; remove it, or use --copy_synthesis"
             )
-        named_folders(self.system)
+        named_folders(self.system, {GRIFFIN_LIM, RECORDINGS})
 
 
-def named_folders(texts: Iterable[str]) -> dict[str, Path]:
-    """Return the folders of `--system NAME=DIR` by name. Raises UserError for another form or a used name."""
+def named_folders(texts: Iterable[str], taken: Collection[str] = ()) -> dict[str, Path]:
+    """Return the folders of `--system NAME=DIR` by name. Raises UserError if one is malformed or taken."""
     folders = {}
     for text in texts:
         name, _, folder = (part.strip() for part in text.partition("="))
         if not (name and folder):
             raise UserError(f"--system {text!r} is not NAME=DIR, such as --system 'WaveNet=wavs/wavenet'")
-        if name in folders or name in READY_MADE:
+        if name in folders or name in taken:
             raise UserError(f"--system {text!r}: there is already a row {name!r}; use another name")
         folders[name] = Path(folder)
     return folders
@@ -123,12 +123,13 @@ def named_folders(texts: Iterable[str]) -> dict[str, Path]:
 def main(arguments: list[str] | None = None) -> None:
     options = parse_options(EvaluateOptions, "evaluate.py", __doc__, arguments)
     processes = Processes()
-    vocoders = {HIFIGAN: options.checkpoint_file, FINETUNED: options.finetuned_checkpoint_file}
+    models = options.checkpoint_file, options.finetuned_checkpoint_file
+    vocoders = named_vocoders(*models, options.device, options.mixed_precision)
     comparison = Comparison(
         options.output_dir,
         tacotron2=options.taco_weights,
-        vocoders={name: path for name, path in vocoders.items() if path},
-        folders=named_folders(options.system),
+        vocoders=vocoders,
+        folders=named_folders(options.system, {GRIFFIN_LIM, RECORDINGS, *vocoders}),
         is_copy_synthesis=options.copy_synthesis,
         sampling_rate=options.sampling_rate,
         seed=options.seed,

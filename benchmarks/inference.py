@@ -35,7 +35,7 @@ from common.errors import UserError, report_user_errors
 from config import HiFiGANConfig
 from corpus.audio import AUDIO_SUFFIXES
 from evaluation.inputs import Unavailable
-from evaluation.metrics import METRICS, measure
+from evaluation.metrics import METRICS, metric_value
 from generators.build import build_generator
 from generators.vocos import Vocos
 from model import Generator
@@ -144,7 +144,7 @@ def measure_quality(rows: list[Row], folder: Path, max_clips: int) -> None:
 
 def value_or_nan(name: str, audio: np.ndarray, recording: np.ndarray, sampling_rate: int) -> float:
     try:
-        return measure(METRICS[name], audio, sampling_rate, recording[: len(audio)])
+        return metric_value(METRICS[name], audio, sampling_rate, recording[: len(audio)])
     except Unavailable:
         return float("nan")
 

@@ -1,5 +1,6 @@
 """A comparison from start to end: speech or copy synthesis by every system, and its measurement."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,9 +15,10 @@ from evaluation.systems import (
     System,
     folder_system,
     griffin_lim_system,
+    model_name,
+    recorded_mels,
     recordings,
     spoken_mels,
-    true_mels,
     vocoder_system,
 )
 from evaluation.table import Table
@@ -69,7 +71,7 @@ class Comparison:
         UserError if clips, models or folders are unusable.
         """
         mel_config = self.mel_config()
-        clips = read_clips(manifest, mel_config.sampling_rate, wavs_dir, max_clips)
+        clips = read_test_clips(manifest, mel_config.sampling_rate, wavs_dir, max_clips)
         clips = clips[share] or clips[:1]  # with fewer clips than processes, some repeat the first
         others = [folder_system(name, folder, clips) for name, folder in self.folders.items()]
         with Workers(self.num_workers) as workers:
@@ -117,18 +119,29 @@ class Comparison:
             mels = self.output_dir / "mels"
             source = spoken_mels(self.tacotron2, clips, mels, self.device, self.seed)
         elif self.vocoders or not self.folders:
-            source = true_mels(clips)
+            source = recorded_mels(clips)
         else:
             return [], ()
         wavs = self.output_dir / "wavs"
         made = [griffin_lim_system(source, mel_config, wavs / "griffin_lim", workers)]
         for name, path in self.vocoders.items():
-            folder = wavs / name.lower().replace("-", "").replace(" ", "_")
+            folder = wavs / re.sub(r"\W+", "_", name.lower().replace("-", ""))
             made.append(vocoder_system(name, path, source, folder, self.device, self.mixed_precision))
         return made, source.notes
 
 
-def read_clips(
+def named_vocoders(
+    checkpoint: Path | None, finetuned: Path | None, device: str = "cpu", mixed_precision: str = "no"
+) -> dict[str, Path]:
+    """Return a vocoder and its fine-tuned version by the name of their row. Raises UserError if unusable."""
+    named = {}
+    for path, ending in ((checkpoint, ""), (finetuned, ", fine-tuned")):
+        if path:
+            named[model_name(load_vocoder(path, device, mixed_precision).config) + ending] = path
+    return named
+
+
+def read_test_clips(
     manifest: Path, sampling_rate: int, wavs_dir: Path | None = None, max_clips: int | None = None
 ) -> list[Clip]:
     """Return the first clips of a manifest. Raises UserError if two have the same file name."""

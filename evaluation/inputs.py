@@ -17,7 +17,7 @@ class Unavailable(Exception):
     """A metric cannot be computed for a clip, or at all. The message is the reason, shown in a footnote."""
 
 
-def checked(audio: np.ndarray, name: str = "the clip") -> np.ndarray:
+def checked_audio(audio: np.ndarray, name: str = "the clip") -> np.ndarray:
     """Return audio as (samples,) float32.
 
     Raises Unavailable if it is empty or has values that are not finite, and ValueError for another shape or
@@ -36,8 +36,8 @@ def checked(audio: np.ndarray, name: str = "the clip") -> np.ndarray:
 
 
 def audible(audio: np.ndarray, name: str = "the clip") -> np.ndarray:
-    """Return `checked` audio. Also raises Unavailable if all samples are zero."""
-    audio = checked(audio, name)
+    """Return audio as `checked_audio` does. Also raises Unavailable if all samples are zero."""
+    audio = checked_audio(audio, name)
     if not audio.any():
         raise Unavailable(f"{name} is silent")
     return audio
@@ -48,7 +48,7 @@ def paired(audio: np.ndarray, reference: np.ndarray, sampling_rate: int) -> tupl
 
     Raises Unavailable if their durations differ by more than 0.05 s, or if the reference is silent.
     """
-    audio, reference = checked(audio), audible(reference, "the reference")
+    audio, reference = checked_audio(audio), audible(reference, "the reference")
     if abs(len(audio) - len(reference)) > LENGTH_TOLERANCE * sampling_rate:
         raise Unavailable(
             f"the clip lasts {len(audio) / sampling_rate:.2f} s and its reference "
@@ -78,7 +78,7 @@ def at_16_khz(audio: np.ndarray, sampling_rate: int) -> np.ndarray:
     return resample(audio, sampling_rate, 16000)
 
 
-def require(module: str, hint: str = "", package: str = "") -> ModuleType:
+def optional_package(module: str, hint: str = "", package: str = "") -> ModuleType:
     """Import and return an optional module. Raises Unavailable with the command that installs it."""
     try:
         return importlib.import_module(module)

@@ -16,7 +16,7 @@ from corpus.manifest import Clip
 from evaluation import inputs, utmos
 from evaluation.cache import digest, read_json_or_nothing, sha256, write_json
 from evaluation.inputs import Unavailable
-from evaluation.metrics import METRICS, measure
+from evaluation.metrics import METRICS, Value, metric_value
 from evaluation.recognition import DEFAULT_RECOGNIZER, RecognizerModel, find_recognizer
 from evaluation.systems import System
 from evaluation.table import COLUMNS, SPEED, Table, duration
@@ -26,7 +26,7 @@ from evaluation.workers import Workers
 ON_GPU = {"utmos", "distillmos"}
 
 Place = tuple[str, str, str]  # system, clip, metric
-Values = dict[Place, float | str]  # a number, or the reason why there is none
+Values = dict[Place, Value]
 
 
 class Task(NamedTuple):
@@ -75,7 +75,9 @@ def evaluate(
     names = [name for name in metrics if name != SPEED]
     versions, reasons, whisper = versions_of(names, recognizer)
     for name, reason in reasons.items():
-        values |= {(system.name, clip.path.stem, name): reason for system in systems for clip in clips}
+        values |= {
+            (system.name, clip.path.stem, name): Value(reason=reason) for system in systems for clip in clips
+        }
     if whisper:
         notes = [*notes, f"{COLUMNS['wer'].title}: recogniser Whisper {whisper.name} (faster-whisper, int8)."]
         recognizer = str(whisper.folder)
@@ -169,13 +171,15 @@ def look_up(
         for name, version in versions.items():
             needs = METRICS[name].needs
             if system.is_recording and "reference" in needs:
-                values[system.name, stem, name] = "the recording is the reference of this metric"
+                values[system.name, stem, name] = Value(
+                    reason="the recording is the reference of this metric"
+                )
                 continue
             other = {"transcript": clip.transcript, "audio": ""}.get(needs, recording)
             fingerprint = digest(name, version, audio, other)
             entry = cached.get(system.name, {}).get(name, {})
             if entry.get("made_with") == fingerprint:
-                values[system.name, stem, name] = entry["value"]
+                values[system.name, stem, name] = Value(entry["value"])
             else:
                 missing[system.name, stem, name] = fingerprint
     return values, missing
@@ -189,9 +193,9 @@ def measure_clip(task: Task) -> Values:
     for system, path, name in task.missing:
         try:
             inputs = reference, reference_rate, task.transcript, task.recognizer, task.device
-            value = measure(METRICS[name], *audios[path], *inputs)
+            value = Value(metric_value(METRICS[name], *audios[path], *inputs))
         except Unavailable as error:
-            value = str(error)
+            value = Value(reason=str(error))
         values[system, task.recording.stem, name] = value
     return values
 
@@ -201,21 +205,22 @@ def remember_values(folder: Path, measured: Values, fingerprints: dict[Place, st
     path = folder / f"{next(iter(measured))[1]}.json"
     cached = read_json_or_nothing(path)
     for (system, stem, name), value in measured.items():
-        if not isinstance(value, str):
-            entry = {"made_with": fingerprints[system, stem, name], "value": value}
+        if not value.reason:
+            entry = {"made_with": fingerprints[system, stem, name], "value": value.number}
             cached.setdefault(system, {})[name] = entry
     write_json(path, cached)
 
 
-def speeds(systems: Sequence[System]) -> Iterator[tuple[Place, float | str]]:
+def speeds(systems: Sequence[System]) -> Iterator[tuple[Place, Value]]:
     """Yield real-time factors: seconds of computation per second of audio, on one device per system."""
     for system in systems:
         for clip, path in system.wavs.items():
             if clip not in system.timings:
-                value = "recordings are not synthesised" if system.is_recording else "audio made elsewhere"
+                reason = "recordings are not synthesized" if system.is_recording else "audio made elsewhere"
+                value = Value(reason=reason)
             else:
                 seconds, device = system.timings[clip]
-                value = seconds / duration(path)
+                value = Value(seconds / duration(path))
                 if device != system.main_device:
-                    value = f"made on {device}, unlike the others"
+                    value = Value(reason=f"made on {device}, unlike the others")
             yield (system.name, clip, SPEED), value

@@ -12,8 +12,16 @@ import numpy as np
 
 from corpus.audio import resample
 from evaluation import perception, recognition, signal
-from evaluation.inputs import Unavailable, checked
+from evaluation.inputs import Unavailable, checked_audio
 from evaluation.recognition import DEFAULT_RECOGNIZER
+
+
+@dataclass(frozen=True)
+class Value:
+    """The value of a metric for a clip: a number, or nan and the reason why there is none."""
+
+    number: float = math.nan
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,7 @@ METRICS = {
 }  # fmt: skip
 
 
-def measure(
+def metric_value(
     metric: Metric,
     audio: np.ndarray,
     sampling_rate: int,
@@ -102,7 +110,7 @@ def measure(
     in Hz; `reference_rate` defaults to `sampling_rate`. Networks that rate audio run on `device`.
     Raises Unavailable, with the reason, if there is no value.
     """
-    audio = checked(audio)
+    audio = checked_audio(audio)
     if metric.needs == "audio":
         value = metric.function(audio, sampling_rate, device)
     elif metric.needs == "transcript":
@@ -114,7 +122,7 @@ def measure(
             raise Unavailable("needs a reference recording")
         reference_rate = reference_rate or sampling_rate
         audio = resample(audio, sampling_rate, reference_rate)
-        value = metric.function(audio, checked(reference, "the reference"), reference_rate)
+        value = metric.function(audio, checked_audio(reference, "the reference"), reference_rate)
     if not math.isfinite(value):
         raise Unavailable(f"the result is {value}")
     return value

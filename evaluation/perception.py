@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from common.errors import UserError
-from evaluation.inputs import Unavailable, at_16_khz, audible, paired, require
+from evaluation.inputs import Unavailable, at_16_khz, audible, optional_package, paired
 from evaluation.utmos import Score
 
 # The ITU's code for P.862 writes beyond its arrays if a clip has more than 50 utterances, and crashes the
@@ -55,7 +55,7 @@ def distillmos(audio: np.ndarray, sampling_rate: int, device: str = "cpu") -> fl
 def distillmos_model(device: str) -> nn.Module:
     """Return the DistillMOS network in eval mode. Raises Unavailable if the package is missing."""
     with torchaudio_optional():
-        package = require("distillmos", hint=" xls-r-sqa")
+        package = optional_package("distillmos", hint=" xls-r-sqa")
     with contextlib.redirect_stdout(io.StringIO()):  # it prints the path of its weights
         model = package.ConvTransformerSQAModel()
     return model.to(device).eval()
@@ -84,7 +84,7 @@ def pesq_wideband(audio: np.ndarray, reference: np.ndarray, sampling_rate: int) 
     At 16 kHz, by the package `pesq`, a wrapper of the ITU's code, which first aligns the two clips in level
     and time. For clips of 0.25 s to 20 s. ITU-T P.862.2 (2007).
     """
-    pesq = require("pesq", "; its installation needs a C compiler and Python's headers")
+    pesq = optional_package("pesq", "; its installation needs a C compiler and Python's headers")
     audio, reference = paired(audio, reference, sampling_rate)
     audio = audible(audio)
     seconds = len(audio) / sampling_rate

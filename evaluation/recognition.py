@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from common.errors import UserError, one_line
-from evaluation.inputs import Unavailable, at_16_khz, checked, require
+from evaluation.inputs import Unavailable, at_16_khz, checked_audio, optional_package
 from text import clean
 
 DEFAULT_RECOGNIZER = "base.en"
@@ -56,7 +56,7 @@ class Recognizer:
     """
 
     def __init__(self, name: str = DEFAULT_RECOGNIZER):
-        whisper = require("faster_whisper", package="faster-whisper")
+        whisper = optional_package("faster_whisper", package="faster-whisper")
         found = find_recognizer(name)
         self.name = found.name
         try:
@@ -79,7 +79,7 @@ class Recognizer:
 
     def _segments(self, audio: np.ndarray, sampling_rate: int, **options) -> Iterable:
         """Recognise deterministically: by beam search, without Whisper's sampling after failures."""
-        audio = at_16_khz(checked(audio), sampling_rate)
+        audio = at_16_khz(checked_audio(audio), sampling_rate)
         if not audio.any():
             return []
         seconds = min(len(audio) / 16000, LONGEST_WINDOW)
@@ -107,7 +107,7 @@ def find_recognizer(name: str) -> RecognizerModel:
     bundled = bundled_recognizer()
     if name == BUNDLED_RECOGNIZER and bundled:
         return bundled
-    download = require("faster_whisper.utils", package="faster-whisper").download_model
+    download = optional_package("faster_whisper.utils", package="faster-whisper").download_model
     try:
         return RecognizerModel(name, Path(cached_or_downloaded(download, name)))
     except ValueError as error:
@@ -149,7 +149,7 @@ def word_errors(text: str, heard: str) -> tuple[int, int]:
     wanted, recognised = words_of(text), words_of(heard)
     if not wanted:
         raise Unavailable("the transcript has no words")
-    alignment = require("jiwer").process_words(" ".join(wanted), " ".join(recognised))
+    alignment = optional_package("jiwer").process_words(" ".join(wanted), " ".join(recognised))
     return alignment.substitutions + alignment.deletions + alignment.insertions, len(wanted)
 
 
@@ -166,7 +166,7 @@ def word_error_rate(
     `word_errors` divided by the number of words in the transcript. Short and long clips have the same weight
     in the mean over clips. Raises Unavailable if the recogniser is missing or the transcript has no words.
     """
-    audio = checked(audio)
+    audio = checked_audio(audio)
     if not words_of(transcript):
         raise Unavailable("the transcript has no words")
     errors, words = word_errors(transcript, shared_recognizer(recognizer).transcribe(audio, sampling_rate))

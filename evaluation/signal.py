@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from corpus.audio import resample
-from evaluation.inputs import Unavailable, cached_by_audio, checked, paired, require
+from evaluation.inputs import Unavailable, cached_by_audio, checked_audio, optional_package, paired
 from mel import MelConfig, MelSpectrogram
 
 # The mel of mel L1 and of mel-cepstral distortion: the input of HiFi-GAN's generator.
@@ -85,7 +85,7 @@ def mel_cepstral_distortion_dtw(audio: np.ndarray, reference: np.ndarray, sampli
     mean of `cepstral_distance` over the path. Never larger than `mel_cepstral_distortion`.
     """
     generated, real = (
-        mel_cepstrum(log_mel(checked(clip, name), sampling_rate))
+        mel_cepstrum(log_mel(checked_audio(clip, name), sampling_rate))
         for clip, name in ((audio, "the clip"), (reference, "the reference"))
     )
     distances = cepstral_distance(generated[:, :, None], real[:, None, :])  # (frames, frames)
@@ -186,7 +186,7 @@ def pitch_track(audio: np.ndarray, sampling_rate: int) -> tuple[np.ndarray, np.n
     """
     # Chosen because it takes 4 ms per second of speech (librosa's pYIN takes 20 times as long), has wheels
     # (pyworld has none), and its candidates' strength is a well-defined periodicity.
-    parselmouth = require("parselmouth", package="praat-parselmouth")
+    parselmouth = optional_package("parselmouth", package="praat-parselmouth")
     try:
         track = parselmouth.Sound(audio.astype(np.float64), sampling_rate).to_pitch_ac(
             time_step=PITCH_STEP,

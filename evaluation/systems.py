@@ -16,6 +16,7 @@ from tqdm import tqdm
 from checkpoint import load_tacotron2, weights_fingerprint
 from common.errors import UserError
 from common.files import atomic_write, find_file
+from config import HiFiGANConfig
 from corpus.audio import AUDIO_SUFFIXES, read_audio, write_wav
 from corpus.manifest import Clip
 from evaluation.cache import digest, keep, kept, sha256
@@ -24,9 +25,9 @@ from mel import MelConfig, MelSpectrogram, convert_mel_scale, griffin_lim
 from synthesis.vocoder import load_vocoder, vocode
 from tacotron2.speak import speak
 
-READY_MADE = GRIFFIN_LIM, HIFIGAN, FINETUNED, GROUND_TRUTH = (
-    "Griffin-Lim", "HiFi-GAN", "HiFi-GAN fine-tuned", "Ground truth",
-)  # fmt: skip
+GRIFFIN_LIM, RECORDINGS = "Griffin-Lim", "Recordings"
+# (resblock, upsample_initial_channel) of the variants of the HiFi-GAN paper
+VARIANTS = {("1", 512): "V1", ("1", 128): "V2", ("2", 256): "V3"}
 # File names of inference.py: <clip><ending>.wav
 ENDINGS = ("", "_generated", "_generated_e2e")
 
@@ -62,9 +63,21 @@ class MelSource:
     notes: tuple[str, ...] = ()
 
 
+def model_name(config: HiFiGANConfig) -> str:
+    """Return the name of a vocoder's architecture, for its row."""
+    if config.generator == "vocos":
+        return "Vocos"
+    if config.fusion == "misr":
+        return "MISRNet"
+    if config.gen_istft_n_fft:
+        return "iSTFTNet"
+    variant = VARIANTS.get((config.resblock, config.upsample_initial_channel), "")
+    return f"HiFi-GAN {variant}".rstrip()
+
+
 def recordings(clips: list[Clip]) -> System:
     """Return the clips themselves as a system."""
-    return System(GROUND_TRUTH, {clip.path.stem: clip.path for clip in clips}, is_recording=True)
+    return System(RECORDINGS, {clip.path.stem: clip.path for clip in clips}, is_recording=True)
 
 
 def folder_system(name: str, folder: Path, clips: list[Clip]) -> System:
@@ -87,7 +100,7 @@ def folder_system(name: str, folder: Path, clips: list[Clip]) -> System:
     return System(name, wavs)
 
 
-def true_mels(clips: list[Clip]) -> MelSource:
+def recorded_mels(clips: list[Clip]) -> MelSource:
     """Return the mels of the recordings, for copy synthesis."""
     paths = {clip.path.stem: clip.path for clip in clips}
 

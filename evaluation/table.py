@@ -14,7 +14,7 @@ import numpy as np
 from common.files import atomic_write
 from corpus.audio import inspect_clip
 from corpus.manifest import Clip
-from evaluation.metrics import METRICS, Metric
+from evaluation.metrics import METRICS, Metric, Value
 from evaluation.statistics import Difference, Interval, bootstrap_interval, paired_difference
 from evaluation.systems import System
 
@@ -69,7 +69,7 @@ class Cell:
 class Table:
     """A comparison of systems.
 
-    `values[system, clip, metric]` is a number, or the reason why there is none. `cells[row][column]` has the
+    `values[system, clip, metric]` is a `Value`. `cells[row][column]` has the
     statistics and `footnotes` the texts of their footnotes; `notes` are further sentences below the table.
     """
 
@@ -78,7 +78,7 @@ class Table:
         systems: list[System],
         clips: list[Clip],
         columns: list[Column],
-        values: dict[tuple[str, str, str], float | str],
+        values: dict[tuple[str, str, str], Value],
         notes: tuple[str, ...] = (),
     ):
         self.systems, self.clips, self.columns, self.values = systems, clips, columns, values
@@ -88,8 +88,7 @@ class Table:
 
     def numbers(self, system: System, column: Column) -> list[float]:
         """Return the values of all clips, nan where there is none."""
-        values = [self.values[system.name, clip.path.stem, column.name] for clip in self.clips]
-        return [math.nan if isinstance(value, str) else value for value in values]
+        return [self.values[system.name, clip.path.stem, column.name].number for clip in self.clips]
 
     def cell(self, row: int, column: Column) -> Cell:
         system, difference = self.systems[row], None
@@ -108,7 +107,7 @@ class Table:
     def reasons(self, system: System, column: Column) -> str:
         """Return a sentence on the clips without a value, or "" if all have one."""
         given = {clip.path.stem: self.values[system.name, clip.path.stem, column.name] for clip in self.clips}
-        without = {clip: value for clip, value in given.items() if isinstance(value, str)}
+        without = {clip: value.reason for clip, value in given.items() if value.reason}
         if not without:
             return ""
         counts = Counter(without.values())
@@ -116,7 +115,7 @@ class Table:
             return sentence(next(iter(counts)))
         parts = []
         for reason, count in counts.most_common(3):
-            names = [clip for clip, value in without.items() if value == reason]
+            names = [clip for clip, given_reason in without.items() if given_reason == reason]
             parts.append(f"{reason} ({', '.join(names[:3])}{', …' if count > 3 else ''})")
         more = f"; {len(counts) - 3} other reasons" if len(counts) > 3 else ""
         measured = len(given) - len(without)
@@ -187,9 +186,9 @@ class Table:
         parts = []
         for column in self.columns:
             value = self.values[system.name, stem, column.name]
-            if not isinstance(value, str):
+            if not value.reason:
                 unit = f" {column.unit}" if column.unit else ""
-                parts.append(f"{column.title} {column.format(value)}{unit}")
+                parts.append(f"{column.title} {column.format(value.number)}{unit}")
         return " · ".join(parts)
 
     def to_markdown(self) -> str:
@@ -232,8 +231,8 @@ class Table:
         for stem in (clip.path.stem for clip in self.clips):
             for system in self.systems:
                 values = {column.name: self.values[system.name, stem, column.name] for column in self.columns}
-                reasons = [f"{name}: {value}" for name, value in values.items() if isinstance(value, str)]
-                numbers = ["" if isinstance(value, str) else value for value in values.values()]
+                reasons = [f"{name}: {value.reason}" for name, value in values.items() if value.reason]
+                numbers = ["" if value.reason else value.number for value in values.values()]
                 seconds = round(duration(system.wavs[stem]), 4)
                 lines.append([stem, system.name, seconds, *numbers, "; ".join(reasons)])
         return csv_text(header, lines)

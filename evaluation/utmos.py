@@ -165,7 +165,7 @@ def prepare_audio(wav: np.ndarray | Tensor | Sequence[float], sampling_rate: int
             f"{name} has {len(audio)} samples at {sampling_rate} Hz, less than the "
             f"{1000 * MIN_SAMPLES / SAMPLING_RATE:g} ms that a score needs; use a longer clip"
         )
-    return resample(audio, int(sampling_rate))
+    return sinc_resample(audio, int(sampling_rate))
 
 
 def mono(audio: np.ndarray, name: str) -> np.ndarray:
@@ -183,7 +183,7 @@ def mono(audio: np.ndarray, name: str) -> np.ndarray:
     return audio
 
 
-def resample(audio: np.ndarray, sampling_rate: int) -> np.ndarray:
+def sinc_resample(audio: np.ndarray, sampling_rate: int) -> np.ndarray:
     """Resample (samples,) float32 audio from any rate in Hz to 16 kHz with the filter used by SpeechMOS.
 
     That is torchaudio's default: a sinc with six zero crossings on each side and a Hann window, with its

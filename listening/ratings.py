@@ -12,7 +12,8 @@ from scipy import stats
 
 from common.errors import UserError
 from common.files import read_json
-from evaluation.systems import GROUND_TRUTH
+from evaluation.metrics import Value
+from evaluation.systems import RECORDINGS
 from evaluation.table import Column, Table
 from listening.pages import ANCHOR, KEY, KINDS
 
@@ -109,7 +110,7 @@ def failed_check(listener: Listener, key: dict) -> str:
         missed = bool(checks) and np.mean(checks) < FEWEST_CHECKS_PASSED
         return f"recognised {sum(checks)} of {len(checks)} obvious differences" if missed else ""
     counted = [r for r in listener.ratings if key["trials"][r.trial]["role"] != "training"]
-    recordings = [r.value for r in counted if key["sounds"][r.sound]["system"] == GROUND_TRUTH]
+    recordings = [r.value for r in counted if key["sounds"][r.sound]["system"] == RECORDINGS]
     if recordings and np.mean(recordings) < LOWEST_RECORDING[kind]:
         return f"rated the recordings {np.mean(recordings):.1f} on average"
     first = {(r.trial, r.sound): r.value for r in counted}
@@ -203,10 +204,14 @@ def add_ratings(table: Table, paths: Iterable[Path], folder: Path) -> Table:
         notes.append(
             f"{title}: mean Spearman correlation of a listener with the mean of the others {value:.2f}."
         )
-    means = {place: mean for place, mean in mean_opinions(listeners, key).items() if place[0] != ANCHOR}
+    means = {
+        place: Value(mean) for place, mean in mean_opinions(listeners, key).items() if place[0] != ANCHOR
+    }
     column = COLUMNS[key["kind"]]
     values = {
-        (system.name, clip.path.stem, column.name): means.get((system.name, clip.path.stem), "not rated")
+        (system.name, clip.path.stem, column.name): means.get(
+            (system.name, clip.path.stem), Value(reason="not rated")
+        )
         for system in table.systems
         for clip in table.clips
     }

@@ -74,7 +74,7 @@ def recorded_mels(clips: Sequence[Clip], config: Tacotron2Config) -> Iterator[Te
             yield load_audio_mel(clip.path, config)
 
 
-def spoken_mels(model: Tacotron2, texts: Sequence[str], seed: int) -> list[Tensor]:
+def mels_of_sentences(model: Tacotron2, texts: Sequence[str], seed: int) -> list[Tensor]:
     """Return the mels (num_mels, T) of spoken sentences, without those on which the attention fails.
 
     The model speaks without the post-filter that it may have. Raises UserError if it fails on all sentences.
@@ -147,7 +147,7 @@ def fit_postfilter(options: FitPostfilterOptions) -> str:
 
     mean, recorded = modulation_spectrum(recorded_mels(clips, model.config))
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    mels = spoken_mels(speaking.to(device), texts, options.seed)
+    mels = mels_of_sentences(speaking.to(device), texts, options.seed)
     _, spoken = modulation_spectrum(mels)
     kernel = design_kernel(recorded, spoken, options.taps, options.strength, options.limit)
     index = speakers.index(options.speaker) if options.speaker else 0

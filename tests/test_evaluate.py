@@ -22,20 +22,27 @@ from runs import TORCHRUN, manifest_row, write_manifest
 from test_save_taco_mels import save_taco
 
 import evaluate
-from checkpoint import load_tacotron2, save_model
+from checkpoint import load_tacotron2, read_config, save_model
 from common.parallel import available_cores
+from config import HiFiGANConfig
 from corpus.audio import read_audio, resample, write_wav
 from corpus.manifest import Clip, read_manifest
 from evaluation import inputs, measuring, perception, recognition, report, signal, systems
+from evaluation.comparison import named_vocoders
 from evaluation.measuring import default_metrics
+from evaluation.metrics import Value
 from evaluation.statistics import bootstrap_interval, paired_difference
-from evaluation.systems import System, recordings, true_mels
+from evaluation.systems import System, recorded_mels, recordings
 from evaluation.table import COLUMNS, Table
 from evaluation.workers import Workers
+from generators.build import build_generator
 from tacotron2.speak import speak
 
 # Fast metrics that need no optional package.
 QUICK = ["mel_l1", "mcd"]
+PRESETS = {"v1": "HiFi-GAN V1", "v2": "HiFi-GAN V2", "v3": "HiFi-GAN V3", "v1_24k": "HiFi-GAN V1"}
+PRESETS |= {"misr_v1": "MISRNet", "istft_v2": "iSTFTNet", "vocos_small": "Vocos"}
+MADE = ["Griffin-Lim", "HiFi-GAN", "HiFi-GAN, fine-tuned", "Recordings"]
 TEXTS = ["One.", "Two & three, it <says>.", "Four | five."]
 
 
@@ -102,7 +109,7 @@ def counted(monkeypatch) -> list[str]:
         function = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *a, **k: done.append(label(*a)) or function(*a, **k))
 
-    counting(measuring, "measure", lambda metric, *_: metric.name)
+    counting(measuring, "metric_value", lambda metric, *_: metric.name)
     counting(systems, "timed", lambda *_: "audio")
     counting(systems, "speak", lambda *_: "speech")
     return done
@@ -113,10 +120,10 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_rows_are_ordered_griffin_lim_vocoders_other_systems_ground_truth(clips, models, tmp_path):
+def test_rows_are_ordered_griffin_lim_vocoders_other_systems_recordings(clips, models, tmp_path):
     made = ["--system", f"Mine|2={clips / 'wavs'}", "--system", f"B={clips / 'wavs'}"]
     copy(clips, tmp_path, models, *made, "--max_clips", 1, metrics=["mel_l1"])
-    expected = ["Griffin-Lim", "HiFi-GAN", "HiFi-GAN fine-tuned", "Mine|2", "B", "Ground truth"]
+    expected = ["Griffin-Lim", "HiFi-GAN", "HiFi-GAN, fine-tuned", "Mine|2", "B", "Recordings"]
     assert [row["system"] for row in rows_of(tmp_path / "table.csv")] == expected
     lines = (tmp_path / "table.md").read_text(encoding="utf-8").splitlines()[2:8]
     assert [line.split(" | ")[0].removeprefix("| ") for line in lines] == [
@@ -137,7 +144,7 @@ def test_means_intervals_and_tests_are_computed_from_the_clips(copied):
             interval = bootstrap_interval(numbers)
             assert row[f"{name}_clips"] == str(interval.count)
             if not interval.count:
-                assert row["system"] == "Ground truth" and row[name] == ""
+                assert row["system"] == "Recordings" and row[name] == ""
                 continue
             written = [float(row[name]), float(row[f"{name}_low"]), float(row[f"{name}_high"])]
             assert written == pytest.approx(interval[:3])
@@ -161,23 +168,31 @@ def test_the_values_of_a_clip_equal_the_metrics_of_its_files(copied, clips):
 
 def test_missing_values_show_a_dash_and_a_footnote_and_not_zero(copied):
     text = (copied / "table.md").read_text(encoding="utf-8")
-    line = next(line for line in text.splitlines() if line.startswith("| Ground truth |"))
+    line = next(line for line in text.splitlines() if line.startswith("| Recordings |"))
     cells = [cell.strip() for cell in line.strip("| ").split("|")][1:]
     notes = dict(re.findall(r"^(⁽.⁾) (.+)$", text, re.MULTILINE))
     for cell, words in zip(
-        cells, ("/no/such/file", "reference of", "reference of", "not synthesised"), strict=True
+        cells, ("/no/such/file", "reference of", "reference of", "not synthesized"), strict=True
     ):
         dash, note = cell.split()
         assert dash == "–" and words in notes[note]
-    (row,) = [row for row in rows_of(copied / "table.csv") if row["system"] == "Ground truth"]
+    (row,) = [row for row in rows_of(copied / "table.csv") if row["system"] == "Recordings"]
     assert row["utmos"] == row["mel_l1"] == "" and row["mel_l1_clips"] == "0"
+
+
+def as_value(value: float | str) -> Value:
+    return Value(reason=value) if isinstance(value, str) else Value(value)
 
 
 def table_of(values: dict[str, list], column: str = "pesq") -> Table:
     """Return a table with one column, from the values of each system's clips."""
     clips = [Clip(f"c{number}.wav", 1, 1.0, "") for number in range(len(next(iter(values.values()))))]
     systems = [System(name, {}) for name in values]
-    flat = {(name, f"c{n}", column): value for name, given in values.items() for n, value in enumerate(given)}
+    flat = {
+        (name, f"c{n}", column): as_value(value)
+        for name, given in values.items()
+        for n, value in enumerate(given)
+    }
     return Table(systems, clips, [COLUMNS[column]], flat)
 
 
@@ -311,7 +326,7 @@ def test_a_changed_checkpoint_recomputes_only_its_own_row(copied, clips, models,
     copy(clips, folder, models | {"tuned": models["official"]})
     assert sorted(counted) == ["audio"] * 3 + ["mcd"] * 3 + ["mel_l1"] * 3
     for old, new in zip(before, rows_of(folder / "clips.csv"), strict=True):
-        assert (old["mcd"] == new["mcd"]) == (new["system"] != "HiFi-GAN fine-tuned")
+        assert (old["mcd"] == new["mcd"]) == (new["system"] != "HiFi-GAN, fine-tuned")
 
 
 def test_only_a_changed_clip_is_recomputed(copied, clips, models, tmp_path, counted):
@@ -429,7 +444,7 @@ def test_the_page_loads_nothing_from_elsewhere(page, copied):
 
 
 def test_each_clip_has_a_player_and_a_spectrogram_for_each_system(page, copied):
-    labels = [f"{s}, clip {c}" for c in ("clip0", "clip2") for s in systems.READY_MADE]
+    labels = [f"{s}, clip {c}" for c in ("clip0", "clip2") for s in MADE]
     assert [audio["aria-label"] for audio in page.all("audio")] == labels
     assert all("controls" in audio for audio in page.all("audio"))
     images = page.all("img")
@@ -484,9 +499,30 @@ def assert_reported(capsys, clips: Path, folder: Path, flags: list, *words: str)
     assert all(word in error for word in words), error
 
 
-@pytest.mark.parametrize("system", ["Own", "=folder", "Own=", "=", "Ground truth=wavs", "HiFi-GAN=wavs"])
+@pytest.mark.parametrize("system", ["Own", "=folder", "Own=", "=", "Recordings=wavs", "Griffin-Lim=wavs"])
 def test_a_system_that_is_not_name_and_folder_is_refused(clips, tmp_path, capsys, system):
     assert_reported(capsys, clips, tmp_path, ["--system", system], "--system", repr(system))
+
+
+def test_rows_are_called_after_their_models(models, tmp_path):
+    sizes = {"vocos_dim": 16, "vocos_intermediate_dim": 16, "vocos_num_layers": 1}
+    vocos = build_generator(HiFiGANConfig(generator="vocos", **sizes))
+    save_model(tmp_path, vocos.config, generator=vocos)
+    assert list(named_vocoders(tmp_path, models["tuned"])) == ["Vocos", "HiFi-GAN, fine-tuned"]
+    assert list(named_vocoders(tmp_path, tmp_path)) == ["Vocos", "Vocos, fine-tuned"]
+    presets = {name: systems.model_name(read_config(ROOT / "configs" / f"{name}.json")) for name in PRESETS}
+    assert presets == PRESETS
+
+
+def test_a_system_has_another_name_than_the_vocoder(clips, models, tmp_path, capsys):
+    flags = [
+        "--copy_synthesis",
+        "--checkpoint_file",
+        models["plain"],
+        "--system",
+        f"HiFi-GAN={clips / 'wavs'}",
+    ]
+    assert_reported(capsys, clips, tmp_path, flags, "there is already a row 'HiFi-GAN'")
 
 
 def test_missing_wavs_of_a_system_are_named(clips, tmp_path, capsys):
@@ -533,13 +569,13 @@ def test_the_python_functions_return_the_table(clips, tmp_path):
     listed = read_manifest(clips / "test.csv", RATE)
     config = small_generator().config
     rows = [
-        systems.griffin_lim_system(true_mels(listed), config, tmp_path / "gl", Workers(0)),
+        systems.griffin_lim_system(recorded_mels(listed), config, tmp_path / "gl", Workers(0)),
         recordings(listed),
     ]
     table = measuring.evaluate(rows, listed, tmp_path / "values", ["mcd"], is_copy_synthesis=True)
     assert table.to_markdown().startswith("| System | MCD (dB) ↓ |")
     kept = json.loads((tmp_path / "values" / "clip0.json").read_text(encoding="utf-8"))
-    assert kept["Griffin-Lim"]["mcd"]["value"] == table.values["Griffin-Lim", "clip0", "mcd"]
+    assert kept["Griffin-Lim"]["mcd"]["value"] == table.values["Griffin-Lim", "clip0", "mcd"].number
     report.save(table, tmp_path / "results", report_clips=1)
     names = {path.name for path in (tmp_path / "results").iterdir()}
     assert names == {"table.md", "table.csv", "clips.csv", "report.html"}
@@ -601,7 +637,7 @@ def test_ratings_of_a_listening_test_are_added_to_the_table(clips, tmp_path, cap
     exported.write_text(json.dumps({"test": test["test"], "listener": "one", "ratings": ratings}))
     run(clips, tmp_path, *flags, "--ratings", exported)
     rows = {row["system"]: row for row in rows_of(tmp_path / "table.csv")}
-    assert float(rows["Own"]["mos"]) == 3 and float(rows["Ground truth"]["mos"]) == 4
+    assert float(rows["Own"]["mos"]) == 3 and float(rows["Recordings"]["mos"]) == 4
     assert "MOS: 1 listener." in (tmp_path / "report.html").read_text(encoding="utf-8")
     exported.write_text("{}")
     assert_reported(

@@ -31,7 +31,7 @@ PLAYERS = {
     "speech": 3,
 }
 PICTURES = ["voice", "recording", "griffin-lim", "hifigan", "finetuned", "waveform", "forced", "text"]
-ROWS = ("Griffin-Lim", "HiFi-GAN", "HiFi-GAN fine-tuned", "Ground truth")
+ROWS = ("Griffin-Lim", "HiFi-GAN", "HiFi-GAN, fine-tuned", "Recordings")
 
 
 @pytest.fixture(scope="module")

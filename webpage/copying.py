@@ -12,7 +12,7 @@ from common.errors import UserError
 from common.plots import plot_mels
 from corpus.audio import DECODING_ERRORS, open_audio, read_audio, resample
 from evaluation.inputs import Unavailable
-from evaluation.metrics import METRICS, Metric, measure
+from evaluation.metrics import METRICS, Metric, metric_value
 from evaluation.signal import MEL, log_mel
 from evaluation.table import Column, markdown_rows
 from synthesis.vocoder import Vocoder, copy_synthesis
@@ -83,7 +83,7 @@ def metrics_table(clips: Mapping[str, Clip], device: str = "cpu") -> str:
         column, texts = Column.of(metric), []
         for clip in clips.values():
             try:
-                texts.append(column.format(measure(metric, *clip, *clips[RECORDING], device=device)))
+                texts.append(column.format(metric_value(metric, *clip, *clips[RECORDING], device=device)))
             except Unavailable as error:
                 texts.append("–")
                 reasons[f"{metric.title}: {error}"] = None

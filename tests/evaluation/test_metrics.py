@@ -13,7 +13,7 @@ from helpers import RATE, ROOT, harmonics, noise, voice
 from corpus.audio import resample
 from evaluation import perception, recognition, signal
 from evaluation.inputs import Unavailable
-from evaluation.metrics import METRICS, Metric, measure
+from evaluation.metrics import METRICS, Metric, metric_value
 
 WITH_REFERENCE = [metric for metric in METRICS.values() if "reference" in metric.needs]
 ALIGNED = [metric for metric in METRICS.values() if metric.needs == "aligned reference"]
@@ -41,14 +41,14 @@ def need(metric: Metric) -> None:
 
 
 def value_of(metric: Metric, *args, **kwargs) -> float:
-    return measure(metric, *args, transcript="a word", recognizer="tiny.en", **kwargs)
+    return metric_value(metric, *args, transcript="a word", recognizer="tiny.en", **kwargs)
 
 
 @pytest.mark.parametrize(argvalues=WITH_REFERENCE, **each)
 def test_a_clip_compared_with_itself_has_the_best_value(metric):
     need(metric)
     best = {"pesq": 4.644, "voicing_f1": 1.0}.get(metric.name, 0.0)
-    assert measure(metric, voice(1.0), RATE, voice(1.0)) == pytest.approx(best, abs=1e-3)
+    assert metric_value(metric, voice(1.0), RATE, voice(1.0)) == pytest.approx(best, abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_gain_of_three_decibels_has_the_expected_value(name, expected):
     need(METRICS[name])
     # noise in every band, as the spectral metrics ignore a gain below their floors
     audio = harmonics(150) + 0.3 * noise()
-    assert measure(METRICS[name], GAIN * audio, RATE, audio) == pytest.approx(expected, abs=2e-3)
+    assert metric_value(METRICS[name], GAIN * audio, RATE, audio) == pytest.approx(expected, abs=2e-3)
 
 
 def test_pesq_equals_the_package_at_16_khz():
@@ -93,7 +93,7 @@ def test_the_official_v2_generator_has_its_known_scores(speech, shared):
         assert 0 <= len(audio) - len(vocoded) < 256
         for name, found in values.items():
             if importlib.util.find_spec(PACKAGES.get(name, "numpy")):
-                found.append(measure(METRICS[name], vocoded, RATE, audio))
+                found.append(metric_value(METRICS[name], vocoded, RATE, audio))
     assert np.mean(values["mel_l1"]) == pytest.approx(0.32, abs=0.01)
     if values["distillmos"]:
         assert np.mean(values["distillmos"]) == pytest.approx(4.17, abs=0.15)
@@ -117,15 +117,15 @@ def test_damaged_audio_has_no_score(metric):
 def test_clips_that_are_not_aligned_have_no_score(metric):
     need(metric)
     with pytest.raises(Unavailable, match=r"lasts 1.20 s and its reference 1.00 s"):
-        measure(metric, voice(1.2), RATE, voice(1.0))
+        metric_value(metric, voice(1.2), RATE, voice(1.0))
 
 
 @pytest.mark.parametrize(argvalues=WITH_REFERENCE, **each)
 def test_a_difference_of_one_frame_in_length_is_accepted(metric):
     need(metric)
     whole = voice(1.0)
-    cut = measure(metric, whole[: -RATE // 50], RATE, whole)
-    assert cut == pytest.approx(measure(metric, whole, RATE, whole), abs=0.05)
+    cut = metric_value(metric, whole[: -RATE // 50], RATE, whole)
+    assert cut == pytest.approx(metric_value(metric, whole, RATE, whole), abs=0.05)
 
 
 @pytest.mark.parametrize(argvalues=OFFLINE, **each)
@@ -181,7 +181,7 @@ def test_a_missing_reference_or_transcript_is_named():
         if metric.needs != "audio":
             lacking = "transcript" if metric.needs == "transcript" else "reference"
             with pytest.raises(Unavailable, match=f"needs .*{lacking}"):
-                measure(metric, voice(0.5), RATE)
+                metric_value(metric, voice(0.5), RATE)
     with pytest.raises(Unavailable, match="no words"):
         recognition.word_error_rate(voice(0.5), RATE, " -- ")
 
@@ -190,15 +190,17 @@ def test_a_clip_is_resampled_to_the_rate_of_its_reference():
     pytest.importorskip("parselmouth")
     reference = harmonics(200, 1.0, 44100)
     candidate = harmonics(200 * 2 ** (10 / 1200), 1.0, 16000)
-    assert measure(METRICS["pitch_rmse"], candidate, 16000, reference, 44100) == pytest.approx(10, abs=0.2)
+    assert metric_value(METRICS["pitch_rmse"], candidate, 16000, reference, 44100) == pytest.approx(
+        10, abs=0.2
+    )
 
 
 def test_distances_do_not_depend_on_the_sampling_rate():
     ours, theirs = voice(1.0, 22050, seed=1), voice(1.0, 22050)
     faster = [resample(clip, 22050, 48000) for clip in (ours, theirs)]
     for name in ("mel_l1", "mr_stft", "mcd", "mcd_dtw"):
-        there = measure(METRICS[name], faster[0], 48000, faster[1], 48000)
-        assert there == pytest.approx(measure(METRICS[name], ours, 22050, theirs), rel=0.03)
+        there = metric_value(METRICS[name], faster[0], 48000, faster[1], 48000)
+        assert there == pytest.approx(metric_value(METRICS[name], ours, 22050, theirs), rel=0.03)
 
 
 def test_the_list_of_metrics_matches_their_functions():

@@ -14,13 +14,13 @@ from scipy import stats
 from common.errors import UserError
 from corpus.audio import write_wav
 from corpus.manifest import Clip
-from evaluation.systems import GROUND_TRUTH, System
+from evaluation.systems import RECORDINGS, System
 from evaluation.table import Table
 from listening import pages as listening
 from listening import ratings
 from listening.pages import ANCHOR, KEY, active_level, write_listening_test
 
-NAMES = ("Griffin-Lim", "HiFi-GAN", GROUND_TRUTH)
+NAMES = ("Griffin-Lim", "HiFi-GAN", RECORDINGS)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def compared(tmp_path_factory) -> tuple[list[System], list[Clip]]:
         wavs = {f"clip{index}": folder / name / f"clip{index}.wav" for index in range(4)}
         for index, path in enumerate(wavs.values()):
             write_wav(path, (0.05 if number == 0 else 1.0) * voice(0.4, seed=10 * number + index), RATE)
-        systems.append(System(name, wavs, is_recording=name == GROUND_TRUTH))
+        systems.append(System(name, wavs, is_recording=name == RECORDINGS))
     clips = [
         Clip(str(path), 8820, 1.0, f"Text of {stem} </script>") for stem, path in systems[-1].wavs.items()
     ]
@@ -105,7 +105,7 @@ def test_the_level_of_speech_does_not_depend_on_pauses():
     assert active_level(np.zeros(RATE, np.float32), RATE) > 0
 
 
-QUALITY = {"Griffin-Lim": 2, "HiFi-GAN": 4, GROUND_TRUTH: 5, ANCHOR: 1}
+QUALITY = {"Griffin-Lim": 2, "HiFi-GAN": 4, RECORDINGS: 5, ANCHOR: 1}
 
 
 def test_means_intervals_and_agreement_of_mos_ratings(compared, tmp_path):
@@ -203,7 +203,7 @@ def answer_by_keyboard(tab, kind: str, key: dict) -> None:
         moves = {
             "Griffin-Lim": ["PageDown"],
             "HiFi-GAN": ["PageUp"] * 3,
-            GROUND_TRUTH: ["End"],
+            RECORDINGS: ["End"],
             ANCHOR: ["Home"],
         }
         keys = ["r"]
