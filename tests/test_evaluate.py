@@ -358,7 +358,7 @@ def test_reasons_for_missing_values_are_not_cached(clips, tmp_path, monkeypatch,
         raise inputs.Unavailable("needs the package cepstra")
 
     with monkeypatch.context() as patch:
-        patch.setattr(measuring, "measure", refuse)
+        patch.setattr(measuring, "metric_value", refuse)
         run(clips, tmp_path, *flags)
     assert "Needs the package cepstra." in (tmp_path / "table.md").read_text(encoding="utf-8")
     assert "mcd: needs the package cepstra" in rows_of(tmp_path / "clips.csv")[0]["unavailable"]
