@@ -86,7 +86,7 @@ class Speaker:
 
     def sentences(self, text: str, seed: int = 0, first_batch: int = 1) -> Iterator[Sentence]:
         """Yield each sentence of a text as soon as its audio is complete, the first before the others."""
-        for utterance in self.speak_batches(split_text(text), seed, first_batch):
+        for utterance in self.speak_batches(split_text(text, self.tacotron2.config), seed, first_batch):
             yield Sentence(utterance, self.audio_of(utterance.mel))
 
     def speak(self, text: str, seed: int = 0) -> np.ndarray:
@@ -102,7 +102,7 @@ class Speaker:
         spoken again if their attention fails. Calls `on_utterance` with each sentence when its mel is
         complete.
         """
-        first, *others = split_text(text)
+        first, *others = split_text(text, self.tacotron2.config)
         pause = 0.0
 
         def first_mels() -> Iterator[Tensor]:

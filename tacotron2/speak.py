@@ -11,7 +11,7 @@ from common.errors import UserError
 from tacotron2.config import Tacotron2Config
 from tacotron2.dataset import pad
 from tacotron2.model import Speech, Tacotron2
-from text import PAD_ID, encode_texts, split_sentences
+from text import PAD_ID, encode_texts, split_sentences, warn_of_foreign_scripts
 
 LIMIT_SECONDS = 2.0  # maximum duration of a sentence without the limit per token
 # Silence after a sentence or clause in seconds, by its last character. The ends of the mels add 0.15 s.
@@ -56,11 +56,15 @@ class Utterance:
 
 def speak(model: Tacotron2, text: str, seed: int = 0, **options) -> list[Utterance]:
     """Speak a text with the options of `speak_sentences`. Raises UserError for a text without words."""
-    return speak_sentences(model, split_text(text), seed, **options)
+    return speak_sentences(model, split_text(text, model.config), seed, **options)
 
 
-def split_text(text: str) -> list[str]:
-    """Return the sentences of a text. Raises UserError for a text without words."""
+def split_text(text: str, config: Tacotron2Config) -> list[str]:
+    """Return the sentences of a text for a voice, with a warning about scripts that it can't read.
+
+    Raises UserError for a text without words.
+    """
+    warn_of_foreign_scripts(text, config)
     sentences = split_sentences(text)
     if not sentences:
         raise UserError(f"there is nothing to say in the text {text.strip()[:50]!r}; it needs words")

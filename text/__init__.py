@@ -1,6 +1,6 @@
 """Text for Tacotron 2: normalization, phonemes, tokens and sentence splitting."""
 
-from text.encoding import INVENTORIES, encode_texts, spoken_ids
+from text.encoding import INVENTORIES, encode_texts, spoken_ids, warn_of_foreign_scripts
 from text.espeak import languages
 from text.normalization import clean
 from text.phonemes import encode_phonemes, phonemize, read_lexicon

@@ -44,7 +44,9 @@ ANYWHERE = {
     "natl": "national", "asst": "assistant", "assoc": "associate", "bldg": "building", "apt": "apartment",
     "hwy": "highway", "tel": "telephone", "pkg": "package", "qty": "quantity", "mgr": "manager",
     "blvd": "boulevard", "ave": "avenue", "temp": "temperature", "est": "estimated", "incl": "including",
-    "excl": "excluding", "tbsp": "tablespoon", "tsp": "teaspoon", "chap": "chapter", "hrs": "hours",
+    "excl": "excluding",
+    "cont": "continued", "attn": "attention", "tbsp": "tablespoon", "tsp": "teaspoon", "chap": "chapter",
+    "hrs": "hours",
     "yrs": "years", "lbs": "pounds", "mins": "minutes", "secs": "seconds",
 }  # fmt: skip
 MONTHS = (
@@ -107,6 +109,9 @@ STATES = dict(
         )
     )
 )
+CAPITALS = word_set(
+    "EST PST CST MST ED EX OP ART SEC APP PAR PT PL CT FIG MAX SUN SAT MAR"
+)  # no abbreviations
 COMPASS = {"N": "North", "S": "South", "E": "East", "W": "West", "NE": "Northeast", "NW": "Northwest",
            "SE": "Southeast", "SW": "Southwest"}  # fmt: skip
 
@@ -171,6 +176,12 @@ def states_and_streets(text: str) -> str:
     text = expand(
         rf"(?<=\d )({points})\.?(?= (?:[A-Z][a-z]|\d+(?:st|nd|rd|th)))", lambda m: COMPASS[m[1]], text
     )
+    text = expand(
+        r"\b([NSEW])\.?(?= (?:[A-Z][a-z]+ ){1,2}(?:St|Ave|Rd|Dr|Blvd|Street|Avenue|Road|Drive|Boulevard)\b)",
+        lambda m: COMPASS[m[1]],
+        text,
+    )
+    text = expand(r"\b(NE|NW|SE|SW)(?= (?:[A-Z][a-z]|\d+(?:st|nd|rd|th)))", lambda m: COMPASS[m[1]], text)
     streets = "|".join(f"{short}|{name}" for short, name in STREETS.items()).title()
     return expand(rf"(?<=\b)((?:{streets})\.?) (NE|NW|SE|SW)\b", lambda m: f"{m[1]} {COMPASS[m[2]]}", text)
 
@@ -194,6 +205,8 @@ def initial(match: re.Match) -> str:
 
 
 def abbreviation(match: re.Match) -> str:
+    if match[0].rstrip(".") in CAPITALS:
+        return match[0]
     place = Place(match)
     for rule in (number_mark, title, calendar, after_name, anywhere):
         words = rule(place)
@@ -215,7 +228,9 @@ class Place:
         new_sentence = NEW_SENTENCE.match(text, match.end()) is not None  # its dot also ends the sentence
         name = re.search(r"\b([A-Z0-9][\w']*),? $", self.before)
         self.after_name = name is not None and name[1] not in STARTERS
-        if self.word in ("dr", "st") and not self.after_name:  # "Dr. Who"
+        if self.word in ("mr", "mrs", "ms") or (
+            self.word in ("dr", "st") and not self.after_name
+        ):  # "Dr. Who"
             new_sentence = new_sentence and not self.after.strip(" \"')")
         self.dot = "." if self.has_dot and new_sentence else ""
         self.before_name = re.match(r"\s[\"']?[A-Z]", self.after) is not None and not new_sentence
@@ -252,10 +267,12 @@ def title(place: Place) -> str | None:
 def calendar(place: Place) -> str | None:
     if not place.has_dot or not place.is_capital:
         return None
-    if place.word in ALWAYS_MONTHS:
+    months = f"{MONTH}|{'|'.join(MONTH_ABBREVIATIONS)}"
+    after_month = re.search(rf"\b(?:{months})\.?(?:,| to| thru| through| and| or|-|–) ?$", place.before, re.I)
+    if place.word in ALWAYS_MONTHS or (place.word in MONTH_ABBREVIATIONS and after_month):
         of = "of " if re.search(r"\d(?:st|nd|rd|th) $", place.before) else ""  # 1st Jan.
         return of + MONTH_ABBREVIATIONS[place.word] + place.dot
-    days, months = "|".join(DAYS), f"{MONTH}|{'|'.join(MONTH_ABBREVIATIONS)}"
+    days = "|".join(DAYS)
     beside_date = (
         re.match(rf",? (?:\d|(?:{months})\b)|\s?(?:-|–|to) ?(?:{days})\b", place.after, re.I)
         or re.match(rf",? (?:(?:and|or|to) )?(?:{days})\b\.", place.after, re.I)

@@ -29,14 +29,15 @@ COMMON_WORDS = word_set(
     ON ONE OR OUR OUT OWN PUT RED RUN SAW SAY SEE SHE SO SIR SIX TEN THE TOO TOP TRY TWO UP USE WAR WAS
     WAY WE WHO WHY YES YET YOU IT TO"""
 )
-ACRONYMS = word_set("AIDS SARS PIN SIM RAM ROM SWAT GIF COVID MERS LOL BIOS REM SAM CAM")
+ACRONYMS = word_set("AIDS SARS PIN SIM RAM ROM SWAT GIF COVID MERS LOL NASDAQ BIOS REM SAM CAM")
 # Always read letter by letter, although they could be words.
 INITIALISMS = word_set(
     """FBI CIA USA UK US EU UN TV DVD CD PC BBC CNN NBC CBS ABC IBM USSR USAF UCLA IEEE NCAA NAACP ASAP HTML
     HTTP CEO CFO CTO UFO IRA NYPD LAPD DNA RNA ATM FAQ DIY GPS CPU GPU USB URL IOU MIA NBA NFL NHL KGB
     PRS LED AI API IQ USS AOL AFL CIO USPS YMCA YWCA ACLU HIV ESPN OECD UCSB UAE IPO AKA FYI ETA SEC MIT
     IRS SUV VIP ADHD UNC IUD EPA AWOL ISBN ASL EMT EKG ECG UTC IMF LGBT UCSF UPS IPA APA ICU ERA EULA CIO
-    AARP OCD ADA"""
+    AARP OCD ADA
+    NYSE ETF ATV OS"""
 ) - {"AWOL", "ERA"}
 ONSET = (
     "(?:[BCDFGHJKLMNPQRSTVWXZ]|[BCFGKPS]L|[BCDFGKPTW]R|[CGPSTW]H|S[CKMNPQTW]|SC[HR]|S[PT]R|SPL|SHR|THR|TW|DW|"
@@ -52,6 +53,13 @@ CODA = (
 PRONOUNCEABLE = re.compile(f"{ONSET}{VOWELS}(?:{CODA}{ONSET}{VOWELS})*{CODA}E?")
 
 
+NAMES = re.compile(
+    r"(?<=\b[Tt]he )WHO\b(?! [A-Z]{2})|\bIT(?= (?:department|team|support|staff|manager|guy|company|"
+    r"services?|"
+    r"industry|security|specialist|workers?|jobs?|systems?|help|infrastructure|professional|sector)\b)"
+)
+
+
 def spell(letters: str) -> str:
     """Return letters apart and in capitals, in which `tidy` recognizes them: "A A R P"."""
     return " ".join(letters.upper())
@@ -60,8 +68,8 @@ def spell(letters: str) -> str:
 def is_word(word: str, shouted: bool = False) -> bool:
     """Return whether a word in capitals is read as a word, not letter by letter.
 
-    That are listed words, and from four letters those that can be pronounced; a short word in a text that is
-    `shouted` also.
+    Words are those that are listed and those of four letters or more that can be pronounced; in a text that
+    is `shouted`, also short ones.
     """
     if word in INITIALISMS:
         return False
@@ -73,6 +81,10 @@ def is_word(word: str, shouted: bool = False) -> bool:
 def capitals(text: str, shouted: bool) -> str:
     """Spell initialisms such as FBI; acronyms such as NASA and emphasized words stay words."""
     text = expand(r"\b([A-Z]{1,2})&([A-Z])\b", lambda m: f"{spell(m[1])} and {m[2]}", text)  # AT&T, R&B
+    if not shouted:  # the WHO and IT are also words
+        text = expand(NAMES, lambda m: spell(m[0]), text)
+    text = expand(r"\b(?:[BM]Sc|pH|iOS)\b", lambda m: spell(m[0]), text)
+    text = expand(r"\b([a-z]|mac)(?=[A-Z]{2,}s?\b)", r"\1 ", text)  # mRNA
     return expand(r"(?<![A-Za-z'])[A-Z]{2,}(?:s\b|(?![a-z]))", lambda m: capital_word(m, shouted), text)
 
 

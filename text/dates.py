@@ -21,6 +21,12 @@ def dates(text: str) -> str:
     text = expand(r"(?<![\w/.-])((?:19|20)(\d\d))-(0[1-9]|1[0-2])(?![\w/-]|\.\d)", month_of_year, text)
     text = re.sub(r"\b((?:19|20)\d\d)/(?=\d\d\b)", r"\1 ", text)  # the winter of 2019/20
     text = expand(r"(?<![\w/])(\d{1,2})/(\d{1,2})/(\d{4}|\d{2})(?![\w/])", numeric_date, text)
+    text = expand(
+        r"\b((?:on|by|until|since|due|before|dated) )(\d{1,2})/(\d{1,2})(?![\w/]|\.\d)",
+        short_date,
+        text,
+        re.I,
+    )
     text = expand(r"(?<![\w-])(\d{1,2})-(\d{1,2})-((?:19|20)\d\d)(?![\w-])", numeric_date, text)
     return expand(
         rf"(?<![\w.]){DAY}\.{MONTH_NUMBER}\.((?:1[5-9]|20)\d\d)(?![\w-]|\.\d)",
@@ -45,6 +51,7 @@ def named_dates(text: str) -> str:
         lambda m: " to ".join(CALENDAR.get(one, one) for one in m.groups()),
         text,
     )
+    text = expand(rf"(?<=\d)(st|nd|rd|th)? ?- ?(?=(?:{name})\b)", r"\1 to ", text)  # May 5-June 7
     # a list of days: "Mon, Wed and Fri", "Tue/Thu", "Sat & Sun"
     beside = r"(?:/|,? ?(?:and|or|&) |, )"
     text = expand(rf"\b({SHORT_DAY})(?={beside}(?:{SHORT_DAY})\b)", lambda m: CALENDAR[m[1]], text)
@@ -98,6 +105,15 @@ def numeric_date(match: re.Match) -> str:
     return date(year, month, day)
 
 
+def short_date(match: re.Match) -> str:
+    """Read "on 4/5", but not "on 9/11", as a date."""
+    first, second = int(match[2]), int(match[3])
+    month, day = (second, first) if first > 12 else (first, second)
+    if not (1 <= month <= 12 and 1 <= day <= 31) or match[0].endswith(" 9/11"):
+        return match[0]
+    return f"{match[1]}{MONTHS[month - 1]} {say_whole(str(day))}"
+
+
 def date(year: str, month: str, day: str) -> str:
     year = in_pairs(year) if len(year) == 4 else two_digits(year)
     return f"{MONTHS[int(month) - 1]} {say_whole(str(int(day)))}, {year}"
@@ -108,11 +124,21 @@ def day_first(match: re.Match) -> str:
 
 
 def times(text: str) -> str:
+    text = expand(r"\b([01]\d|2[0-4])([0-5]\d)(?= (?:hours|hrs)\b)", military, text)
     text = expand(
         r"(?<![\w:.])(\d{1,2}):([0-5]\d)(?::([0-5]\d))?(?![\w:]*\d)(\s?[AaPp]\.?\s?[Mm]\b)?", clock, text
     )
     text = expand(r"(?<=\d)\s?([ap])\.?m\b(?!-)", lambda m: f" {m[1].upper()} M", text, re.I)
     return expand(r"(?<=\d):(?=\d)", " to ", text)  # the rest are ratios: 3:1
+
+
+def military(match: re.Match) -> str:
+    """Read "at 1400 hours" as a time; "1400 hours" alone is a number unless it begins with a zero."""
+    if match[1][0] != "0" and not re.search(
+        r"\b(?:at|by|until|from|since|around|to) $", match.string[: match.start()]
+    ):
+        return match[0]
+    return f"{two_digits(match[1])} {'hundred' if match[2] == '00' else two_digits(match[2])}"
 
 
 def clock(match: re.Match) -> str:

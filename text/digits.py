@@ -25,7 +25,7 @@ MARK = r"(?: (?i:number|no\.?|num\.?|id|code))?(?:: ?| ?#)?"
 # "call 911", "text 741741": a number of any length
 CALL = (
     r"(?i:call|calls|called|calling|dial|dials|dialed|dialing|phone|ring|fax|whatsapp|hotline|text|tel\.?"
-    r"|telephone|mobile)(?: (?:me|us|them|him|her))?(?: (?:at|on|to|is|number))?:? "
+    r"|telephone|mobile)(?: [A-Z]{2,} to)?(?: (?:me|us|them|him|her))?(?: (?:at|on|to|is|number))?:? "
 )
 TOLL_FREE = {"800": "eight hundred", "900": "nine hundred"}
 TELEPHONE = (
@@ -46,6 +46,10 @@ def telephones(text: str) -> str:
     vanity = r"(?<![\w.,-])((?:1-)?[89]\d\d(?:-\d+)*)"
     vanity += r"((?:-(?=[A-Z\d-]*[A-Z]{2})[A-Z\d]+|-[A-Z\d]+(?=-[A-Z]{2}))+)(?!\w)"
     text = expand(vanity, lambda m: f"{in_groups(m[1])}, {vanity_words(m[2])}", text)
+    text = expand(r"(?<=-\d{4}),? ?x(?=\d{2,5}\b)", " extension ", text)
+    text = expand(
+        r"\b((?i:dial|press|call|hit) )\*(\d*)", lambda m: f"{m[1]}star {digit_by_digit(m[2])}", text
+    )
     text = expand(
         rf"(?<![\w.,+-])(?:{'|'.join(TELEPHONE)})(?!\w|-\w|[.,]\d)", lambda m: in_groups(m[0]), text
     )
@@ -95,6 +99,12 @@ def named_digits(text: str) -> str:
         lambda m: digit_by_digit(m[1]),
         text,
         re.I,
+    )
+    # airliners: the 747, a Boeing 737-800
+    text = expand(
+        r"\b((?:Boeing|[Tt]he|[Aa]) )(7[0-9]7)(?:-(\d{3}))?\b(?![.,]\d|-| [a-z]+s\b| p)",
+        lambda m: m[1] + " ".join(map(in_pairs, filter(None, m.group(2, 3)))),
+        text,
     )
     return expand(
         r"(?<![\w.,$/-])(?<!Porsche )(911|411|999)"

@@ -1,5 +1,8 @@
 """Texts to token IDs for a Tacotron 2 that reads characters or phonemes."""
 
+import re
+import sys
+import unicodedata
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -8,6 +11,13 @@ from text import phonemes, tokens
 
 # The inventory of each `text_input`.
 INVENTORIES = {"characters": tokens.SYMBOLS, "phonemes": phonemes.SYMBOLS}
+# Scripts that English voices can't read, as Unicode names their letters, and the language code of each.
+SCRIPTS = {
+    "ARABIC": "ar", "ARMENIAN": "hy", "BENGALI": "bn", "CJK": "cmn", "CYRILLIC": "ru", "DEVANAGARI": "hi",
+    "ETHIOPIC": "am", "GEORGIAN": "ka", "GREEK": "el", "GUJARATI": "gu", "GURMUKHI": "pa", "HANGUL": "ko",
+    "HEBREW": "he", "HIRAGANA": "ja", "KANNADA": "kn", "KATAKANA": "ja", "MALAYALAM": "ml", "MYANMAR": "my",
+    "SINHALA": "si", "TAMIL": "ta", "TELUGU": "te", "THAI": "th",
+}  # fmt: skip
 
 
 class TextConfig(Protocol):
@@ -40,3 +50,21 @@ def spoken_ids(text_input: str) -> frozenset[int]:
     """Return the IDs of the tokens that make a sound: letters or phones."""
     spoken = "abcdefghijklmnopqrstuvwxyz" if text_input == "characters" else phonemes.PHONES
     return frozenset(INVENTORIES[text_input].index(symbol) for symbol in spoken)
+
+
+def warn_of_foreign_scripts(text: str, config: TextConfig) -> None:
+    """Print a warning for words in scripts that an English voice can't read, such as Arabic."""
+    if text.isascii() or not config.language.startswith("en"):
+        return
+    found = {}
+    for word in re.findall(r"[^\W\d_a-zA-Z]+", text):
+        script = unicodedata.name(word[0], "").partition(" ")[0]
+        if script in SCRIPTS and (script != "GREEK" or len(word) > 1):  # π and Ω have English names
+            found.setdefault(script, word)
+    for script, word in found.items():
+        name = "Chinese" if script == "CJK" else script.title()
+        print(
+            f"text: the voice reads English and mispronounces {name} letters such as {word!r}; speak them "
+            f"with a voice that was trained with --text_input phonemes --language {SCRIPTS[script]}",
+            file=sys.stderr,
+        )

@@ -23,6 +23,7 @@ from text.numbers import (
     two_digits,
 )
 from text.quantities import PERIODS, UNIT, money, powers, units, units_alone
+from text.respelling import for_espeak
 
 
 def clean(text: str, phonemes: bool = False) -> str:
@@ -56,6 +57,7 @@ def spell_out(text: str) -> str:
     return symbols(capitals(units_alone(text), shouted))
 
 
+SCORED = r"\b(?:scored?|scores|rated?|rating|gave it|give it|got|grade)(?: (?:a|an|of|it|is|was|at))?"
 # After these words, any number that looks like a year is read as a year.
 BEFORE_YEARS = re.compile(
     rf"\b(?:in|since|until|till|by|during|circa|year|of|from|before|after|{MONTH})[ ,]+(?:\d{{1,2}},? )?$",
@@ -86,6 +88,8 @@ def numbers(text: str) -> str:
     text = expand(
         r"(?<![\w.,])1(?:(0)(0)?)?((?:,?000)*)s\b(?= of\b|(?<=000s)$|(?<=000s)[,.;])", round_plural, text
     )
+    text = expand(r"(?<=\b[FC]Y)(?=\d{4}\b)", " ", text)  # fiscal years
+    text = expand(rf"({SCORED} )(\d+)/(\d+)\b", lambda m: f"{m[1]}{say(m[2])} out of {say(m[3])}", text, re.I)
     # Psalm 23:1-6; two digits are read as a time
     text = re.sub(r"(?<![\w:.])(\d{1,3}):(?=(?:\d|[6-9]\d|\d{3})-\d+(?![\d:]))", r"\1 ", text)
     text = re.sub(rf"(\d ?[A-Za-z]{{0,8}})/({PERIODS})\b", r"\1 per \2", text)  # $20/hour
@@ -175,20 +179,6 @@ def plain_number(match: re.Match) -> str:
         if is_year or is_old or NAMED_BY_NUMBER.search(before) or STREET.match(after):
             return space + in_pairs(written) + end
     return space + say(written) + end
-
-
-def for_espeak(text: str) -> str:
-    """Return text with the capitals that help espeak-ng, and the letter A as it sounds.
-
-    A capital distinguishes Polish from polish, except at the start of a sentence. In lower case and in
-    capitals, "a" alone is an article to espeak-ng.
-    """
-    text = re.sub(r"(?<=[\w,;] )A(?=[.,;:!?)'-]| (?![A-Z][a-z])|$)|\bA(?= [A-Z]\b)", "eigh", text)
-    return re.sub(
-        r"((?<=\w )|(?<=, ))?\b[^\W\d_]+",
-        lambda m: m[0] if m[1] is not None and m[0].istitle() else m[0].lower(),
-        text,
-    )
 
 
 def symbols(text: str) -> str:

@@ -7,7 +7,7 @@ from functools import cache, lru_cache
 NUMBER = r"(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)"
 FRACTION = r"(?:(?:\d+ )?\d+/\d+)"
 SCALES = {"k": "thousand", "m": "million", "mn": "million", "b": "billion", "bn": "billion", "tn": "trillion"}
-SCALE = r"(?:\s?(hundred|thousand|million|billion|trillion|bn|mn|tn|[kmb])\b)?"
+SCALE = r"(?:\s?(hundred|thousand|million|billion|trillion|crore|lakh|bn|mn|tn|[kmb])\b)?"
 ROMAN = r"(?=[IVXLC])(?:X[CL]|L?X{0,3})(?:I[XV]|V?I{0,3})(?<=[IVXLC])\b"
 ROMAN_DIGITS = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100}
 NAMED_FRACTIONS = frozenset(map(str, [*range(2, 21), 32, 64, 100, 1000]))
@@ -72,7 +72,7 @@ def say_fraction(written: str) -> str:
         return PAIRED[written]
     whole, _, fraction = written.rpartition(" ")
     top, bottom = fraction.split("/")
-    if top == bottom:  # "50/50"
+    if top == bottom or (not whole and int(top) + int(bottom) == 100 and int(top) >= 50):  # "50/50", "80/20"
         return f"{say(whole)} {say(top)} {say(bottom)}".strip()
     if not top.strip("0") or bottom not in NAMED_FRACTIONS:
         return f"{say(whole)} {say(top)} over {say(bottom)}".strip()

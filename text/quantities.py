@@ -71,7 +71,8 @@ UNITS = {
     "kph": "kilometer per hour", "kmh": "kilometer per hour", "mpg": "mile per gallon",
     "fps": "frame per second",
     "rpm": "revolution per minute", "bpm": "beat per minute", "ppm": "part per million",
-    "ppb": "part per billion", "dpi": "dot per inch", "hp": "horsepower", "ha": "hectare",
+    "ppb": "part per billion", "dpi": "dot per inch", 
+    "kt": "knot", "kts": "knot", "Nm": "newton meter", "hp": "horsepower", "ha": "hectare",
     "°C": "degree Celsius", "° C": "degree Celsius", "°F": "degree Fahrenheit", "° F": "degree Fahrenheit",
     "°": "degree", "px": "pixel", "MP": "megapixel", "IU": "international unit",
     **{f"{power}{dot} {sign}": f"{words} {name}" for power, words in {"sq": "square", "cu": "cubic"}.items()
@@ -109,7 +110,12 @@ DURATION = {"d": "day", "h": "hour", "hr": "hour", "hrs": "hour", "m": "minute",
 
 def money(text: str) -> str:
     text = re.sub(r"\bRs\.?\s?(?=\.?\d)", "₹", text)
-    text = re.sub(rf"(?<!\w)({SIGN})\s?({NUMBER})( to )(?:{SIGN})?\s?({NUMBER}){SCALE}", r"\2\3\1\4\5", text)
+    text = re.sub(
+        r"(?<=€)\s?\d{1,3}(?:\.\d{3})+(?![\d.])|\b\d{1,3}(?:\.\d{3})+(?=\s?(?:€|EUR\b))",
+        lambda m: m[0].replace(".", ","),
+        text,
+    )  # €1.200
+    text = re.sub(rf"(?<!\w)({SIGN})\s?({NUMBER})( to )(?:{SIGN})?\s?({NUMBER}){SCALE}", money_range, text)
     text = re.sub(
         rf"(?<![\d.,])({NUMBER})( to )({NUMBER})\s?([€£₹₽$]|{'|'.join(CODES)})(?![\w$])", r"\1\2\4\3", text
     )
@@ -130,9 +136,19 @@ def money(text: str) -> str:
     return expand(pattern, lambda m: f"{say(m[1])} {names[m[2] or m[3]][m[1] != '1']}", text)
 
 
+def money_range(match: re.Match) -> str:
+    """Name the unit of "$5-$10" once, unless there are cents."""
+    sign, low, to, high, scale = match.groups()
+    if "." in low + high and not scale:
+        return f"{sign}{low}{to}{sign}{high}"
+    return f"{low}{to}{sign}{match.string[match.start(4) : match.end()]}"
+
+
 def amount(match: re.Match) -> str:
     sign, number, scale, adjective = match.groups()
-    names = SIGNS.get(sign)
+    names, after = SIGNS.get(sign), match.string[match.end() : match.end() + 2]
+    if re.match("-[a-z]", after):  # a $20-per-month plan
+        adjective = "plan"
     return say_amount(names, number, scale, adjective) if names else match[0]  # "a$5" is no Australian dollar
 
 
@@ -154,6 +170,9 @@ def say_amount(names: tuple[str, ...], number: str, scale: str | None, adjective
 def units(text: str) -> str:
     """Spell out numbers with units: "5 km", "20°C", "3 m²", "5ft 6in", "100 km/h", "6.5-mm", "2h 15m"."""
     text = re.sub(r"(?<![\w.])(\d+)'\s?(\d+)(?:\"|''|(?=\W|$))(?!\w)", r"\1 ft \2 inches", text)  # 5'6"
+    text = re.sub(
+        r"(\d)\"? ?x ?(\d+)\"(?! ?x)", r"\1 by \2 inches", re.sub(r"(\d)\" ?x ?(?=\d+\" ?x)", r"\1 by ", text)
+    )
     text = re.sub(r"(\d\s?ft\.? \d+)\s?in\b\.?", r"\1 inches", text)
     # a 27" monitor; the pattern skips whole quotations, whose end is not an inch sign
     text = re.sub(
@@ -171,7 +190,7 @@ def units(text: str) -> str:
     # number, space or hyphen, unit, power, per another unit; a dot within the sentence belongs to the unit
     number, unit = (
         rf"(?<![\w.,])({FRACTION}|{NUMBER})",
-        rf"({UNIT})(?:\^?([23]))?(?:/({UNIT})(?:\^?([23]))?)?",
+        rf"({UNIT})(?:\^?([23]))?(?:/({UNIT}|H|S)(?:\^?([23]))?)?",
     )
     text = expand(rf"{number}([ -]?){unit}(?:\.(?= [a-z0-9]))?(?![\w'&])", measure, text)
     names = "|".join(
@@ -208,7 +227,12 @@ def powers(text: str) -> str:
         text,
     )
     text = expand(r"(?<=\d)\^-(\d+)", lambda m: f" to the minus {say(m[1])}", text)
-    return expand(r"(?<=\d)\^(\d+)\b(?<!\^[23])", lambda m: f" to the {ordinal(m[1])}", text)
+    text = expand(r"(?<=\d)\^(\d+)\b(?<!\^[23])", lambda m: f" to the {ordinal(m[1])}", text)
+    return expand(
+        rf"(to the (?:minus )?[a-z-]+) ({UNIT})(?:/({UNIT})(?:\^?([23]))?)?(?![\w'&/])",
+        lambda m: f"{m[1]} {plural(UNITS[m[2]])}" + (f" per {powered(UNITS[m[3]], m[4])}" if m[3] else ""),
+        text,
+    )
 
 
 def powered(unit: str, power: str | None) -> str:
@@ -237,12 +261,12 @@ def measure(match: re.Match) -> str:
     adjective = re.search(
         r"\b[Aa]n? $", match.string[max(0, match.start() - 3) : match.start()]
     ) and re.match(
-        r" (?!(?:of|per|and|or|to|in|at|is|was|from|for|a|an|the)\b)[a-z]",
+        r" (?!(?:of|per|and|or|to|in|at|is|was|from|for|a|an|the)\b)[A-Za-z]",
         match.string[match.end() : match.end() + 6],
     )
     if number != "1" and gap != "-" and not proper and not adjective:
         unit = plural(unit)
-    over = f" per {powered(UNITS[per], per_power)}" if per else ""
+    over = f" per {powered(UNITS.get(per) or UNITS[per.lower()], per_power)}" if per else ""
     return f"{say(number)}{'-' if gap == '-' else ' '}{powered(unit, power)}{over}"
 
 

@@ -83,13 +83,14 @@ def show_pronunciation(models: Models, text: str, voice: str) -> Iterator[str]:
     """Yield what the voice reads, one line per sentence."""
     check_length(text)
     config = models.speaker(voice, OWN_VOCODER).tacotron2.config
-    yield "\n".join(pronounce(split_text(text), config))
+    yield "\n".join(pronounce(split_text(text, config), config))
 
 
 def speak_text(models: Models, text: str, voice: str, vocoder: str, seed: float) -> Iterator[tuple]:
     """Yield the page's outputs for a text: its pronunciation, then each sentence, then the whole audio."""
     check_length(text)
-    speaker, sentences = models.speaker(voice, vocoder), split_text(text)
+    speaker = models.speaker(voice, vocoder)
+    sentences = split_text(text, speaker.tacotron2.config)
     pronunciation = "\n".join(pronounce(sentences, speaker.tacotron2.config))
     for outputs in speak(speaker, sentences, sentences, seed):
         yield pronunciation, *outputs

@@ -2,12 +2,14 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from helpers import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tacotron2.speak import split_text
 from text import clean, phonemize, split_sentences
 from text.abbreviations import (
     ABBREVIATIONS,
@@ -129,10 +131,29 @@ IPA = {
     "My AARP.": "maɪ ˈeɪ ˈeɪ ˈɑːɹ pˈiː.",
     "Vitamin A is good.": "vˈaɪɾəmɪn ˈeɪ ɪz ɡˈʊd.",
     "A man left.": "ɐ mˈæn lˈɛft.",
+    "He read it.": "hiː ɹˈɛd ɪt.",
+    "Did he read it?": "dˈɪd hiː ɹˈiːd ɪt?",
+    "Roads wind through it.": "ɹˈoʊdz wˈaɪnd θɹˈuː ɪt.",
+    "Sea bass is good.": "sˈiː bˈæs ɪz ɡˈʊd.",
+    "He plays bass.": "hiː plˈeɪz bˈeɪs.",
+    "The cloth tears easily.": "ðə klˈɔθ tˈɛɹz ˈiːzili.",
+    "Left in tears.": "lˈɛft ɪn tˈɪɹz.",
 }
 
 
 @pytest.mark.parametrize("written", IPA)
-def test_accents_capitals_and_the_letter_a_reach_espeak(written):
+def test_accents_capitals_the_letter_a_and_heteronyms_reach_espeak(written):
     pytest.importorskip("espeakng_loader")
     assert phonemize([written]) == [IPA[written]]
+
+
+def test_scripts_that_english_voices_cannot_read_are_named_once_with_the_language(capsys):
+    voice = SimpleNamespace(text_input="phonemes", language="en-us", end_symbol=True)
+    assert split_text("Say مرحبا. Then مرحبا and Привет, π and 5 Ω.", voice)
+    said = capsys.readouterr().err.splitlines()
+    assert ["Arabic" in line and "--language ar" in line for line in said] == [True, False]
+    assert "Cyrillic" in said[1]
+    assert "--language ru" in said[1]
+    split_text("Привет", SimpleNamespace(text_input="phonemes", language="ru", end_symbol=True))
+    split_text("Café Zoë", voice)
+    assert capsys.readouterr().err == ""
