@@ -16,7 +16,7 @@ BIAS_FRAMES = 88
 
 
 class Denoiser(nn.Module):
-    """Spectral subtraction of the bias of a generator, for audio on the CPU.
+    """Spectral subtraction of the bias of a generator, for audio on the module's device, at first the CPU.
 
     The bias is the magnitude spectrum of the generator's output for a mel of zeros (in the "ln" scale).
     `device` is the generator's device.

@@ -121,9 +121,13 @@ def prepare(
         )
     tokens = [torch.tensor(ids) for ids in encode_texts(sentences, config, lexicon)]
     lengths = torch.tensor([len(ids) for ids in tokens])
+    return pad(tokens, PAD_ID).to(device), lengths.to(device), frame_limits(config, lengths)
+
+
+def frame_limits(config: Tacotron2Config, lengths: Tensor) -> Tensor:
+    """Return the longest mel (B,) in frames of sentences with these numbers of tokens (B,)."""
     seconds = LIMIT_SECONDS + READING_LIMITS[config.text_input].seconds_per_token * lengths
-    limits = (seconds * config.sampling_rate / config.hop_size).long()
-    return pad(tokens, PAD_ID).to(device), lengths.to(device), limits
+    return (seconds * config.sampling_rate / config.hop_size).long()
 
 
 def speak_batch(

@@ -18,7 +18,7 @@ LAYERS = (
     {"checkpoint"},
     {"training", "synthesis"},
     {"evaluation", "listening", "webpage"},
-    {"train", "save_taco_mels", "prep_splits", "inference", "evaluate", "app"},
+    {"train", "save_taco_mels", "prep_splits", "inference", "evaluate", "app", "hubconf"},
 )
 SCRIPTS = LAYERS[-1]
 MAINTENANCE = {"scripts", "benchmarks", "dev"}  # may import everything, and nothing imports them

@@ -12,6 +12,7 @@ from checkpoint import files
 from checkpoint.files import CONFIG_NAME, newest_file, read_pickle, weights_file
 from checkpoint.formats.tacotron2 import Vocabulary
 from common.files import read_json
+from mel import MelConfig
 
 PATTERNS = ("hifigan_gen_checkpoint_*.pt",)
 read_weights = partial(files.read_weights, name="generator")
@@ -47,3 +48,11 @@ def read_settings(path: Path) -> dict:
         return read_json(files.config_path(file))
     values = {"resblock_kernel_sizes": (11, 7, 3)} | (contents.get("train_setup") or {}) | contents["config"]
     return {SETTING_NAMES.get(name, name): value for name, value in values.items()}
+
+
+def train_setup(config: MelConfig) -> dict:
+    """Return NVIDIA's dictionary of mel settings, the inverse of `SETTING_NAMES`; its mels are in "ln"."""
+    names = {ours: theirs for theirs, ours in SETTING_NAMES.items()}
+    shared = ("sampling_rate", "n_fft", "window_size", "hop_size", "num_mels", "fmin", "fmax")
+    setup = {names.get(name, name): getattr(config, name) for name in shared}
+    return setup | {"max_wav_value": 32768.0}  # full scale of 16-bit samples

@@ -1,0 +1,64 @@
+"""Entry points of `torch.hub.load`, named and called as on NVIDIA's page for HiFi-GAN.
+
+    vocoder, setup, denoiser = torch.hub.load("<this repository>", "hifigan")
+    tacotron2 = torch.hub.load("<this repository>", "tacotron2")
+    utils = torch.hub.load("<this repository>", "text_processing")
+    sequences, lengths = utils.prepare_input_sequence(["Any sentence of yours."])
+    mel, _, _ = tacotron2.infer(sequences, lengths)
+    audio = denoiser(vocoder(mel).squeeze(1), 0.005)
+
+    voice = torch.hub.load("<this repository>", "voice")
+    audio = voice("Any sentence of yours.")
+
+Mels are natural logarithms, as NVIDIA's are, so vocoders and text-to-mel models of both can be combined.
+"""
+
+from pathlib import Path as _Path
+
+from checkpoint.voices import find_voice as _find_voice
+from synthesis import hub as _hub
+
+_HIFIGAN_VOICE = "espeak"  # the bundled voice whose vocoder is a HiFi-GAN
+
+dependencies = ["torch", "numpy", "safetensors", "tqdm", "inflect", "anyascii", "espeakng_loader"]
+
+
+def hifigan(checkpoint=None, model_math="fp32"):
+    """Return (vocoder, setup, denoiser).
+
+    `vocoder` maps mels (B, num_mels, T) to audio (B, 1, T * hop_size), `setup` has the settings of the mels
+    under NVIDIA's names, and `denoiser(audio, strength)` takes audio (B, samples). `checkpoint` is a folder
+    or file of a vocoder in any format (default: the bundled HiFi-GAN). With `model_math="fp16"`, GPUs
+    compute in half precision.
+    """
+    path = _Path(checkpoint) if checkpoint else _find_voice(_HIFIGAN_VOICE).vocoder
+    return _hub.load_vocoder(path, model_math)
+
+
+def tacotron2(voice=_HIFIGAN_VOICE, model_math="fp32"):
+    """Return the Tacotron 2 of a voice, with NVIDIA's `infer`.
+
+    `infer(tokens, lengths)` returns mels (B, num_mels, T), their lengths (B,) and the attention
+    (B, steps, L). The attribute `setup` has the settings of the mels.
+    """
+    return _hub.HubTacotron2(_find_voice(voice), model_math)
+
+
+def text_processing(voice=_HIFIGAN_VOICE):
+    """Return an object whose `prepare_input_sequence(texts)` returns tokens (B, L) and their lengths (B,).
+
+    They suit the Tacotron 2 of the same voice.
+    """
+    return _hub.TextProcessing(_find_voice(voice))
+
+
+def voice(name=None, device="cpu"):
+    """Return a function from a text of any length to its audio (samples,) at the rate `.sampling_rate`.
+
+    `name` is a voice's name or folder (default: the default voice).
+    """
+    return _hub.HubVoice(_find_voice(name), device)
+
+
+# the names on NVIDIA's pages
+nvidia_hifigan, nvidia_tacotron2, nvidia_tts_utils = hifigan, tacotron2, text_processing
