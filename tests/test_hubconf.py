@@ -49,7 +49,7 @@ sys.path.insert(0, sys.argv[1])
 import hubconf
 names = {name for name in dir(hubconf) if callable(getattr(hubconf, name)) and not name.startswith("_")}
 nvidia = {"nvidia_hifigan", "nvidia_tacotron2", "nvidia_tts_utils"}
-assert names == {"hifigan", "tacotron2", "text_processing", "voice"} | nvidia, names  # as torch.hub.list lists
+assert names == {"hifigan", "tacotron2", "text_processing", "voice"} | nvidia, names
 """
 
 
