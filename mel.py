@@ -41,8 +41,8 @@ class MelConfig:
     `mel_filters` is "slaney" for Slaney's filters, which have equal areas, or "htk" for triangles of height 1
     on HTK's mel scale, the default of torchaudio and of the published Vocos models.
 
-    `padding` is "same" for samples // hop_size frames, each centred on its hop, or "center" for one more,
-    each centred on the first sample of its hop, as in the published Vocos models.
+    `padding` is "same" for samples // hop_size frames, each centered on its hop, or "center" for one more,
+    each centered on the first sample of its hop, as in the published Vocos models.
 
     Raises UserError for settings that are impossible.
     """
@@ -270,9 +270,9 @@ def check_same_mel(
 def unlikely_mel_values(mel: Tensor | np.ndarray, config: MelConfig) -> str:
     """Return a description of mel values that are unlikely for speech in `config`'s scale, or ""."""
     if config.mel_scale == "log10":
-        return ""  # used by transformers models only, whose mels may also be normalised to any range
+        return ""  # used by transformers models only, whose mels may also be normalized to any range
     # 22 dB below the clamp and 26 dB above full scale: mels in another scale exceed them, speech does not.
-    # HTK's filters sum up more of a bin's neighbours, which adds 43 dB.
+    # HTK's filters sum up more of a bin's neighbors, which adds 43 dB.
     low, high = config.from_ln(config.to_ln(config.silence) - 2.5), config.from_ln(3.0)
     if config.mel_filters == "htk":
         high = config.from_ln(8.0)
@@ -309,7 +309,7 @@ def griffin_lim(
 
     This is the baseline without weights and training. Uses librosa's fast Griffin-Lim
     (Perraudin et al., 2013), from random phases drawn with `seed`. There are `config.num_samples(frames)`
-    samples, and frame i starts or is centred at sample i * hop_size as in `MelSpectrogram`.
+    samples, and frame i starts or is centered at sample i * hop_size as in `MelSpectrogram`.
     """
     magnitude = mel_to_magnitude(mel.detach().cpu().numpy() if isinstance(mel, Tensor) else mel, config)
     audio = librosa.griffinlim(

@@ -167,7 +167,7 @@ class Generator(nn.Module, Streaming):
 # sub-discriminator. Scores (B, positions) have the target 1 for real and 0 for generated audio. Feature maps
 # are the outputs of all layers.
 
-Judgement = tuple[list[Tensor], list[list[Tensor]]]  # (scores, feature_maps)
+Judgment = tuple[list[Tensor], list[list[Tensor]]]  # (scores, feature_maps)
 
 
 class SubDiscriminator(nn.Module):
@@ -199,7 +199,7 @@ class MultiDiscriminator(nn.Module):
         """Return the input of each sub-discriminator."""
         return [audio] * len(self.discriminators)
 
-    def forward(self, audio: Tensor) -> Judgement:
+    def forward(self, audio: Tensor) -> Judgment:
         pairs = zip(self.discriminators, self.inputs(audio), strict=True)
         scores, feature_maps = zip(*(judge(x) for judge, x in pairs), strict=True)
         return list(scores), list(feature_maps)

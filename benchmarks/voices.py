@@ -1,7 +1,7 @@
 """How well each voice is understood, and how natural it sounds: `python benchmarks/voices.py`.
 
 Each voice speaks the sentences of `benchmarks/everyday_sentences.txt`, which are in no training corpus, as
-`inference.py --text` does. A speech recogniser transcribes the clips. The table has the word error rate over
+`inference.py --text` does. A speech recognizer transcribes the clips. The table has the word error rate over
 all sentences and the mean DistillMOS. The clips are saved in `generated_voices/<voice>/`, where `errors.txt`
 lists the sentences with errors.
 """

@@ -101,7 +101,7 @@ def model_card(
     training_data: str | None = None,
     metrics: str | None = None,
 ) -> ModelCard:
-    """Return the README of a repository: purpose, usage, training data, metrics, licence and configuration.
+    """Return the README of a repository: purpose, usage, training data, metrics, license and configuration.
 
     `license` is one of the Hub's identifiers (mit, cc-by-4.0, …).
     """
@@ -138,7 +138,7 @@ The mel has {config.num_mels} bands from {config.fmin:g} to {config.highest_freq
 
 {metrics or "Not stated."}
 
-## Licence
+## License
 
 {license or "Not stated."}
 

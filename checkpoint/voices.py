@@ -1,4 +1,4 @@
-"""Voices: folders with a `voice.json` that names a Tacotron 2, a vocoder, their licence and provenance."""
+"""Voices: folders with a `voice.json` that names a Tacotron 2, a vocoder, their license and provenance."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +33,7 @@ class Voice:
     default: bool = False
 
     def describe(self) -> str:
-        """Return the name, language, licence and provenance, one per line."""
+        """Return the name, language, license and provenance, one per line."""
         name = f"{self.name} (default)" if self.default else self.name
         fields = {"title": self.title, "language": self.language, "licence": self.licence}
         fields["provenance"] = self.provenance

@@ -12,7 +12,7 @@ IMAGE = {"origin": "lower", "aspect": "auto", "cmap": "magma"}
 
 
 def plot_mels(mels: Mapping[str, Tensor | np.ndarray], config, extra_panels: int = 0) -> Figure:
-    """Plot mels (num_mels, frames) side by side with a shared colour scale; the keys are the titles.
+    """Plot mels (num_mels, frames) side by side with a shared color scale; the keys are the titles.
 
     Adds `extra_panels` empty panels on the right.
     """

@@ -157,10 +157,10 @@ def loud_part(audio: np.ndarray, sampling_rate: int, trim_db: float = TRIM_DB) -
 
 
 def frame_levels(audio: np.ndarray, sampling_rate: int) -> tuple[np.ndarray, int]:
-    """Return the levels in dB of frames of audio (samples,), each centred on its step, and the step."""
+    """Return the levels in dB of frames of audio (samples,), each centered on its step, and the step."""
     step, half = round(STEP * sampling_rate), round(FRAME * sampling_rate / 2)
     energy = np.concatenate([[0.0], np.cumsum(np.square(audio, dtype=np.float64))])
-    centres = np.arange(0, len(audio), step) + step // 2
-    starts, ends = np.maximum(centres - half, 0), np.minimum(centres + half, len(audio))
+    centers = np.arange(0, len(audio), step) + step // 2
+    starts, ends = np.maximum(centers - half, 0), np.minimum(centers + half, len(audio))
     power = (energy[ends] - energy[np.minimum(starts, ends)]) / np.maximum(ends - starts, 1)
     return 10 * np.log10(np.maximum(power, 1e-12)), step

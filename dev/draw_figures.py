@@ -35,8 +35,8 @@ SENTENCE = "She sells sea shells by the sea shore."
 VOWEL, ONSET = 0.36, 0.3065  # seconds: in the "e" of "sells", and shortly before it in the "s"
 
 WIDTH, DPI = 8.2, 110  # inches, pixels per inch: GitHub displays a README about 900 pixels wide
-BLUE, ORANGE, GREEN, PURPLE, GREY = "#1f5fa8", "#d9641e", "#2f8f5b", "#8a3fa0", "#8a8a8a"
-CENTRED = {"ha": "center", "va": "center"}
+BLUE, ORANGE, GREEN, PURPLE, GRAY = "#1f5fa8", "#d9641e", "#2f8f5b", "#8a3fa0", "#8a8a8a"
+CENTERED = {"ha": "center", "va": "center"}
 STYLE = {
     "axes.titlesize": 10.5,
     "axes.titlelocation": "left",
@@ -99,26 +99,26 @@ def draw_upsampling(config: HiFiGANConfig) -> Figure:
     upper, lower = figure.subfigures(2, 1, height_ratios=(1.15, 1.0))
     fusion, reach = lower.subplots(1, 2, width_ratios=(1.0, 1.15))
     _draw_stages(upper.subplots(), config)
-    colours = dict(zip(config.resblock_kernel_sizes, (BLUE, GREEN, PURPLE), strict=True))
+    colors = dict(zip(config.resblock_kernel_sizes, (BLUE, GREEN, PURPLE), strict=True))
 
-    box = {"boxstyle": "round,pad=0.5", "facecolor": "white", "edgecolor": GREY}
-    for height, (size, colour) in zip((0.85, 0.5, 0.15), colours.items(), strict=True):
-        fusion.plot((0.15, 0.55, 0.92), (0.5, height, 0.5), color=GREY, zorder=1)
+    box = {"boxstyle": "round,pad=0.5", "facecolor": "white", "edgecolor": GRAY}
+    for height, (size, color) in zip((0.85, 0.5, 0.15), colors.items(), strict=True):
+        fusion.plot((0.15, 0.55, 0.92), (0.5, height, 0.5), color=GRAY, zorder=1)
         name = f"residual block\nkernel {size}"
-        fusion.text(0.55, height, name, bbox=box | {"edgecolor": colour}, **CENTRED)
-    fusion.text(0.15, 0.5, "transposed\nconvolution", bbox=box, **CENTRED)
-    fusion.text(0.92, 0.5, "mean", bbox=box, **CENTRED)
+        fusion.text(0.55, height, name, bbox=box | {"edgecolor": color}, **CENTERED)
+    fusion.text(0.15, 0.5, "transposed\nconvolution", bbox=box, **CENTERED)
+    fusion.text(0.92, 0.5, "mean", bbox=box, **CENTERED)
     fusion.set(xlim=(0.0, 1.0), ylim=(0.0, 1.0), title="Inside a stage: three kernel sizes in parallel")
     fusion.axis("off")
 
     frame = config.hop_size / config.sampling_rate  # seconds
     per_frame = np.cumprod(config.upsample_rates)
     stages = np.arange(len(per_frame)) + 1
-    for (size, colour), dilations in zip(colours.items(), config.resblock_dilation_sizes, strict=True):
+    for (size, color), dilations in zip(colors.items(), config.resblock_dilation_sizes, strict=True):
         # each dilation adds a dilated and an undilated convolution, and both extend the receptive field
         positions = 1 + sum((size - 1) * (dilation + 1) for dilation in dilations)
         seconds = positions / per_frame * frame
-        reach.plot(seconds, stages, "o", color=colour, label=f"kernel {size}", markersize=8)
+        reach.plot(seconds, stages, "o", color=color, label=f"kernel {size}", markersize=8)
     reach.axvline(frame, color=ORANGE, linestyle=":")
     reach.text(frame, 0.5, " one frame", color=ORANGE)
     reach.set_yticks(stages, [f"stage {stage}" for stage in stages])
@@ -139,10 +139,10 @@ def _draw_stages(axes: Axes, config: HiFiGANConfig) -> None:
     blocks.append(("audio", 1, "channel", config.hop_size, "samples"))
     for place, (name, channels, channel_unit, positions, unit) in enumerate(blocks):
         half, left, right = 0.2 + np.log2(channels) / 2, place - 0.31, place + 0.31
-        colour = GREY if name in ("mel", "audio") else BLUE
-        axes.fill_between((left, right), -half, half, facecolor=colour, alpha=0.22)
-        axes.add_patch(Rectangle((left, -half), 0.62, 2 * half, fill=False, edgecolor=colour, linewidth=1.5))
-        axes.vlines(np.linspace(left, right, positions + 1), -half, half, color=colour, linewidth=0.35)
+        color = GRAY if name in ("mel", "audio") else BLUE
+        axes.fill_between((left, right), -half, half, facecolor=color, alpha=0.22)
+        axes.add_patch(Rectangle((left, -half), 0.62, 2 * half, fill=False, edgecolor=color, linewidth=1.5))
+        axes.vlines(np.linspace(left, right, positions + 1), -half, half, color=color, linewidth=0.35)
         axes.text(place, 5.1, name, ha="center", fontweight="bold")
         axes.text(place, -5.1, f"{channels} {channel_unit}\n{positions} {unit}", ha="center", va="top")
     for place, label in enumerate(["", *(f"×{rate}" for rate in config.upsample_rates), ""]):
@@ -167,15 +167,15 @@ def draw_periods(audio: np.ndarray, config: HiFiGANConfig) -> Figure:
 
 
 def _draw_folding(figure: SubFigure, times: np.ndarray, samples: np.ndarray) -> None:
-    period, colours = 3, (BLUE, ORANGE, GREEN)
+    period, colors = 3, (BLUE, ORANGE, GREEN)
     waveform, table = figure.subplots(1, 2, width_ratios=(3.6, 1.0))
-    waveform.plot(times, samples, color=GREY)
+    waveform.plot(times, samples, color=GRAY)
     for index, (time, sample) in enumerate(zip(times, samples, strict=True)):
         row, column = divmod(index, period)
-        waveform.plot(time, sample, "o", color=colours[column], markersize=14)
-        waveform.text(time, sample, index, color="white", fontsize=8.5, **CENTRED)
-        table.add_patch(Rectangle((column, row), 1, 1, facecolor=colours[column], edgecolor="white"))
-        table.text(column + 0.5, row + 0.5, index, color="white", **CENTRED)
+        waveform.plot(time, sample, "o", color=colors[column], markersize=14)
+        waveform.text(time, sample, index, color="white", fontsize=8.5, **CENTERED)
+        table.add_patch(Rectangle((column, row), 1, 1, facecolor=colors[column], edgecolor="white"))
+        table.text(column + 0.5, row + 0.5, index, color="white", **CENTERED)
     waveform.margins(y=0.14)
     waveform.set(title=f"{len(samples)} samples, numbered", xlabel="time (s)", ylabel="amplitude")
     rows = len(samples) // period
@@ -213,14 +213,14 @@ def draw_scales(audio: np.ndarray, config: HiFiGANConfig, seconds: float = 0.015
     for scale, axes in enumerate(panels):
         if scale > 0:
             near = (raw_times >= ONSET) & (raw_times < ONSET + seconds)
-            axes.plot(raw_times[near], audio[near], color=GREY, linewidth=0.6, alpha=0.7)
+            axes.plot(raw_times[near], audio[near], color=GRAY, linewidth=0.6, alpha=0.7)
             scaled = pool(scaled)
             # a pooled sample is plotted in the middle of the samples that it averages
             middle = np.arange(scaled.shape[-1]) * stride - padding + (kernel - 1) / 2
             times = times[0] + middle * (times[1] - times[0])
         near = (times >= ONSET) & (times < ONSET + seconds)
         axes.plot(times[near], scaled[0, near], color=BLUE, linewidth=1, marker=".", markersize=5)
-        name = f"Averaged down by {stride**scale} (grey: original)" if scale else "Original"
+        name = f"Averaged down by {stride**scale} (gray: original)" if scale else "Original"
         axes.set(title=f"{name}: {near.sum()} samples", ylabel="amplitude", xlim=(ONSET, ONSET + seconds))
     panels[-1].set_xlabel("time (s)")
     return figure
@@ -246,7 +246,7 @@ def main(argv: list[str] | None = None) -> None:
             buffer = BytesIO()
             figure.savefig(buffer, dpi=DPI, facecolor="white")
             with atomic_write(path) as temporary:
-                # 256 colours halve the file size without a visible difference
+                # 256 colors halve the file size without a visible difference
                 Image.open(buffer).convert("RGB").quantize(256).save(temporary, "PNG", optimize=True)
             print(path)
 

@@ -75,7 +75,7 @@ class Comparison:
         clips = clips[share] or clips[:1]  # with fewer clips than processes, some repeat the first
         others = [folder_system(name, folder, clips) for name, folder in self.folders.items()]
         with Workers(self.num_workers) as workers:
-            made, notes = self.synthesise(clips, mel_config, workers)
+            made, notes = self.synthesize(clips, mel_config, workers)
             return evaluate(
                 [*made, *others, recordings(clips)],
                 clips,
@@ -111,7 +111,7 @@ class Comparison:
             )
         return next(iter(configs.values()), MelConfig(sampling_rate=self.sampling_rate))
 
-    def synthesise(
+    def synthesize(
         self, clips: list[Clip], mel_config: MelConfig, workers: Workers
     ) -> tuple[list[System], Sequence[str]]:
         """Return the systems whose audio is made here, and notes on it."""

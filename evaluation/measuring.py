@@ -66,7 +66,7 @@ def evaluate(
         workers: processes that measure. A script that passes them needs `if __name__ == "__main__"`.
         device: the device of UTMOS and DistillMOS, which run in the workers unless it is a GPU.
         notes: sentences below the table.
-        recognizer: the speech recogniser of the word error rate.
+        recognizer: the speech recognizer of the word error rate.
     """
     if metrics is None:
         metrics = default_metrics(is_copy_synthesis)
@@ -79,7 +79,7 @@ def evaluate(
             (system.name, clip.path.stem, name): Value(reason=reason) for system in systems for clip in clips
         }
     if whisper:
-        notes = [*notes, f"{COLUMNS['wer'].title}: recogniser Whisper {whisper.name} (faster-whisper, int8)."]
+        notes = [*notes, f"{COLUMNS['wer'].title}: recognizer Whisper {whisper.name} (faster-whisper, int8)."]
         recognizer = str(whisper.folder)
     values |= measure_all(systems, clips, folder, versions, workers or Workers(0), device, recognizer)
     return Table(list(systems), clips, [COLUMNS[name] for name in metrics], values, tuple(notes))
@@ -88,7 +88,7 @@ def evaluate(
 def versions_of(
     names: list[str], recognizer: str
 ) -> tuple[dict[str, str], dict[str, str], RecognizerModel | None]:
-    """Return (fingerprints of the code and weights of metrics, reasons why others are missing, recogniser).
+    """Return (fingerprints of the code and weights of metrics, reasons why others are missing, recognizer).
 
     Downloads missing weights once, before several processes need them.
     """

@@ -56,7 +56,7 @@ METRICS = {
         ),
         Metric(
             "wer", "WER", "%", False, "transcript", recognition.word_error_rate,
-            "word error rate of a speech recogniser, the mean of the clips' rates", 1,
+            "word error rate of a speech recognizer, the mean of the clips' rates", 1,
         ),
         Metric(
             "pesq", "PESQ", "MOS", True, "aligned reference", perception.pesq_wideband,

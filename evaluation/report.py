@@ -109,8 +109,8 @@ def spectrogram(mel: np.ndarray, loudest: float) -> str:
 
     levels = np.clip((mel[::-1] - loudest) / RANGE + 1.0, 0.0, 1.0)
     image = Image.fromarray(np.rint(255 * levels).astype(np.uint8)).convert("P")
-    colours = colormaps["magma"](np.arange(256), bytes=True)[:, :3]
-    image.putpalette(colours.tobytes())
+    colors = colormaps["magma"](np.arange(256), bytes=True)[:, :3]
+    image.putpalette(colors.tobytes())
     file = io.BytesIO()
     image.save(file, format="PNG", optimize=True)
     return data_uri("image/png", file.getvalue())

@@ -178,7 +178,7 @@ def at_mel_rate(audio: np.ndarray, sampling_rate: int) -> np.ndarray:
 def pitch_track(audio: np.ndarray, sampling_rate: int) -> tuple[np.ndarray, np.ndarray]:
     """Return pitch in Hz (0 where unvoiced) and periodicity in [0, 1], both (frames,) at 10 ms per frame.
 
-    Praat's autocorrelation method with default settings. Periodicity is the largest normalised
+    Praat's autocorrelation method with default settings. Periodicity is the largest normalized
     autocorrelation at lags of 75 to 600 Hz, whether or not the frame is voiced: the power of the periodic
     part divided by the total power. It is 0 below 0.225, half the voicing threshold, where Praat keeps no
     candidates, and in frames whose peak is 30 dB below the clip's. Boersma, "Accurate short-term analysis of

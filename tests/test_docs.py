@@ -238,7 +238,7 @@ def mannered_phrases(text: str) -> list[str]:
         ("continues with the next step of a batch", False),
     ],
 )
-def test_mannered_phrases_are_recognised(text, is_mannered):
+def test_mannered_phrases_are_recognized(text, is_mannered):
     assert bool(mannered_phrases(text)) == is_mannered
 
 

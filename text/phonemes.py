@@ -135,7 +135,7 @@ def _key(word: str) -> str:
 def _set_aside(text: str, lexicon: Mapping[str, str], stand_in: str) -> tuple[str, list[str]]:
     """Replace bracketed IPA and words of the lexicon by a capitalized stand-in; return text and IPA.
 
-    The stand-in is a word, so that its neighbours sound as they do in a sentence: "a" is [ɐ], not [eɪ].
+    The stand-in is a word, so that its neighbors sound as they do in a sentence: "a" is [ɐ], not [eɪ].
     """
     written: list[str] = []
 

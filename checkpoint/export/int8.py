@@ -54,7 +54,7 @@ def mels_of(paths: list[Path], config: MelConfig) -> Iterator[Tensor]:
 
 @torch.inference_mode()
 def quantize_vocoder(generator: Generator | Vocos, path: Path, mels: list[Tensor]) -> float:
-    """Replace the exported vocoder at `path` by its 8-bit version (static quantisation).
+    """Replace the exported vocoder at `path` by its 8-bit version (static quantization).
 
     Convolutions and matrix products get 8-bit weights, with one scale per output channel, and 8-bit inputs,
     whose ranges are measured on mels (num_mels, T). The `sensitive_layers` and the first layer remain in
@@ -94,7 +94,7 @@ def quantize_vocoder(generator: Generator | Vocos, path: Path, mels: list[Tensor
 def quantize_weights(path: Path) -> None:
     """Replace the matrix products of an ONNX file by 8-bit ones.
 
-    The scales of their inputs are computed in each call (dynamic quantisation).
+    The scales of their inputs are computed in each call (dynamic quantization).
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 

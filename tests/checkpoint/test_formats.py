@@ -597,7 +597,7 @@ def test_a_generator_is_saved_and_loaded_in_the_hubs_format_without_a_network(tm
     assert HubGenerator(ours.config.to_dict()).config == ours.config
 
 
-def test_the_model_card_contains_config_training_data_metrics_and_licence(tmp_path):
+def test_the_model_card_contains_config_training_data_metrics_and_license(tmp_path):
     from huggingface_hub import ModelCard
 
     ours, run = make_generator(), tmp_path / "run"

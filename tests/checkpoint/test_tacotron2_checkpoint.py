@@ -155,7 +155,7 @@ def test_a_checkpoint_of_deeplearningexamples_is_read(tmp_path, monkeypatch):
     assert_says_the_same(load_tacotron2(path), theirs, NVIDIA_SYMBOLS, monkeypatch)
 
 
-def test_the_file_name_and_neighbouring_files_do_not_matter(tmp_path):
+def test_the_file_name_and_neighboring_files_do_not_matter(tmp_path):
     save_model(tmp_path / "model", small_generator().config, generator=small_generator())
     path = save_torchaudio(tmp_path / "model" / "g_00000001", their_model())
     assert isinstance(load_tacotron2(path), Tacotron2)

@@ -83,7 +83,7 @@ def test_an_incomplete_voice_is_refused_by_field(tmp_path, values, words):
         list_voices(tmp_path)
 
 
-def test_every_voice_states_its_licence_and_provenance():
+def test_every_voice_states_its_license_and_provenance():
     for voice in list_voices():
         described = voice.describe()
         assert all(text in described for text in (voice.name, voice.language, voice.licence))

@@ -9,7 +9,7 @@ from evaluation import recognition
 from evaluation.inputs import Unavailable
 from evaluation.recognition import Recognizer, word_error_rate, word_errors, words_of
 
-pytest.importorskip("faster_whisper", reason="the recogniser needs the package faster-whisper")
+pytest.importorskip("faster_whisper", reason="the recognizer needs the package faster-whisper")
 pytest.importorskip("jiwer", reason="the word error rate needs the package jiwer")
 
 
@@ -30,7 +30,7 @@ def no_network(monkeypatch, tmp_path):
     monkeypatch.setattr(faster_whisper.utils, "download_model", refuse)
 
 
-def test_real_speech_is_recognised(recognizer, speech):
+def test_real_speech_is_recognized(recognizer, speech):
     texts = [recognizer.transcribe(audio, RATE) for audio, _ in speech[1:5]]
     counts = [word_errors(text, heard) for heard, (_, text) in zip(texts, speech[1:5], strict=True)]
     errors, words = np.sum(counts, axis=0)
@@ -92,7 +92,7 @@ def test_without_network_and_bundled_model_the_message_names_the_package(no_netw
 
 
 def test_an_unknown_model_name_is_a_user_error():
-    with pytest.raises(UserError, match="there is no recogniser biggest"):
+    with pytest.raises(UserError, match="there is no recognizer biggest"):
         Recognizer("biggest")
 
 
@@ -102,7 +102,7 @@ def test_a_folder_with_a_model_is_used(recognizer):
 
 
 def test_a_folder_without_a_model_is_reported(tmp_path):
-    with pytest.raises(Unavailable, match="cannot load the recogniser"):
+    with pytest.raises(Unavailable, match="cannot load the recognizer"):
         Recognizer(str(tmp_path))
 
 

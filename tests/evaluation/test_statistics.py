@@ -35,7 +35,7 @@ def test_clips_without_a_value_are_ignored():
     assert math.isnan(statistics.bootstrap_interval([math.nan]).mean)
 
 
-# Fisher, "The Design of Experiments" (1935), section 21: crossed minus self-fertilised maize, in 1/8 inch.
+# Fisher, "The Design of Experiments" (1935), section 21: crossed minus self-fertilized maize, in 1/8 inch.
 DARWIN = (49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48)
 
 

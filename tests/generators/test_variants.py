@@ -325,7 +325,7 @@ def reach_in_frames(generator: Generator) -> float:
     """Return how many frames before or after its own samples a mel frame still affects the audio.
 
     NaN propagates to all values computed from it. oneDNN's convolutions are turned off because they compute
-    in tiles, in which NaN also reaches neighbours.
+    in tiles, in which NaN also reaches neighbors.
     """
     config, context = generator.config, generator.context_frames
     middle = context + 2

@@ -133,7 +133,7 @@ def test_the_context_is_exactly_the_frames_that_audio_depends_on(sizes):
     middle = context + 2
     mel = torch.zeros(1, config.num_mels, 2 * middle + 2)
     mel[..., middle] = torch.nan
-    # PyTorch's own convolutions: oneDNN's compute in tiles, in which NaN spreads to neighbours
+    # PyTorch's own convolutions: oneDNN's compute in tiles, in which NaN spreads to neighbors
     with warnings.catch_warnings(), torch.inference_mode(), torch.backends.mkldnn.flags(enabled=False):
         warnings.simplefilter("ignore")
         touched = generator(mel)[0, 0].isnan().nonzero().flatten()
@@ -213,7 +213,7 @@ def test_the_mel_equals_the_published_one_including_the_clamp(padding):
     assert config.silence == pytest.approx(math.log(1e-7))
 
 
-def test_centred_mels_have_one_extra_frame_and_keep_the_number_of_samples():
+def test_centered_mels_have_one_extra_frame_and_keep_the_number_of_samples():
     config = HiFiGANConfig(**SMALL | PUBLISHED)
     for samples in (8192, 4 * 256, 5120):
         audio = torch.from_numpy(voice(1.0, 24000)[:samples])
@@ -223,7 +223,7 @@ def test_centred_mels_have_one_extra_frame_and_keep_the_number_of_samples():
         assert griffin_lim(mel, config, iterations=1).shape == (samples,)
 
 
-def test_a_click_in_a_centred_mel_stays_at_its_time():
+def test_a_click_in_a_centered_mel_stays_at_its_time():
     config = MelConfig(padding="center")
     audio = np.zeros(40 * 256, np.float32)
     audio[17 * 256] = 0.9
@@ -233,7 +233,7 @@ def test_a_click_in_a_centred_mel_stays_at_its_time():
     assert abs(int(energy.argmax()) - 17 * 256) <= 128
 
 
-def test_audio_too_short_for_a_centred_mel_is_refused():
+def test_audio_too_short_for_a_centered_mel_is_refused():
     config = MelConfig(padding="center")
     with pytest.raises(ValueError, match=r"512 samples.* 513 "):
         MelSpectrogram(config)(torch.zeros(512))
@@ -261,7 +261,7 @@ def test_settings_of_filters_and_padding_are_compared_checked_and_optional_in_fi
         HiFiGANConfig(padding="center")  # its transposed convolutions make hop_size samples of every frame
 
 
-def test_fine_tuning_on_centred_mels_keeps_audio_and_mel_aligned(tmp_path):
+def test_fine_tuning_on_centered_mels_keeps_audio_and_mel_aligned(tmp_path):
     config, samples = replace(MelConfig(**PUBLISHED), hop_size=256), 60 * 256 + 100
     write_wav(tmp_path / "clip.wav", voice(1.0, 24000)[:samples], 24000)
     whole, _ = soundfile.read(tmp_path / "clip.wav", dtype="float32")

