@@ -23,10 +23,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
-from checkpoint import CONFIG_NAME, DEVICE, load_tacotron2, weights_fingerprint
+from checkpoint import CONFIG_NAME, load_tacotron2, weights_fingerprint
 from common.errors import UserError, report_user_errors
 from common.files import atomic_write, read_json
-from common.options import SEED, check_options, option
+from common.options import Options, device_option, option, seed_option
 from common.parser import build_parser, select
 from corpus.manifest import Clip, read_manifest
 from corpus.saved_mels import distinct_depth, mel_name, shared_names
@@ -41,23 +41,22 @@ MAX_UNWRITTEN = 64  # mels that wait to be written
 
 
 @dataclass(frozen=True, kw_only=True)
-class SaveMelsOptions:
+class SaveMelsOptions(Options):
     """Options of `save_taco_mels.py`."""
 
-    path_to_manifest: tuple[Path, ...] = option(help="training and validation manifests")
-    path_to_save: Path = option(help="folder for <clip>.npy")
-    taco_weights: Path = option(help="Tacotron 2 model: a folder or a file")
+    path_to_manifest: tuple[Path, ...] = option(help="Read the clips of these manifests")
+    path_to_save: Path = option(help="Write <clip>.npy into this folder")
+    taco_weights: Path = option(help="Use this Tacotron 2: a folder or a file")
     input_wavs_dir: Path | None = option(
-        None, "folder of the clips named in official filelists (id|text|text)"
+        None, "Read the clips of official filelists (id|text|text) in this folder"
     )
-    overwrite: bool = option(False, "replace mels that exist, and delete those of another model")
-    batch_size: int = option(16, "clips per batch", minimum=1)
-    seed: int = option(1234, "seed of the prenet's dropout", **SEED)
-    num_workers: int | None = option(None, "processes that read clips; default: one per core", minimum=0)
-    device: str | None = option(None, "cpu, cuda, cuda:1, ...; default: a GPU if there is one", **DEVICE)
-
-    def __post_init__(self):
-        check_options(self, "--")
+    overwrite: bool = option(False, "Replace mels that exist, and delete those of another model")
+    batch_size: int = option(16, "Number of clips per batch", minimum=1)
+    seed: int = seed_option(1234, "the prenet's dropout")
+    num_workers: int | None = option(
+        None, "Number of processes that read clips; default: one per core", minimum=0
+    )
+    device: str = device_option()
 
 
 def teacher_forced_mels(
@@ -195,15 +194,12 @@ def write_mel(path: Path, mel: Tensor) -> None:
         np.save(file, mel.numpy().astype(np.float32))
 
 
-def parse_arguments(
-    arguments: list[str] | None, processes: Processes
-) -> tuple[SaveMelsOptions, Tacotron2, MelConfig]:
+def parse_arguments(arguments: list[str] | None) -> tuple[SaveMelsOptions, Tacotron2, MelConfig]:
     """Return the options, the model and the mel to save: the model's, in the scale of the flags."""
-    description = __doc__.splitlines()[0]
-    parser = build_parser("save_taco_mels.py", description, SaveMelsOptions, MelConfig)
+    parser = build_parser("save_taco_mels.py", __doc__, SaveMelsOptions, MelConfig)
     flags = vars(parser.parse_args(arguments))
     options = SaveMelsOptions(**select(SaveMelsOptions, flags))
-    model = load_tacotron2(options.taco_weights, options.device or processes.device)
+    model = load_tacotron2(options.taco_weights, options.device)
     config = MelConfig(**select(MelConfig, model.config.to_dict() | flags))
     check_same_mel(model.config, config, str(options.taco_weights), "the flags", scale_matters=False)
     return options, model, config
@@ -213,7 +209,7 @@ def parse_arguments(
 def main(arguments: list[str] | None = None) -> None:
     processes = Processes()
     use_all_cores()
-    options, model, config = parse_arguments(arguments, processes)
+    options, model, config = parse_arguments(arguments)
     clips = distinct_clips(options.path_to_manifest, config, options.input_wavs_dir)
     start = time.perf_counter()
     try:

@@ -7,7 +7,7 @@ scale for the discriminators. They need no recordings and are the same on every 
 """
 
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
@@ -25,7 +25,8 @@ if not __package__:  # with `python dev/draw_figures.py`, only dev/ is on the im
 
 from common.errors import UserError, report_user_errors
 from common.files import atomic_write
-from common.options import ArgumentParser
+from common.options import Options, option
+from common.parser import parse_options
 from config import HiFiGANConfig
 from mel import MelSpectrogram
 from model import MultiScaleDiscriminator
@@ -226,13 +227,21 @@ def draw_scales(audio: np.ndarray, config: HiFiGANConfig, seconds: float = 0.015
     return figure
 
 
+@dataclass(frozen=True, kw_only=True)
+class FigureOptions(Options):
+    """Options of `dev/draw_figures.py`."""
+
+    output_dir: Path = option(Path("docs"), "Write the PNG files into this folder")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.output_dir.exists() and not self.output_dir.is_dir():
+            raise UserError(f"--output_dir {self.output_dir} is a file; choose a folder")
+
+
 @report_user_errors
-def main(argv: list[str] | None = None) -> None:
-    parser = ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--output_dir", type=Path, default=Path("docs"), help="folder for the PNG files")
-    args = parser.parse_args(argv)
-    if args.output_dir.exists() and not args.output_dir.is_dir():
-        raise UserError(f"--output_dir {args.output_dir} is a file; choose a folder")
+def main(arguments: list[str] | None = None) -> None:
+    options = parse_options(FigureOptions, "dev/draw_figures.py", __doc__, arguments)
     config, audio = HiFiGANConfig(), Espeak().say(SENTENCE)
     with rc_context(STYLE):
         figures = {
@@ -242,7 +251,7 @@ def main(argv: list[str] | None = None) -> None:
             "scales": draw_scales(audio, config),
         }
         for name, figure in figures.items():
-            path = args.output_dir / f"{name}.png"
+            path = options.output_dir / f"{name}.png"
             buffer = BytesIO()
             figure.savefig(buffer, dpi=DPI, facecolor="white")
             with atomic_write(path) as temporary:

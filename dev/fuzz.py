@@ -28,7 +28,8 @@ from readers import READERS, Reader, read_one
 
 from common.errors import UserError, report_user_errors
 from common.files import atomic_write
-from common.options import ArgumentParser, checked
+from common.options import Options, option, seed_option
+from common.parser import parse_options
 
 MAX_SECONDS = 20  # CPU time per input
 MAX_BYTES = 2 << 30  # memory in addition to that of the imports
@@ -139,35 +140,36 @@ def table(results: dict[str, Result], minutes: float) -> str:
     return "\n".join(lines) + "\n"
 
 
+@dataclass(frozen=True, kw_only=True)
+class FuzzOptions(Options):
+    """Options of `dev/fuzz.py`."""
+
+    minutes: float = option(10.0, "Duration of the run", above=0)
+    readers: tuple[str, ...] = option(tuple(READERS), "Test these readers", choices=tuple(READERS))
+    output_dir: Path = option(Path("generated_fuzz"), "Write the results into this folder")
+    seed: int = seed_option(0, "the inputs")
+
+
 @report_user_errors
 def main(arguments: list[str] | None = None) -> None:
-    parser = ArgumentParser(prog="fuzz.py", description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=checked(float, above=0), default=10.0, help="duration of the run")
-    parser.add_argument(
-        "--readers", nargs="+", choices=READERS, default=list(READERS), help="readers to test"
-    )
-    parser.add_argument(
-        "--output_dir", type=Path, default=Path("generated_fuzz"), help="folder of the results"
-    )
-    parser.add_argument("--seed", type=checked(int, minimum=0), default=0, help="seed of the inputs")
-    args = parser.parse_args(arguments)
+    options = parse_options(FuzzOptions, "fuzz.py", __doc__, arguments)
     torch.set_num_threads(1)
-    results = {name: Result() for name in args.readers}
-    start, number = time.monotonic(), args.seed
-    while (left := 60 * args.minutes - (time.monotonic() - start)) > 0:
+    results = {name: Result() for name in options.readers}
+    start, number = time.monotonic(), options.seed
+    while (left := 60 * options.minutes - (time.monotonic() - start)) > 0:
         for name, result in results.items():
-            folder = args.output_dir / re.sub(r"\W+", "_", name).strip("_")
+            folder = options.output_dir / re.sub(r"\W+", "_", name).strip("_")
             folder.mkdir(parents=True, exist_ok=True)
             seconds = min(SLICE_SECONDS, left / len(results))
             add(result, run_in_process(name, folder, seconds, number))
             for index, text in enumerate(result.failures.values(), 1):
                 (folder / f"failure_{index}.txt").write_text(text, encoding="utf-8")
         number += 1000
-        with atomic_write(args.output_dir / "report.md") as temporary:
+        with atomic_write(options.output_dir / "report.md") as temporary:
             temporary.write_text(table(results, (time.monotonic() - start) / 60), encoding="utf-8")
     print(table(results, (time.monotonic() - start) / 60))
     if failed := sum(result.counts["failed"] for result in results.values()):
-        raise UserError(f"{failed} inputs failed; their files and tracebacks are in {args.output_dir}")
+        raise UserError(f"{failed} inputs failed; their files and tracebacks are in {options.output_dir}")
 
 
 if __name__ == "__main__":

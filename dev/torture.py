@@ -16,10 +16,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from argparse import ArgumentDefaultsHelpFormatter
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,7 +31,8 @@ import numpy as np  # noqa: E402
 
 from common.errors import UserError, report_user_errors  # noqa: E402
 from common.files import atomic_write  # noqa: E402
-from common.options import ArgumentParser  # noqa: E402
+from common.options import Options, option, seed_option  # noqa: E402
+from common.parser import parse_options  # noqa: E402
 from corpus.audio import write_wav  # noqa: E402
 from training.checkpoints import Progress, latest_checkpoint  # noqa: E402
 from training.metrics_log import read_records  # noqa: E402
@@ -321,23 +322,22 @@ def report(counts: Counter, rows: list[str], seconds: float, seed: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def build_parser() -> ArgumentParser:
-    parser = ArgumentParser(
-        prog="torture.py", description=__doc__, formatter_class=ArgumentDefaultsHelpFormatter
-    )
-    parser.add_argument("--kills", type=int, default=200, help="number of SIGKILLs; Ctrl+C ends them earlier")
-    parser.add_argument(
-        "--faults", nargs="*", choices=list(FAULTS), default=list(FAULTS), metavar="FAULT",
-        help="other faults, each in a run of its own; full and read-only disks need the right to mount one",
+@dataclass(frozen=True, kw_only=True)
+class TortureOptions(Options):
+    """Options of `dev/torture.py`."""
+
+    kills: int = option(200, "Number of SIGKILLs; Ctrl+C ends them earlier", minimum=0)
+    faults: tuple[str, ...] = option(
+        tuple(FAULTS), "Other faults, each in a run of its own; full and read-only disks need the right to "
+        "mount one", choices=tuple(FAULTS), may_be_empty=True, metavar="FAULT",
     )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="seed of the moments")
-    parser.add_argument("--report", type=Path, help="Markdown file to write, by default only printed")
-    return parser
+    seed: int = seed_option(0, "the moments")
+    report: Path | None = option(None, "Write a Markdown file; default: only print it")
 
 
 @report_user_errors
 def main(arguments: list[str] | None = None) -> None:
-    args = build_parser().parse_args(arguments)
+    options = parse_options(TortureOptions, "torture.py", __doc__, arguments)
     if not hasattr(os, "fork"):
         raise UserError("torture.py needs Linux: it forks processes")
     begin = time.monotonic()
@@ -350,13 +350,13 @@ def main(arguments: list[str] | None = None) -> None:
         expected = undisturbed.end()
         import_modules_of(undisturbed.log)
         rows = []
-        for name in args.faults:
+        for name in options.faults:
             rows.append(break_and_resume(name, corpus, work / name.replace(" ", "_"), expected))
             print(rows[-1], flush=True)
-        counts = torture(corpus, work, expected, args.kills, args.seed)
-    text = report(counts, rows, time.monotonic() - begin, args.seed)
-    if args.report:
-        with atomic_write(args.report) as temporary:
+        counts = torture(corpus, work, expected, options.kills, options.seed)
+    text = report(counts, rows, time.monotonic() - begin, options.seed)
+    if options.report:
+        with atomic_write(options.report) as temporary:
             temporary.write_text(text, encoding="utf-8")
     print(text)
 

@@ -9,6 +9,7 @@ import math
 import os
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,10 @@ from torch import Tensor
 from utmos_pytorch import UTMOSScoreTorch
 from utmos_pytorch.utils import download_utmos_ckpt
 
-from checkpoint import DEVICE, read_weights
+from checkpoint import read_weights
 from common.errors import UserError, report_user_errors
-from common.options import ArgumentParser, checked
+from common.options import Options, device_option, option
+from common.parser import parse_options
 from corpus.audio import read_audio
 
 SAMPLING_RATE = 16000
@@ -205,28 +207,26 @@ def sinc_resample(audio: np.ndarray, sampling_rate: int) -> np.ndarray:
     return signal.resample_poly(audio, target, source, window=filters).astype(np.float32)
 
 
-def build_parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="evaluation.utmos", description=__doc__.splitlines()[0].partition(";")[0])
-    parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="audio file")
-    parser.add_argument(
-        "--checkpoint",
-        type=Path,
-        help=f"file with the weights; by default ${CHECKPOINT_VARIABLE} or the published file",
+@dataclass(frozen=True, kw_only=True)
+class UtmosOptions(Options):
+    """Options of `python -m evaluation.utmos`."""
+
+    files: tuple[Path, ...] = option(help="Audio files to score", positional=True, metavar="FILE")
+    checkpoint: Path | None = option(
+        None, f"Read the weights in this file; default: ${CHECKPOINT_VARIABLE} or the published file"
     )
-    parser.add_argument(
-        "--device", type=checked(str, **DEVICE), help="cpu, cuda, cuda:1, …; by default a GPU if there is one"
-    )
-    return parser
+    device: str = device_option()
 
 
 @report_user_errors
 def main(arguments: list[str] | None = None) -> None:
-    args = build_parser().parse_args(arguments)
-    for path in args.files:  # before loading the weights, which takes seconds
+    description = __doc__.splitlines()[0].partition(";")[0]
+    options = parse_options(UtmosOptions, "evaluation.utmos", description, arguments)
+    for path in options.files:  # before loading the weights, which takes seconds
         if not path.is_file():
             raise UserError(f"there is no file {path}; expected audio files")
-    score = Score(args.checkpoint, args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    for path in args.files:
+    score = Score(options.checkpoint, options.device)
+    for path in options.files:
         print(f"{path}\t{score.calculate_wav_file(path):.4f}", flush=True)
 
 

@@ -22,7 +22,8 @@ if not __package__:  # run as `python scripts/cut_phrases.py`, which puts only s
 
 from common.errors import UserError, report_user_errors
 from common.files import atomic_write
-from common.options import ArgumentParser, checked
+from common.options import Options, option
+from common.parser import parse_options
 from corpus.audio import read_audio, write_wav
 from corpus.manifest import read_manifest
 from evaluation.inputs import Unavailable
@@ -37,6 +38,20 @@ PAUSE_LEVEL, EDGE_LEVEL = (
 )  # dB relative to loud speech: of a pause, and of silence at a clip's ends
 LEAD, TAIL = 0.05, 0.08  # seconds of silence that remain before and after a phrase
 MIN_SECONDS, MIN_CHARACTERS = 0.8, 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhraseOptions(Options):
+    """Options of `scripts/cut_phrases.py`."""
+
+    path_to_manifest: Path = option(help="Cut the clips of this manifest, English only")
+    output_dir: Path = option(help="Write metadata.csv and wavs/ into this folder")
+    max_durations: tuple[float, ...] = option(
+        (2.6, 5.6), "Duration of the longest phrase; each value cuts all clips once more",
+        minimum=1, metavar="SECONDS",
+    )  # fmt: skip
+    sampling_rate: int = option(22050, "Sampling rate of the clips in Hz", minimum=1)
+    recognizer: str = option(DEFAULT_RECOGNIZER, "Whisper model: a name or a folder")
 
 
 @dataclass(frozen=True)
@@ -167,25 +182,14 @@ def cut_phrases(
 
 
 @report_user_errors
-def main(argv: list[str] | None = None) -> None:
-    parser = ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "--path_to_manifest", type=Path, required=True, help="manifest of the clips to cut, English only"
-    )
-    parser.add_argument(
-        "--output_dir", type=Path, required=True, help="output folder of metadata.csv and wavs/"
-    )
-    parser.add_argument(
-        "--max_durations", type=checked(float, minimum=1), nargs="+", default=[2.6, 5.6], metavar="SECONDS",
-        help="longest phrase; each value cuts all clips once more",
-    )  # fmt: skip
-    parser.add_argument(
-        "--sampling_rate", type=checked(int, minimum=1), default=22050, help="of the clips, in Hz"
-    )
-    parser.add_argument("--recognizer", default=DEFAULT_RECOGNIZER, help="Whisper model: a name or a folder")
-    args = parser.parse_args(argv)
+def main(arguments: list[str] | None = None) -> None:
+    options = parse_options(PhraseOptions, "scripts/cut_phrases.py", __doc__, arguments)
     cut_phrases(
-        args.path_to_manifest, args.output_dir, args.sampling_rate, args.recognizer, args.max_durations
+        options.path_to_manifest,
+        options.output_dir,
+        options.sampling_rate,
+        options.recognizer,
+        options.max_durations,
     )
 
 

@@ -10,18 +10,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 if not __package__:  # run as `python scripts/fit_postfilter.py`, which puts only scripts/ on the path
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from checkpoint import DEVICE, load_tacotron2, write_model
+from checkpoint import load_tacotron2, write_model
 from common.errors import UserError, report_user_errors
 from common.files import atomic_write, visible
-from common.options import SEED, check_options, option
-from common.parser import build_parser, select
+from common.options import Options, device_option, option, seed_option
+from common.parser import parse_options
 from corpus.manifest import Clip, read_manifest
 from synthesis.inputs import load_audio_mel, read_text
 from tacotron2.config import Tacotron2Config, odd
@@ -33,33 +32,28 @@ MAX_CLIPS = 1000  # a larger corpus is thinned out to between this number of cli
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitPostfilterOptions:
+class FitPostfilterOptions(Options):
     """Options of `scripts/fit_postfilter.py`."""
 
-    taco_weights: Path = option(help="Tacotron 2 model: a folder or a file")
-    speaker: str | None = option(None, "speaker whose filter is fitted, for a model with several")
-    path_to_manifest: Path = option(help="manifest of recordings of the speaker")
+    taco_weights: Path = option(help="Fit a filter for this Tacotron 2: a folder or a file")
+    speaker: str | None = option(None, "Fit the filter of this speaker of a model with several")
+    path_to_manifest: Path = option(help="Read recordings of the speaker in this manifest")
     input_wavs_dir: Path | None = option(
-        None, "folder of the clips named in official filelists (id|text|text)"
+        None, "Read the clips of official filelists (id|text|text) in this folder"
     )
     text_file: Path | None = option(
-        None, "sentences to speak, one per line, best such as the model was not trained on; default: the "
-        "transcripts of the manifest",
+        None, "Speak the sentences in this file, one per line, best such as the model was not trained on; "
+        "default: the transcripts of the manifest",
     )  # fmt: skip
-    path_to_save: Path = option(help="new folder for the model with its post-filter")
-    taps: int = option(17, "length of the filter in frames", check=odd, maximum=WINDOW - 1)
+    path_to_save: Path = option(help="Write the model with its post-filter into this new folder")
+    taps: int = option(17, "Length of the filter in frames", check=odd, maximum=WINDOW - 1)
     strength: float = option(
-        0.6,
-        "exponent of the gain: 0 changes nothing, 1 reaches the recordings' power up to the limit",
-        minimum=0,
-        maximum=2,
-    )
-    limit: float = option(2.0, "limit of the gain of an amplitude, before the exponent", minimum=1)
-    seed: int = option(0, "seed of the prenet's dropout", **SEED)
-    device: str | None = option(None, "cpu, cuda, cuda:1, ...; default: a GPU if there is one", **DEVICE)
-
-    def __post_init__(self):
-        check_options(self, "--")
+        0.6, "Exponent of the gain: 0 changes nothing, 1 reaches the recordings' power up to the limit",
+        minimum=0, maximum=2,
+    )  # fmt: skip
+    limit: float = option(2.0, "Limit of the gain of an amplitude, before the exponent", minimum=1)
+    seed: int = seed_option(0, "the prenet's dropout")
+    device: str = device_option()
 
 
 def evenly_spaced(items: Sequence) -> Sequence:
@@ -146,8 +140,7 @@ def fit_postfilter(options: FitPostfilterOptions) -> str:
     clips, texts = read_material(options, model.config)
 
     mean, recorded = modulation_spectrum(recorded_mels(clips, model.config))
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    mels = mels_of_sentences(speaking.to(device), texts, options.seed)
+    mels = mels_of_sentences(speaking.to(options.device), texts, options.seed)
     _, spoken = modulation_spectrum(mels)
     kernel = design_kernel(recorded, spoken, options.taps, options.strength, options.limit)
     index = speakers.index(options.speaker) if options.speaker else 0
@@ -160,9 +153,9 @@ def fit_postfilter(options: FitPostfilterOptions) -> str:
 
 @report_user_errors
 def main(arguments: list[str] | None = None) -> None:
-    parser = build_parser("scripts/fit_postfilter.py", __doc__.splitlines()[0], FitPostfilterOptions)
-    options = FitPostfilterOptions(**select(FitPostfilterOptions, vars(parser.parse_args(arguments))))
-    print(fit_postfilter(options))
+    print(
+        fit_postfilter(parse_options(FitPostfilterOptions, "scripts/fit_postfilter.py", __doc__, arguments))
+    )
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
@@ -21,12 +22,31 @@ if not __package__:  # run as `python scripts/make_corpus.py`, which puts only s
 
 from common.errors import UserError, report_user_errors
 from common.files import atomic_write
-from common.options import ArgumentParser, checked
+from common.options import Options, option
+from common.parser import parse_options
 from corpus.audio import write_wav
 from text.espeak import SAMPLING_RATE, SILENCE_AFTER, SILENCE_BEFORE, VOICE, WORDS_PER_MINUTE, Espeak
 
 DEFAULT_CLIPS = 200
 SENTENCES = Path(__file__).with_name("sentences.txt")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusOptions(Options):
+    """Options of `scripts/make_corpus.py`."""
+
+    output_dir: Path = option(help="Write metadata.csv and wavs/ into this folder")
+    num_clips: int | None = option(
+        None, f"Number of clips of about 5 s; default: {DEFAULT_CLIPS}, or all lines of --texts", minimum=1
+    )
+    texts: Path | None = option(
+        None, "Read one text per line of this text file or LJSpeech metadata.csv; default: built-in sentences"
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.output_dir.exists() and not self.output_dir.is_dir():
+            raise UserError(f"--output_dir {self.output_dir} is a file; name a folder")
 
 
 def make_corpus(output_dir: Path | str, num_clips: int | None = None, source: Path | None = None) -> Path:
@@ -134,24 +154,9 @@ def _claim_folder(output_dir: Path, engine: Espeak, texts: list[str]) -> None:
 
 
 @report_user_errors
-def main(argv: list[str] | None = None) -> None:
-    parser = ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "--output_dir", type=Path, required=True, help="output folder of metadata.csv and wavs/"
-    )
-    parser.add_argument(
-        "--num_clips", type=checked(int, minimum=1),
-        help=f"number of clips of about 5 s; default: {DEFAULT_CLIPS}, or all lines of --texts",
-    )  # fmt: skip
-    parser.add_argument(
-        "--texts",
-        type=Path,
-        help="text file or LJSpeech metadata.csv with one text per line; default: built-in sentences",
-    )
-    args = parser.parse_args(argv)
-    if args.output_dir.exists() and not args.output_dir.is_dir():
-        raise UserError(f"--output_dir {args.output_dir} is a file; name a folder")
-    metadata = make_corpus(args.output_dir, args.num_clips, args.texts)
+def main(arguments: list[str] | None = None) -> None:
+    options = parse_options(CorpusOptions, "scripts/make_corpus.py", __doc__, arguments)
+    metadata = make_corpus(options.output_dir, options.num_clips, options.texts)
     print(f"Wrote {metadata}")
 
 
