@@ -12,7 +12,7 @@ from torch.nn.utils import parametrize
 from checkpoint import load_pretrained, read_config
 from common import parser
 from common.errors import UserError, report_user_errors
-from common.options import ArgumentParser, option
+from common.options import option
 from common.plots import plot_mels, render
 from config import HiFiGANConfig
 from corpus.saved_mels import SavedMels
@@ -267,7 +267,7 @@ def train(options: VocoderOptions, config: HiFiGANConfig) -> Path:
         return run.finish()
 
 
-def build_parser() -> ArgumentParser:
+def build_parser() -> parser.ArgumentParser:
     return parser.build_parser("train.py", __doc__.splitlines()[0], VocoderOptions, HiFiGANConfig)
 
 

@@ -5,7 +5,7 @@ projects are read too, by one module per format; `load.FORMATS` lists them. `pyt
 `export` write other formats.
 """
 
-from checkpoint.files import CONFIG_NAME, DEVICE, PROGRESS_NAME, read_pickle, read_weights
+from checkpoint.files import CONFIG_NAME, PROGRESS_NAME, read_pickle, read_weights
 from checkpoint.formats.project import save_model, write_model
 from checkpoint.load import (
     TACOTRON2_FILE,

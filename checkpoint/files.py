@@ -103,15 +103,3 @@ def read_pickle(path: Path):
         raise UserError(
             f"{path} can't be read as a checkpoint: {one_line(error)}; is the file complete?"
         ) from error
-
-
-def missing_device(name: str) -> str | None:
-    """Return what `--device` must be if PyTorch can't compute on the device `name`, or None."""
-    try:
-        torch.zeros(1, device=name).item()
-    except (RuntimeError, AssertionError):
-        return "a device of this computer, such as cpu or cuda"
-    return None
-
-
-DEVICE = {"check": missing_device}  # rules of `option` for flags that name a device

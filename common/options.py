@@ -3,12 +3,8 @@
 A script has one dataclass of options, which `common.parser` turns into its command line.
 """
 
-import argparse
-import contextlib
 import dataclasses
-import difflib
 import functools
-import itertools
 import operator
 import os
 import re
@@ -20,44 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
-
-
-class ArgumentParser(argparse.ArgumentParser):
-    """argparse with one-line errors, no abbreviated flags, and the nearest flag for an unknown one."""
-
-    def __init__(self, **kwargs):
-        super().__init__(allow_abbrev=False, **kwargs)
-        for kind in (int, float, Path):
-            self.register("type", kind, checked(kind))
-        self.register("type", None, checked(str))
-
-    def parse_known_args(self, args=None, namespace=None):
-        args = sys.argv[1:] if args is None else list(args)
-        if not self._subparsers:  # which parse their own flags
-            for word in itertools.takewhile(lambda word: word != "--", args):
-                name = word.partition("=")[0]
-                if re.fullmatch(r"--\S+", name) and name not in self._option_string_actions:
-                    nearest = difflib.get_close_matches(name, self._option_string_actions, n=1)
-                    self.error(f"unknown option {name}" + "".join(f"; did you mean {n}?" for n in nearest))
-        return super().parse_known_args(args, namespace)
-
-    def error(self, message: str):
-        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
-
-
-def checked(kind: type, **rules) -> Callable[[str], Any]:
-    """Return an argparse type for values of this kind under rules of `option`, such as `minimum=1`."""
-
-    def parse(text: str) -> Any:
-        value = text
-        with contextlib.suppress(ValueError):  # reported as the wrong type
-            value = kind(text) if kind in (int, float) else text
-        if problem := option_problem(value, kind, rules):
-            raise argparse.ArgumentTypeError(f"{text!r} is not valid; {problem}")
-        return kind(value)
-
-    return parse
-
 
 SEED = {"minimum": 0, "maximum": 2**32 - 1}  # NumPy's limits
 

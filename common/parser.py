@@ -4,7 +4,11 @@ import argparse
 import ast
 import contextlib
 import dataclasses
+import difflib
+import itertools
 import operator
+import re
+import sys
 import types
 import typing
 from collections.abc import Callable
@@ -12,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from common.files import read_json
-from common.options import ArgumentParser, constraint, option_problem, option_types, without_none
+from common.options import constraint, option_problem, option_types, without_none
 
 # Sections of --help, in the order in which users need them.
 GROUPS = (
@@ -21,6 +25,26 @@ GROUPS = (
 )  # fmt: skip
 METAVARS = {int: "N", float: "X", str: "NAME", Path: "PATH", tuple: "TUPLE"}
 OFFICIAL_NAMES = {"adam_b1": "beta1", "adam_b2": "beta2"}  # keys of the official JSON files
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """argparse with one-line errors, no abbreviated flags, and the nearest flag for an unknown one."""
+
+    def __init__(self, **kwargs):
+        super().__init__(allow_abbrev=False, **kwargs)
+
+    def parse_known_args(self, args=None, namespace=None):
+        args = sys.argv[1:] if args is None else list(args)
+        if not self._subparsers:  # which parse their own flags
+            for word in itertools.takewhile(lambda word: word != "--", args):
+                name = word.partition("=")[0]
+                if re.fullmatch(r"--\S+", name) and name not in self._option_string_actions:
+                    nearest = difflib.get_close_matches(name, self._option_string_actions, n=1)
+                    self.error(f"unknown option {name}" + "".join(f"; did you mean {n}?" for n in nearest))
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str):
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
 def parse_options(

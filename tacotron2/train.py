@@ -13,7 +13,7 @@ from checkpoint import load_pretrained_tacotron2, read_tacotron2_config
 from common import parser
 from common.errors import UserError, report_user_errors
 from common.files import atomic_write
-from common.options import ArgumentParser, option
+from common.options import option
 from common.plots import plot_attention, render
 from corpus.audio import write_wav
 from mel import griffin_lim
@@ -253,7 +253,7 @@ def train(options: Tacotron2Options, config: Tacotron2Config) -> Path:
         return run.finish()
 
 
-def build_parser() -> ArgumentParser:
+def build_parser() -> parser.ArgumentParser:
     return parser.build_parser("tacotron2.train", __doc__.splitlines()[0], Tacotron2Options, Tacotron2Config)
 
 

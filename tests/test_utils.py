@@ -105,7 +105,7 @@ def script(folder: Path, body: str, *flags: str, **environment: str) -> subproce
     (folder / "tool.py").write_text(
         f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n"
         "from common.errors import UserError, report_user_errors\n"
-        "from common.options import ArgumentParser\n"
+        "from common.parser import ArgumentParser\n"
         f"@report_user_errors\ndef main():\n    {body}\nmain()\n"
     )
     command = [sys.executable, str(folder / "tool.py"), *flags]

@@ -143,11 +143,6 @@ class Processes:
     def is_main(self) -> bool:
         return self.index == 0
 
-    @property
-    def device(self) -> str:
-        """The device of this process: one GPU each, if there are any."""
-        return f"cuda:{local_rank() % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
-
     def maximum(self, number: int) -> int:
         """Return the largest of the processes' numbers."""
         if self.group is None:
