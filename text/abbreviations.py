@@ -65,6 +65,7 @@ BEFORE_NUMBERS = {
     "chs": "chapters", "chap": "chapter", "chaps": "chapters", "sec": "section", "sect": "section",
     "art": "article", "arts": "articles", "c": "circa", "ca": "circa", "est": "established",
     "ext": "extension", "eq": "equation", "eqs": "equations", "eqn": "equation", "ver": "version",
+    "rev": "revision",
     "v": "version", "apt": "apartment", "ste": "suite", "hwy": "highway", "rt": "route", "rte": "route",
     "tel": "telephone", "ph": "phone", "rm": "room", "par": "paragraph", "para": "paragraph", "ed": "edition",
     "op": "opus", "ref": "reference", "tab": "table", "bldg": "building", "fl": "floor",
@@ -278,7 +279,8 @@ def calendar(place: Place) -> str | None:
         or re.match(rf",? (?:(?:and|or|to) )?(?:{days})\b\.", place.after, re.I)
         or re.search(rf"\b(?:{days})(?:\.,?|day) ?(?:-|–)? ?(?:(?:and|or|to) )?$", place.before, re.I)
     )
-    return DAYS[place.word] + place.dot if place.word in DAYS and beside_date else None
+    is_day = place.word in DAYS and (beside_date or place.word not in ("mon", "sat", "sun", "wed"))
+    return DAYS[place.word] + place.dot if is_day else None
 
 
 def after_name(place: Place) -> str | None:
@@ -294,6 +296,8 @@ def after_name(place: Place) -> str | None:
 def anywhere(place: Place) -> str | None:
     if place.word not in ANYWHERE or (place.written in ("Min", "min") and not place.has_dot):
         return None
+    if place.written in ("Max.", "Min.", "Temp.") and not re.match(r" [a-z\d]", place.after):
+        return None  # a name
     if place.word in ("min", "hrs", "yrs", "lbs", "mins", "secs", "tsp", "tbsp") and re.search(
         r"[\d½¼¾] ?$", place.before
     ):

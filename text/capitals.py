@@ -29,7 +29,7 @@ COMMON_WORDS = word_set(
     ON ONE OR OUR OUT OWN PUT RED RUN SAW SAY SEE SHE SO SIR SIX TEN THE TOO TOP TRY TWO UP USE WAR WAS
     WAY WE WHO WHY YES YET YOU IT TO"""
 )
-ACRONYMS = word_set("AIDS SARS PIN SIM RAM ROM SWAT GIF COVID MERS LOL NASDAQ BIOS REM SAM CAM")
+ACRONYMS = word_set("AIDS SARS PIN SIM RAM ROM SWAT GIF COVID MERS LOL NASDAQ JSON BIOS REM SAM CAM")
 # Always read letter by letter, although they could be words.
 INITIALISMS = word_set(
     """FBI CIA USA UK US EU UN TV DVD CD PC BBC CNN NBC CBS ABC IBM USSR USAF UCLA IEEE NCAA NAACP ASAP HTML
@@ -75,6 +75,8 @@ def is_word(word: str, shouted: bool = False) -> bool:
         return False
     if word in ACRONYMS or word in SHORT_WORDS:
         return True
+    if len(word) > 5 and not re.search("[^AEIOUY]{4}|^[AEIOU]{2}", word):  # NVIDIA
+        return True
     return (len(word) > 3 or shouted) and PRONOUNCEABLE.fullmatch(word) is not None
 
 
@@ -90,6 +92,8 @@ def capitals(text: str, shouted: bool) -> str:
 
 def capital_word(match: re.Match, shouted: bool) -> str:
     word = match[0].removesuffix("s")
+    if word not in INITIALISMS and re.match("['’](?:T|S|D|M|RE|VE|LL)\\b", match.string[match.end() :][:4]):
+        return match[0]  # DON'T
     plural = "'s" if match[0].endswith("s") else ""
     before = match.string[max(0, match.start() - 12) : match.start()]
     after = match.string[match.end() : match.end() + 12]

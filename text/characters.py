@@ -46,6 +46,7 @@ def to_ascii(text: str, keep_accents: bool = False) -> str:
     if not text.isascii():
         text = re.sub(r"[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+", r"^\g<0>", text).replace("^⁻", "^-").replace("^⁺", "^")
         text = re.sub(r"(?<=[a-zµμ])[·⋅](?=[a-zµμ])", " ", text)  # kg·m
+        text = re.sub(r"(?<=[a-z\"]) ?× ?(?=\d)", " by ", text)  # 20 cm × 30 cm
         text = re.sub(r"(?<=\d)[·⋅×] ?(?=10\^)", " times ", text)
         text = re.sub(r"\b([12]\d{3})–(?=\d\d\b(?!-))", r"\1 to ", text)  # years; 2020-12 may be a month
         text = re.sub(r"[¼-¾⅐-⅞↉]", lambda m: f" {unicodedata.normalize('NFKC', m[0])} ", text)

@@ -37,7 +37,7 @@ def dates(text: str) -> str:
 
 def named_dates(text: str) -> str:
     """Expand "Nov 5", "31-Dec-2020", "1st Jan", "Mon-Fri", "Jan-Mar" and "Tue 9am"."""
-    if not re.search(rf"(?:{SHORT_DAY}|{SHORT_MONTH}|May)", text, re.I):
+    if not re.search(rf"(?:{SHORT_DAY}|{SHORT_MONTH}|May|M ?-)", text, re.I):
         return text
     name = f"{SHORT_DAY}|{SHORT_MONTH}|May|{MONTH}|(?:{'|'.join(set(DAYS.values()))})"
     text = expand(
@@ -52,9 +52,12 @@ def named_dates(text: str) -> str:
         text,
     )
     text = expand(rf"(?<=\d)(st|nd|rd|th)? ?- ?(?=(?:{name})\b)", r"\1 to ", text)  # May 5-June 7
+    text = expand(r"\bM ?- ?F\b", "Monday to Friday", text)
     # a list of days: "Mon, Wed and Fri", "Tue/Thu", "Sat & Sun"
     beside = r"(?:/|,? ?(?:and|or|&) |, )"
-    text = expand(rf"\b({SHORT_DAY})(?={beside}(?:{SHORT_DAY})\b)", lambda m: CALENDAR[m[1]], text)
+    text = expand(
+        rf"\b({SHORT_DAY})(?={beside}(?:{SHORT_DAY}|[A-Z]\w+day)\b)", lambda m: CALENDAR[m[1]], text
+    )
     text = expand(
         rf"(?<=day)({beside})({SHORT_DAY})\b", lambda m: m[1].replace("/", " and ") + CALENDAR[m[2]], text
     )

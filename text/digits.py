@@ -10,6 +10,7 @@ from text.numbers import digit_by_digit, in_pairs
 # What names digits that are read one by one, and digits that are read in pairs if there are few.
 CODES = (
     r"(?i:zip|postal code|postcode|pin|passcode|password|codes?|otp|extension|account|serial|routing|"
+    r"case(?= n)|docket|claim|"
     r"tracking|badge|reference|confirmation|card|imei|isbn|passport|social security|license|license plate|id)"
 )
 NUMBERED = (
@@ -54,8 +55,8 @@ def telephones(text: str) -> str:
         rf"(?<![\w.,+-])(?:{'|'.join(TELEPHONE)})(?!\w|-\w|[.,]\d)", lambda m: in_groups(m[0]), text
     )
     return expand(
-        rf"\b({CALL})(\d[\d -]{{1,14}}\d)(?![\w,]|[.:-]\d| [a-z]+s\b| [ap]\.?m)",
-        lambda m: m[1] + in_groups(m[2]),
+        rf"\b({CALL})(\d[\d -]{{1,14}}\d)(?: or (\d{{3}}))?(?![\w,]|[.:-]\d| [a-z]+s\b| [ap]\.?m)",
+        lambda m: m[1] + in_groups(m[2]) + (f" or {digit_by_digit(m[3])}" if m[3] else ""),
         text,
     )
 
@@ -107,7 +108,7 @@ def named_digits(text: str) -> str:
         text,
     )
     return expand(
-        r"(?<![\w.,$/-])(?<!Porsche )(911|411|999)"
+        r"(?<![\w.,$/-])(?<!Porsche )(911)"
         r"(?= (?:call|operator|dispatcher|emergency|number)|[.,;:!?]|$)"
         r"|(?<=\bto )911\b|(?<=\ba )911\b|(?<=\bthe )911\b",
         lambda m: digit_by_digit(m[0]),

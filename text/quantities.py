@@ -109,6 +109,13 @@ DURATION = {"d": "day", "h": "hour", "hr": "hour", "hrs": "hour", "m": "minute",
 
 
 def money(text: str) -> str:
+    text = re.sub(r"\$\s?([\d.,]*\d)\s?(USD|CAD|AUD|NZD|HKD|SGD|TWD)\b", r"\2 \1", text)  # $25 CAD
+    european = r"\d{1,3}(?:\.\d{3})+,\d\d"
+    text = re.sub(
+        rf"(?<=€){european}(?!\d)|(?<![\w.]){european}(?=\s?(?:€|EUR\b))",
+        lambda m: m[0].replace(".", "").replace(",", "."),
+        text,
+    )
     text = re.sub(r"\bRs\.?\s?(?=\.?\d)", "₹", text)
     text = re.sub(
         r"(?<=€)\s?\d{1,3}(?:\.\d{3})+(?![\d.])|\b\d{1,3}(?:\.\d{3})+(?=\s?(?:€|EUR\b))",
