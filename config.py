@@ -27,52 +27,58 @@ class HiFiGANConfig(MelConfig):
     """
 
     generator: str = option(
-        "hifigan", "HiFi-GAN, or Vocos, which works at frame rate", choices=GENERATORS, group="generator"
+        "hifigan", "Use HiFi-GAN, or Vocos, which works at frame rate", choices=GENERATORS, group="generator"
     )
-    resblock: str = option("1", "residual block: 1 in V1 and V2, 2 in V3", choices=RESBLOCKS)
-    upsample_rates: tuple[int, ...] = option((8, 8, 2, 2), "upsampling rate of each stage", **KERNEL)
+    resblock: str = option("1", "Residual block: 1 in V1 and V2, 2 in V3", choices=RESBLOCKS)
+    upsample_rates: tuple[int, ...] = option((8, 8, 2, 2), "Upsampling rate of each stage", **KERNEL)
     upsample_kernel_sizes: tuple[int, ...] = option(
-        (16, 16, 4, 4), "kernel size of each upsampling stage", **KERNEL
+        (16, 16, 4, 4), "Kernel size of each upsampling stage", **KERNEL
     )
     upsample_initial_channel: int = option(
-        512, "channels before the first stage; each stage halves them", **CHANNELS
+        512, "Number of channels before the first stage; each stage halves them", **CHANNELS
     )
     resblock_kernel_sizes: tuple[int, ...] = option(
-        (3, 7, 11), "kernel sizes of the parallel residual blocks in each stage", **KERNEL
+        (3, 7, 11), "Kernel sizes of the parallel residual blocks in each stage", **KERNEL
     )
     resblock_dilation_sizes: tuple = option(
         ((1, 3, 5), (1, 3, 5), (1, 3, 5)),
-        'dilations of each residual block\'s convolutions; for --fusion misr one list, "(1,3,5)"',
+        'Dilations of each residual block\'s convolutions; for --fusion misr one list, "(1,3,5)"',
     )
     upsampling: str = option(
-        "transpose", "transposed convolution, or resizing and a convolution", choices=UPSAMPLINGS
+        "transpose",
+        "Upsample by transposed convolution, or by resizing and a convolution",
+        choices=UPSAMPLINGS,
     )
     fusion: str = option(
-        "mrf", "parallel residual blocks, or one block shared by several signals (MISRNet)", choices=FUSIONS
+        "mrf",
+        "Use parallel residual blocks, or one block shared by several signals (MISRNet)",
+        choices=FUSIONS,
     )
-    resblock_num: int = option(3, "signals that share the residual block, with --fusion misr", **LAYERS)
-    resblock_kernel_size: int = option(11, "kernel size of the block, with --fusion misr", **KERNEL)
+    resblock_num: int = option(
+        3, "Number of signals that share the residual block, with --fusion misr", **LAYERS
+    )
+    resblock_kernel_size: int = option(11, "Kernel size of the block, with --fusion misr", **KERNEL)
     gen_istft_n_fft: int | None = option(
-        None, "size of the inverse Fourier transform that produces the samples (iSTFTNet)", **KERNEL
+        None, "Size of the inverse Fourier transform that produces the samples (iSTFTNet)", **KERNEL
     )
     gen_istft_hop_size: int | None = option(
-        None, "hop of that transform in samples; a factor of hop_size, like the upsampling rates", **KERNEL
+        None, "Hop of that transform in samples; a factor of hop_size, like the upsampling rates", **KERNEL
     )
-    vocos_dim: int = option(512, "channels, with --generator vocos", **CHANNELS)
+    vocos_dim: int = option(512, "Number of channels, with --generator vocos", **CHANNELS)
     vocos_intermediate_dim: int = option(
-        1536, "hidden channels of each block, with --generator vocos", **CHANNELS
+        1536, "Number of hidden channels of each block, with --generator vocos", **CHANNELS
     )
-    vocos_num_layers: int = option(8, "number of blocks, with --generator vocos", **LAYERS)
+    vocos_num_layers: int = option(8, "Number of blocks, with --generator vocos", **LAYERS)
 
     discriminators: tuple[str, ...] = option(
-        ("mpd", "msd"), "multi-period, multi-scale and multi-resolution (UnivNet)", choices=DISCRIMINATORS,
-        group="discriminators",
+        ("mpd", "msd"), "Use these discriminators: multi-period, multi-scale, multi-resolution (UnivNet)",
+        choices=DISCRIMINATORS, group="discriminators",
     )  # fmt: skip
     mpd_periods: tuple[int, ...] = option(
-        (2, 3, 5, 7, 11), "periods of the multi-period discriminator in samples", **KERNEL
+        (2, 3, 5, 7, 11), "Periods of the multi-period discriminator in samples", **KERNEL
     )
     msd_num_downsamples: int = option(
-        2, "number of times that the multi-scale discriminator halves the sampling rate",
+        2, "Number of times that the multi-scale discriminator halves the sampling rate",
         minimum=0, maximum=16,
     )  # fmt: skip
     mrd_resolutions: tuple = option(
@@ -80,15 +86,15 @@ class HiFiGANConfig(MelConfig):
         "(n_fft, hop, window) in samples of each resolution of the multi-resolution discriminator",
     )
     mrd_channels: int | None = option(
-        None, 'channels of the multi-resolution discriminator; "none": discriminator_channels / 32',
+        None, 'Number of channels of the multi-resolution discriminator; "none": discriminator_channels / 32',
         minimum=1, maximum=2048,
     )  # fmt: skip
     discriminator_channels: int = option(
-        1024, "channels of the widest discriminator layers; the others scale in proportion",
+        1024, "Number of channels of the widest discriminator layers; the others scale in proportion",
         minimum=32, maximum=65536,
     )  # fmt: skip
     fmax_loss: float | None = option(
-        None, 'upper edge in Hz of the mel loss\'s highest band; "none": half the sampling rate',
+        None, 'Upper edge in Hz of the mel loss\'s highest band; "none": half the sampling rate',
         group="mel spectrogram",
     )  # fmt: skip
 

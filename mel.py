@@ -48,23 +48,25 @@ class MelConfig:
     """
 
     sampling_rate: int = option(
-        22050, "sampling rate in Hz", minimum=1, maximum=768_000, group="mel spectrogram"
+        22050, "Sampling rate in Hz", minimum=1, maximum=768_000, group="mel spectrogram"
     )
-    n_fft: int = option(1024, "samples per Fourier transform", minimum=1, maximum=8192)
-    window_size: int = option(1024, "samples of the Hann window", minimum=1)
-    hop_size: int = option(256, "samples between frames", minimum=1)
-    num_mels: int = option(80, "number of mel bands", minimum=1, maximum=1024)
-    fmin: float = option(0.0, "lower edge of the lowest band in Hz", minimum=0)
+    n_fft: int = option(1024, "Number of samples per Fourier transform", minimum=1, maximum=8192)
+    window_size: int = option(1024, "Number of samples of the Hann window", minimum=1)
+    hop_size: int = option(256, "Number of samples between frames", minimum=1)
+    num_mels: int = option(80, "Number of mel bands", minimum=1, maximum=1024)
+    fmin: float = option(0.0, "Lower edge of the lowest band in Hz", minimum=0)
     fmax: float | None = option(
-        8000.0, 'upper edge of the highest band in Hz, or "none" for half the sampling rate'
+        8000.0, 'Upper edge of the highest band in Hz, or "none" for half the sampling rate'
     )
     mel_scale: str = option(
-        "db", "dB mapped to ±max_scaled_abs, natural logarithm (official) or log10", choices=MEL_SCALES
+        "db",
+        "Scale of the values: dB mapped to ±max_scaled_abs, natural logarithm (official) or log10",
+        choices=MEL_SCALES,
     )
-    min_db: float = option(-100.0, "level in dB that quieter bins are raised to", below=0)
-    max_scaled_abs: float = option(4.0, 'value of 0 dB in the "db" scale; min_db is its negative', above=0)
-    mel_filters: str = option("slaney", "mel filters; htk for published Vocos models", choices=MEL_FILTERS)
-    padding: str = option("same", "alignment of frames; center for published Vocos models", choices=PADDINGS)
+    min_db: float = option(-100.0, "Raise quieter bins to this level in dB", below=0)
+    max_scaled_abs: float = option(4.0, 'Value of 0 dB in the "db" scale; min_db is its negative', above=0)
+    mel_filters: str = option("slaney", "Mel filters; htk for published Vocos models", choices=MEL_FILTERS)
+    padding: str = option("same", "Alignment of frames; center for published Vocos models", choices=PADDINGS)
 
     def __post_init__(self):
         check_options(self)

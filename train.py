@@ -42,27 +42,27 @@ class VocoderOptions(RunOptions):
     """Options of `train.py`."""
 
     config: Path | None = option(
-        None, "JSON file with the official key names; flags override its values", group="run and data"
+        None, "Read a JSON file with the official key names; flags override its values", group="run and data"
     )
     segment_size: int = option(
-        8192, "samples per training segment", minimum=1, maximum=2**22, group="optimization"
+        8192, "Number of samples per training segment", minimum=1, maximum=2**22, group="optimization"
     )
     beta1: float = option(0.8, "AdamW's decay rate of the gradient average", minimum=0, below=1)
     beta2: float = option(0.99, "AdamW's decay rate of the squared gradient average", minimum=0, below=1)
-    lr_decay: float = option(0.999, "factor on the learning rate after each epoch", above=0, maximum=1)
-    lambda_mel: float = option(45.0, "weight of the mel loss", minimum=0)
-    lambda_feature_mapping: float = option(2.0, "weight of the feature-matching loss", minimum=0)
+    lr_decay: float = option(0.999, "Factor on the learning rate after each epoch", above=0, maximum=1)
+    lambda_mel: float = option(45.0, "Weight of the mel loss", minimum=0)
+    lambda_feature_mapping: float = option(2.0, "Weight of the feature-matching loss", minimum=0)
     adversarial_start_steps: int = option(
-        0, "steps that train only the generator, on mel and STFT losses, before the discriminators", minimum=0
+        0, "Train only the generator, on mel and STFT losses, for this number of steps at first", minimum=0
     )
     ema_decay: float = option(
-        0.0, "decay of the generator's weight average, which is validated and saved; 0: off",
+        0.0, "Decay of the generator's weight average, which is validated and saved; 0: off",
         minimum=0, below=1,
     )  # fmt: skip
 
-    finetune: bool = option(False, "train on the mels in --path_to_saved_mels", group="fine-tuning")
+    finetune: bool = option(False, "Train on the mels in --path_to_saved_mels", group="fine-tuning")
     path_to_saved_mels: Path | None = option(
-        None, "folder with a mel <clip>.npy for each clip of both manifests"
+        None, "Read the mel <clip>.npy of each clip of both manifests in this folder"
     )
 
     def __post_init__(self):

@@ -34,49 +34,53 @@ class Tacotron2Config(MelConfig):
     """
 
     text_input: str = option(
-        "characters", "unit of text that the model reads", choices=tuple(INVENTORIES), group="Tacotron 2"
+        "characters", "Unit of text that the model reads", choices=tuple(INVENTORIES), group="Tacotron 2"
     )
     language: str = option("en-us", "espeak-ng's language of the phonemes", check=not_empty)
     speakers: tuple[str, ...] = option(
-        (), "speaker names in the manifests' column `speaker`; empty: one speaker", may_be_empty=True
+        (), "Names of the speakers in the manifests' column `speaker`; empty: one speaker", may_be_empty=True
     )
-    num_symbols: int | None = option(None, "number of symbols that the model reads", **CHANNELS, flag=False)
-    end_symbol: bool = option(True, "whether the model is trained on texts that end with END_ID", flag=False)
+    num_symbols: int | None = option(None, "Number of symbols that the model reads", **CHANNELS, flag=False)
+    end_symbol: bool = option(True, "Whether the model is trained on texts that end with END_ID", flag=False)
     inner_mel_scale: str | None = option(
-        None, "mel scale of the weights if it is not `mel_scale`", choices=MEL_SCALES, flag=False
+        None, "Mel scale of the weights if it is not `mel_scale`", choices=MEL_SCALES, flag=False
     )
-    character_embed_dim: int = option(512, "channels of the symbol embedding", **CHANNELS)
-    encoder_embed_dim: int = option(512, "channels of the encoder; an even number", **CHANNELS)
-    encoder_n_convolutions: int = option(3, "number of encoder convolutions", **LAYERS)
-    encoder_kernel_size: int = option(5, "kernel size of the encoder convolutions in symbols", check=odd)
-    encoder_dropout_p: float = option(0.5, "dropout after each encoder convolution", minimum=0, below=1)
-    attention_rnn_dim: int = option(1024, "units of the attention LSTM", **CHANNELS)
-    attention_dim: int = option(128, "channels in which the attention compares text and state", **CHANNELS)
-    attention_location_n_filters: int = option(32, "filters of the location-sensitive attention", **CHANNELS)
-    attention_location_kernel_size: int = option(31, "kernel size of those filters in symbols", check=odd)
-    attention_dropout_p: float = option(0.1, "dropout on the attention LSTM", minimum=0, below=1)
-    decoder_rnn_dim: int = option(1024, "units of the decoder LSTM", **CHANNELS)
-    decoder_dropout_p: float = option(0.1, "dropout on the decoder LSTM", minimum=0, below=1)
-    decoder_prenet_dim: int = option(256, "units of each prenet layer", **CHANNELS)
-    decoder_prenet_depth: int = option(2, "number of prenet layers", **LAYERS)
+    character_embed_dim: int = option(512, "Number of channels of the symbol embedding", **CHANNELS)
+    encoder_embed_dim: int = option(512, "Number of channels of the encoder; an even number", **CHANNELS)
+    encoder_n_convolutions: int = option(3, "Number of encoder convolutions", **LAYERS)
+    encoder_kernel_size: int = option(5, "Kernel size of the encoder convolutions in symbols", check=odd)
+    encoder_dropout_p: float = option(0.5, "Dropout after each encoder convolution", minimum=0, below=1)
+    attention_rnn_dim: int = option(1024, "Number of units of the attention LSTM", **CHANNELS)
+    attention_dim: int = option(
+        128, "Number of channels in which the attention compares text and state", **CHANNELS
+    )
+    attention_location_n_filters: int = option(
+        32, "Number of filters of the location-sensitive attention", **CHANNELS
+    )
+    attention_location_kernel_size: int = option(31, "Kernel size of those filters in symbols", check=odd)
+    attention_dropout_p: float = option(0.1, "Dropout on the attention LSTM", minimum=0, below=1)
+    decoder_rnn_dim: int = option(1024, "Number of units of the decoder LSTM", **CHANNELS)
+    decoder_dropout_p: float = option(0.1, "Dropout on the decoder LSTM", minimum=0, below=1)
+    decoder_prenet_dim: int = option(256, "Number of units of each prenet layer", **CHANNELS)
+    decoder_prenet_depth: int = option(2, "Number of prenet layers", **LAYERS)
     decoder_prenet_dropout_p: float = option(
-        0.5, "dropout in the prenet, in training and inference", minimum=0, below=1
+        0.5, "Dropout in the prenet, in training and inference", minimum=0, below=1
     )
     decoder_input_dropout_p: float = option(
-        0.0, "share of steps whose previous frames are hidden in training, so that the text is read",
+        0.0, "Hide the previous frames of this fraction of training steps, so that the text is read",
         minimum=0, below=1,
     )  # fmt: skip
-    decoder_postnet_num_convs: int = option(5, "number of postnet convolutions", **LAYERS)
-    decoder_postnet_n_filters: int = option(512, "channels of the postnet convolutions", **CHANNELS)
+    decoder_postnet_num_convs: int = option(5, "Number of postnet convolutions", **LAYERS)
+    decoder_postnet_n_filters: int = option(512, "Number of channels of the postnet convolutions", **CHANNELS)
     decoder_postnet_kernel_size: int = option(
-        5, "kernel size of the postnet convolutions in frames", check=odd
+        5, "Kernel size of the postnet convolutions in frames", check=odd
     )
     decoder_postnet_dropout_p: float = option(
-        0.5, "dropout after each postnet convolution", minimum=0, below=1
+        0.5, "Dropout after each postnet convolution", minimum=0, below=1
     )
-    frames_per_step: int = option(1, "frames per decoder step; 2 or 3 train faster", **LAYERS)
+    frames_per_step: int = option(1, "Number of frames per decoder step; 2 or 3 train faster", **LAYERS)
     postfilter_taps: int = option(
-        0, "length in frames of the filter that sharpens spoken mels; 0: none", flag=False, check=zero_or_odd
+        0, "Length in frames of the filter that sharpens spoken mels; 0: none", flag=False, check=zero_or_odd
     )
 
     def __post_init__(self):

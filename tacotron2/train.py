@@ -39,33 +39,37 @@ VALIDATION_LOSSES = ("val_loss", "val_mel_loss", "val_gate_loss")
 class Tacotron2Options(RunOptions):
     """Options of `tacotron2.train`."""
 
-    training_epochs: int = option(250, "passes over the training clips", minimum=1, group="optimization")
-    batch_size: int = option(64, "clips per batch and process", minimum=1)
+    training_epochs: int = option(
+        250, "Number of passes over the training clips", minimum=1, group="optimization"
+    )
+    batch_size: int = option(64, "Number of clips per step and process", minimum=1)
     learning_rate: float = option(0.001, "Adam's initial learning rate", above=0)
     min_learning_rate: float = option(
-        1e-5, "learning rate at the end of training, with --start_decay_epochs", above=0, group="optimization"
+        1e-5, "Learning rate at the end of training, with --start_decay_epochs", above=0, group="optimization"
     )
     start_decay_epochs: int | None = option(
-        None, "epochs before the learning rate starts to decay exponentially; default: no decay", minimum=0
+        None,
+        "Let the learning rate decay exponentially after this number of epochs; default: no decay",
+        minimum=0,
     )
     weight_decay: float = option(1e-6, "Adam's weight decay", minimum=0)
     adam_eps: float = option(1e-6, "Adam's epsilon", minimum=0)
     guided_attention_weight: float = option(
-        0.0, "weight of a loss that pulls the attention to the diagonal; 5 suits small corpora", minimum=0
+        0.0, "Weight of a loss that pulls the attention to the diagonal; 5 suits small corpora", minimum=0
     )
     guided_attention_steps: int = option(
-        500, "steps with the guided attention loss; guided for too long, the attention ignores the text",
+        500, "Number of steps with this loss; guided for too long, the attention ignores the text",
         minimum=0,
     )  # fmt: skip
     guided_attention_width: float = option(
-        0.2, "distance from the diagonal that costs little, as a fraction of the sentence", above=0
+        0.2, "Distance from the diagonal that costs little, as a fraction of the sentence", above=0
     )
 
     run_name: str | None = option(
-        None, "name of the run in Weights & Biases; default: --experiment_name", group="logging"
+        None, "Name of the run in Weights & Biases; default: --experiment_name", group="logging"
     )
     save_audio_gen: Path | None = option(
-        None, "folder for a plot and the audio of one clip per validation; default: in the run's folder"
+        None, "Write a plot and the audio of one clip per validation into this folder; default: the run's"
     )
 
     def __post_init__(self):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import UserError
-from common.options import SEED, check_options, option
+from common.options import Options, mixed_precision_option, option, seed_option
 
 
 def inside_folder(name: str) -> str | None:
@@ -24,69 +24,78 @@ def check_folder(folder: Path) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions:
+class RunOptions(Options):
     """Options that do not depend on what is trained."""
 
     experiment_name: str = option(
-        help="name of the run and of its folder", check=inside_folder, group="run and data"
+        help="Name of the run and of its folder", check=inside_folder, group="run and data"
     )
-    working_directory: Path = option(help="folder that contains the run's folder")
+    working_directory: Path = option(help="Create the run's folder in this folder")
     path_to_train_manifest: Path = option(
-        help="training clips: CSV or Parquet manifest, or official filelist"
+        help="Train on these clips: CSV or Parquet manifest, or official filelist"
     )
     path_to_val_manifest: Path = option(
-        help="validation clips: CSV or Parquet manifest, or official filelist"
+        help="Validate on these clips: CSV or Parquet manifest, or official filelist"
     )
     input_wavs_dir: Path | None = option(
-        None, "folder of the clips named in official filelists (id|text|text)"
+        None, "Read the clips of official filelists (id|text|text) in this folder"
     )
     path_to_pretrained_weights: Path | None = option(
-        None, "model to start from: a folder, or a file in another supported format"
+        None, "Start from this model: a folder, or a file in another supported format"
     )
 
-    training_epochs: int = option(3100, "passes over the training clips", minimum=1, group="optimization")
-    max_train_steps: int | None = option(
-        None, "number of steps after which training stops, whatever --training_epochs is", minimum=1
+    training_epochs: int = option(
+        3100, "Number of passes over the training clips", minimum=1, group="optimization"
     )
-    batch_size: int = option(16, "clips per batch and process", minimum=1)
-    gradient_accumulation_steps: int = option(1, "batches per optimizer step and process", minimum=1)
-    learning_rate: float = option(0.0002, "initial learning rate", above=0)
-    seed: int = option(1234, "seed of the initial weights, the order of clips and the segments", **SEED)
+    max_train_steps: int | None = option(
+        None, "Stop after this number of steps, whatever --training_epochs is", minimum=1
+    )
+    batch_size: int = option(16, "Number of clips per step and process", minimum=1)
+    gradient_accumulation_steps: int = option(
+        1, "Number of batches per optimizer step and process", minimum=1
+    )
+    learning_rate: float = option(0.0002, "Initial learning rate", above=0)
+    seed: int = seed_option(1234, "the initial weights, the order of clips and the segments")
 
     resume_from_checkpoint: str | None = option(
-        None, "checkpoint to resume from: its name in this run, its path, or latest",
+        None, "Resume from this checkpoint: its name in this run, its path, or latest",
         metavar="NAME|PATH|latest", group="checkpoints",
     )  # fmt: skip
-    checkpoint_epochs: int = option(50, "epochs between checkpoints", minimum=1)
+    checkpoint_epochs: int = option(50, "Number of epochs between checkpoints", minimum=1)
     checkpoint_steps: int | None = option(
-        5000, "steps between updates of last_checkpoint; none: only before validations", minimum=1
+        5000, "Number of steps between updates of last_checkpoint; none: only before validations", minimum=1
     )
     validation_steps: int | None = option(
-        None, "steps between validations, for corpora with long epochs; default: one epoch", minimum=1
+        None,
+        "Number of steps between validations, for corpora with long epochs; default: one epoch",
+        minimum=1,
     )
     keep_checkpoints: int | None = option(
-        None, "number of newest checkpoint_<epochs> folders to keep; default: all", minimum=1
+        None, "Keep this number of newest checkpoint_<epochs> folders; default: all", minimum=1
     )
 
-    console_out_iters: int = option(5, "steps between lines of metrics.jsonl", minimum=1, group="logging")
-    wandb_log_iters: int = option(5, "steps between values sent to the trackers", minimum=1)
-    log_wandb: bool = option(False, "log to Weights & Biases, offline without a login")
-    log_tensorboard: bool = option(False, "log to TensorBoard, in the run's folder")
+    console_out_iters: int = option(
+        5, "Number of steps between lines of metrics.jsonl", minimum=1, group="logging"
+    )
+    wandb_log_iters: int = option(5, "Number of steps between values sent to the trackers", minimum=1)
+    log_wandb: bool = option(False, "Log to Weights & Biases, offline without a login")
+    log_tensorboard: bool = option(False, "Log to TensorBoard, in the run's folder")
 
-    mixed_precision: str | None = option(
-        None, "precision of the networks' arithmetic; default: as configured in `accelerate launch`",
-        choices=("no", "bf16", "fp16"), group="hardware",
-    )  # fmt: skip
+    mixed_precision: str | None = mixed_precision_option(
+        None,
+        "Precision of the networks' arithmetic; default: as configured in `accelerate launch`",
+        "hardware",
+    )
     no_tf32: bool = option(
-        False, "multiply float32 numbers in full precision on GPUs; default: in TF32, with 10-bit mantissas"
+        False, "Multiply float32 numbers in full precision on GPUs; default: in TF32, with 10-bit mantissas"
     )
     compile: bool = option(
-        False, "compile the networks with torch.compile, which takes minutes and needs a C compiler on a CPU"
+        False, "Compile the networks with torch.compile, which takes minutes and needs a C compiler on a CPU"
     )
-    num_workers: int = option(16, "processes that read clips, per training process", minimum=0)
+    num_workers: int = option(16, "Number of processes that read clips, per training process", minimum=0)
 
     def __post_init__(self):
-        check_options(self, "--")
+        super().__post_init__()
         check_folder(self.folder)
 
     @property
