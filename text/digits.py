@@ -93,7 +93,7 @@ def named_digits(text: str) -> str:
         text,
     )
     text = expand(
-        rf"\b({NUMBERED}{MARK} ?)((?:[A-Z]{{1,3}}[ -]?)?)(\d{{3,}})(?![\w,]|[.:-]\d)", numbered, text
+        rf"\b({NUMBERED}{MARK} ?)((?:[A-Z]{{1,3}}[ -]?)?)(\d{{3,}})(?![\w,]|[.:-]\d|-[A-Z]\b)", numbered, text
     )
     text = expand(
         r"(?<![\w.,$-])(\d{4,8})(?= (?:is|as|was) (?:your|my|the|his|her|our) \w*\s?(?:code|pin|password))",
