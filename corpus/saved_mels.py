@@ -11,9 +11,13 @@ import numpy as np
 from common.errors import UserError, one_line
 from common.files import find_file
 from common.parallel import map_in_threads
+from corpus.audio import read_audio
 from corpus.manifest import Clip
+from corpus.mel_comparison import OTHER_AUDIO, wrong_mel
 from mel import MelConfig, check_same_mel, unlikely_mel_values
 
+NUM_COMPARED = 20  # clips per manifest
+NUM_COMPARED_CLOSELY = 3  # also with other settings of the mel, which takes tenths of a second per clip
 NPY_HEADER = 128  # bytes before the values of a matrix in an .npy file
 
 
@@ -23,7 +27,7 @@ class SavedMels:
     If clips in different folders have the same name, the mels are in folders too: `speaker/0001.npy` belongs
     to `…/speaker/0001.wav`. A `config.json` in the folder, with the settings of the mels, is compared with
     `config`. With `check`, raises UserError that names clips whose mel is missing, does not match the clip's
-    length or, among a few of them, is not finite.
+    length or, among about 20 of them, is not finite or not a mel of the clip's audio: see `wrong_mel`.
     """
 
     def __init__(self, folder: Path | str, config: MelConfig, *manifests: Sequence[Clip], check: bool = True):
@@ -49,7 +53,7 @@ class SavedMels:
             shown = ", ".join(problems[:5]) + (", …" if len(problems) > 5 else "")
             raise UserError(
                 f"{len(problems)} of {sum(map(len, manifests))} clips have no fitting mel: {shown}; save "
-                "them again from the same audio with the same hop_size"
+                "them again from the same audio with the vocoder's mel settings"
             )
 
     def problem_with_file(self, clip: Clip) -> str:
@@ -70,18 +74,33 @@ class SavedMels:
         return f"{clip.path.stem} (its mel is {mel.shape}, its audio needs {expected})"
 
     def problems_with_values(self, manifests: Sequence[Sequence[Clip]]) -> list[str]:
-        """Open about 20 mels per manifest. Warn if their values seem to be in another scale."""
-        problems = []
-        for clip in chain(*(clips[:: max(1, len(clips) // 20)] for clips in manifests)):
+        """Open about 20 mels per manifest, and compare them with the mels of the audio."""
+        problems, doubts, unrelated = [], [], []
+        sample = chain(*(clips[:: max(1, len(clips) // NUM_COMPARED)] for clips in manifests))
+        for number, clip in enumerate(sample):
             mel = np.array(self.open(clip))
             if problem := self.problem_with_shape(clip, mel):
                 problems.append(problem)
             elif not np.isfinite(mel).all():
                 problems.append(f"{clip.path.stem} (its mel holds values that are not finite)")
+            elif reason := self.compare_with_audio(clip, mel, number < NUM_COMPARED_CLOSELY):
+                (unrelated if reason == OTHER_AUDIO else problems).append(
+                    f"{clip.path.stem} (its mel {reason})"
+                )
             elif doubt := unlikely_mel_values(mel, self.config):
-                warnings.warn(f"{self.file(clip)} {doubt}; is it in the vocoder's --mel_scale?", stacklevel=4)
-                break
-        return problems
+                doubts.append(f"{self.file(clip)} {doubt}")
+        if doubts and not problems:
+            warnings.warn(f"{doubts[0]}; is it in the vocoder's --mel_scale?", stacklevel=4)
+        # a model may fail on a single clip; files are exchanged in pairs
+        return problems + (unrelated if len(unrelated) > 1 else [])
+
+    def compare_with_audio(self, clip: Clip, mel: np.ndarray, closely: bool) -> str:
+        """Return what a mel seems to be instead of the mel of its clip, or ""."""
+        audio, _, _ = read_audio(clip.file)
+        frames = self.config.num_frames(len(audio))
+        if len(audio) < self.config.min_samples or frames != mel.shape[1]:
+            return ""  # refused when the clip is read
+        return wrong_mel(mel.astype(np.float32), audio, self.config, closely)
 
     def file(self, clip: Clip) -> str:
         return os.path.join(self.folder, mel_name(clip, self.depth))
