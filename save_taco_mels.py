@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from checkpoint import CONFIG_NAME, load_tacotron2, weights_fingerprint
 from common.errors import UserError, report_user_errors
-from common.files import atomic_write, read_json
+from common.files import atomic_write, read_json, visible
 from common.options import Options, device_option, option, seed_option
 from common.parser import build_parser, select
 from corpus.manifest import Clip, read_manifest
@@ -37,6 +37,7 @@ from training.loaders import limited_workers
 from training.processes import Processes, use_all_cores
 
 WRITERS = 4  # threads; a write waits for the disk
+LIST_NAME = "mels.txt"  # the names of the mels that runs have written into the folder
 MAX_UNWRITTEN = 64  # mels that wait to be written
 
 
@@ -95,13 +96,21 @@ def distinct_clips(manifests: Sequence[Path], config: MelConfig, input_wavs_dir:
     return list({os.path.realpath(clip.file): clip for clip in chain(*manifests)}.values())
 
 
+def mels_in(folder: Path) -> tuple[set[str], set[str]]:
+    """Return the names of the mels in a folder that earlier runs recorded, and of its other .npy files."""
+    listed = folder / LIST_NAME
+    recorded = set(listed.read_text(encoding="utf-8-sig").splitlines()) if listed.is_file() else set()
+    found = {path.relative_to(folder).as_posix() for path in visible(folder.rglob("*.npy"))}
+    return found & recorded, found - recorded
+
+
 def depth_of_mels(folder: Path, clips: Sequence[Clip]) -> int:
     """Return how many parts of their paths name the clips' mels: more than one if clips share a name.
 
     A folder that has mels keeps its depth. Raises UserError if that is too small.
     """
-    depth, found = distinct_depth(clips), next(folder.rglob("*.npy"), None)
-    existing = len(found.relative_to(folder).parts) if found else depth
+    depth, (recorded, _) = distinct_depth(clips), mels_in(folder)
+    existing = min(name.count("/") + 1 for name in recorded) if recorded else depth
     if existing < depth:
         raise UserError(
             f"clips share the name {min(shared_names(clips, depth=existing))}, and the mels in {folder} are "
@@ -110,18 +119,26 @@ def depth_of_mels(folder: Path, clips: Sequence[Clip]) -> int:
     return existing
 
 
-def claim_folder(folder: Path, config: MelConfig, weights: str, overwrite: bool) -> None:
-    """Write the mel settings and the model's fingerprint into the folder's configuration.
+def claim_folder(folder: Path, names: set[str], config: MelConfig, weights: str, overwrite: bool) -> None:
+    """Write the mel settings, the model's fingerprint and the names of the mels into the folder.
 
-    With `overwrite`, mels of another model or with other settings are deleted, because a later run could not
-    tell them from the new ones. Raises UserError for such mels without `overwrite`.
+    With `overwrite`, mels that an earlier run wrote with another model or other settings are deleted, because
+    a later run could not tell them from the new ones. Other files are left alone. Raises UserError for mels
+    of another model without `overwrite`, and for .npy files of unknown origin among or beside them.
     """
     record = folder / CONFIG_NAME
     made_with = config.to_dict() | {"tacotron2_sha256": weights}
     found = read_json(record) if record.is_file() else {}
+    recorded, others = mels_in(folder)
     if overwrite and found != made_with:
-        for mel in folder.rglob("*.npy"):
-            mel.unlink()
+        if found and not recorded and (unknown := others - names):  # of a run that listed no names
+            raise UserError(
+                f"{folder} contains {len(unknown)} .npy files that may be mels of another model, such as "
+                f"{min(unknown)}; delete or move them"
+            )
+        for name in recorded:
+            (folder / name).unlink()
+        recorded = set()
     elif found:
         check_same_mel(MelConfig.from_dict(found), config, f"the mels in {folder}", "these")
         if found.get("tacotron2_sha256") != weights:
@@ -129,13 +146,17 @@ def claim_folder(folder: Path, config: MelConfig, weights: str, overwrite: bool)
                 f"{folder} contains mels of another Tacotron 2; choose another folder, or replace them with "
                 "--overwrite"
             )
-    elif any(folder.rglob("*.npy")):
+    elif others:
         raise UserError(
-            f"{folder} contains .npy files without a {CONFIG_NAME}; choose another folder, or replace them "
-            "with --overwrite"
+            f"{folder} contains .npy files without a {CONFIG_NAME}, such as {min(others)}; choose another "
+            "folder, or replace those of these clips with --overwrite"
         )
-    with atomic_write(record) as temporary:
-        temporary.write_text(json.dumps(made_with, indent=2) + "\n")
+    for path, text in (
+        (folder / LIST_NAME, "\n".join(sorted(recorded | names))),
+        (record, json.dumps(made_with, indent=2)),
+    ):
+        with atomic_write(path) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def save_mels(
@@ -169,7 +190,8 @@ def save_mels(
             mels = teacher_forced_mels(model, missing, batch_size, num_workers, seed)
     with processes.stopping_together():
         if processes.is_main:
-            claim_folder(folder, config, weights_fingerprint(model), overwrite)
+            names = {Path(mel_name(clip, depth)).as_posix() for clip in clips}
+            claim_folder(folder, names, config, weights_fingerprint(model), overwrite)
 
     difference, bins, unwritten = 0.0, 0, deque()
     with ThreadPoolExecutor(WRITERS) as pool:

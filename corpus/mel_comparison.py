@@ -1,7 +1,7 @@
 """Compare saved mels with the mels of the audio, to find those from which a vocoder would learn to fail.
 
-A predicted mel differs from the true one, and that of a poor Tacotron 2 differs a lot. So a mel is not refused
-for its distance, but because another explanation of its values fits them much better.
+A predicted mel differs from the true one, and that of a poor Tacotron 2 differs a lot. So a mel is not
+refused for its distance, but because another explanation of its values fits them much better.
 """
 
 from collections.abc import Iterator

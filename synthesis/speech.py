@@ -1,7 +1,7 @@
 """Text to audio with a Tacotron 2 and a vocoder: whole texts, sentence by sentence, or as a stream."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,12 +55,13 @@ class Speaker:
         lexicon: Mapping[str, str] | None = None,
     ):
         check_same_mel(tacotron2.config, vocoder.config, *names, scale_matters=False)
-        self.tacotron2, self.vocoder, self.device = tacotron2, vocoder, device
+        self.vocoder, self.device = vocoder, device
         self.sampling_rate = vocoder.config.sampling_rate
         self.denoise = make_denoiser(vocoder, denoising_strength, device)
         self.precision, self.lexicon = mixed_precision, lexicon
         decoder_dtype = MIXED_PRECISIONS[mixed_precision] if mixed_precision == "bf16" else torch.float32
-        tacotron2.decoder.packed = tacotron2.decoder.pack(decoder_dtype)
+        # another model with the same weights, since others may use the given one with another precision
+        self.tacotron2 = tacotron2.with_packed_decoder(decoder_dtype)
 
     def audio_of(self, mel: Tensor) -> np.ndarray:
         """Convert a mel (num_mels, T) in Tacotron 2's scale to audio (samples,)."""
@@ -70,6 +71,16 @@ class Speaker:
     def autocast(self) -> torch.autocast:
         device_type, dtype = torch.device(self.device).type, MIXED_PRECISIONS[self.precision]
         return torch.autocast(device_type, dtype, enabled=self.precision != "no" and device_type != "cpu")
+
+    def under_autocast(self, parts: Generator[Tensor, None, Utterance]) -> Generator[Tensor, None, Utterance]:
+        """Run a generator under autocast, which ends whenever it yields."""
+        while True:
+            with self.autocast():
+                try:
+                    part = next(parts)
+                except StopIteration as stop:
+                    return stop.value
+            yield part
 
     def silence(self, seconds: float) -> np.ndarray:
         return np.zeros(round(seconds * self.sampling_rate), dtype=np.float32)
@@ -107,7 +118,8 @@ class Speaker:
 
         def first_mels() -> Iterator[Tensor]:
             nonlocal pause
-            utterance = yield from stream_sentence(self.tacotron2, first, seed, self.lexicon)
+            parts = stream_sentence(self.tacotron2, first, seed, self.lexicon)
+            utterance = yield from self.under_autocast(parts)
             on_utterance(utterance)
             pause = utterance.pause
 

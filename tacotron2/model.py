@@ -437,6 +437,13 @@ class Tacotron2(nn.Module):
         mel = self.from_inner(mel + self.postnet(mel, mask))
         return self.postfilter(mel, mask, speakers) if self.postfilter else mel
 
+    def with_packed_decoder(self, dtype: torch.dtype = torch.float32) -> "Tacotron2":
+        """Return a model that shares the weights of this one, with its decoder's LSTMs packed in `dtype`."""
+        model, decoder = copy.copy(self), copy.copy(self.decoder)
+        decoder.packed = self.decoder.pack(dtype)
+        model._modules = self._modules | {"decoder": decoder}
+        return model
+
     def for_speaker(self, name: str) -> "Tacotron2":
         """Return a single-speaker copy, with the speaker's embedding added to those of the symbols.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 
 import torch
 from torch import Tensor
@@ -38,15 +39,27 @@ READING_LIMITS = {
 }
 
 
+class Failure(IntEnum):
+    """How an attempt at a sentence failed, from the best to the worst."""
+
+    NONE = 0
+    MISREAD = 1
+    ENDLESS = 2
+
+
 @dataclass
 class Utterance:
-    """A spoken sentence: its mel (num_mels, T), its attention (steps, L), and its problem or ""."""
+    """A spoken sentence: its mel (num_mels, T), its attention (steps, L), and its problem or "".
+
+    The mel is in the scale of the Tacotron 2; `synthesis.speech.Speaker` converts it to that of the vocoder.
+    """
 
     text: str
     mel: Tensor
     attention: Tensor
     problem: str
     attempts: int
+    failure: Failure = Failure.NONE
 
     @property
     def pause(self) -> float:
@@ -95,16 +108,11 @@ def speak_sentences(
             utterances = speak_batch(model, texts, seed + attempt, lexicon)
             for number, utterance in zip(batch, utterances, strict=True):
                 before = spoken[number]
-                if before is None or severity(utterance) < severity(before):
+                if before is None or utterance.failure < before.failure:
                     spoken[number] = utterance
                 spoken[number].attempts = attempt + 1
-        waiting = [number for number in waiting if spoken[number].problem]
+        waiting = [number for number in waiting if spoken[number].failure]
     return spoken
-
-
-def severity(utterance: Utterance) -> int:
-    """Return 0 for no problem, 1 for a misread sentence, and 3 for one that does not end."""
-    return 2 * utterance.problem.startswith("it did not end") + bool(utterance.problem)
 
 
 def prepare(
@@ -161,8 +169,10 @@ def to_utterance(config: Tacotron2Config, sentence: str, speech: Speech, row: in
     attention = speech.attention[row, : frames // config.frames_per_step, :length].cpu()
     seconds_per_step = config.frames_per_step * config.hop_size / config.sampling_rate
     limits = READING_LIMITS[config.text_input]
-    problem = attention_problem(attention, bool(speech.stopped[row]), seconds_per_step, limits)
-    return Utterance(sentence, speech.mel[row, :, :frames].cpu(), attention, problem, 1)
+    stopped = bool(speech.stopped[row])
+    problem = attention_problem(attention, stopped, seconds_per_step, limits)
+    failure = Failure.NONE if not problem else Failure.MISREAD if stopped else Failure.ENDLESS
+    return Utterance(sentence, speech.mel[row, :, :frames].cpu(), attention, problem, 1, failure)
 
 
 def attention_problem(

@@ -18,7 +18,7 @@ from synthesis import speech
 from tacotron2 import speak as speaking
 from tacotron2.config import Tacotron2Config
 from tacotron2.model import Tacotron2
-from tacotron2.speak import READING_LIMITS, Utterance, attention_problem, speak
+from tacotron2.speak import READING_LIMITS, Failure, Utterance, attention_problem, speak
 from text import INVENTORIES, decode, encode
 
 STEP = 0.0348  # seconds of a decoder step of three frames
@@ -111,7 +111,9 @@ def said(monkeypatch) -> list[tuple[list[str], int]]:
         mel, attention = torch.zeros(80, 3), torch.ones(1, 1)
         fails = {"Bad.": 99, "Shy.": 2}
         return [
-            Utterance(text, mel + seed, attention, "it mumbles" if seed < fails.get(text, 0) else "", 1)
+            Utterance(text, mel + seed, attention, "it mumbles", 1, Failure.MISREAD)
+            if seed < fails.get(text, 0)
+            else Utterance(text, mel + seed, attention, "", 1)
             for text in sentences
         ]
 
