@@ -86,7 +86,7 @@ def test_each_clip_of_all_manifests_has_a_mel_with_exactly_its_frames(corpus, ta
         mel = np.load(tmp_path / "mels" / f"{clip.path.stem}.npy")
         assert mel.dtype == np.float32 and mel.shape == (80, clip.samples // 256)
     SavedMels(tmp_path / "mels", MelConfig(), clips)  # train.py reads them
-    assert len(list((tmp_path / "mels").iterdir())) == 4  # and the config.json
+    assert len(list((tmp_path / "mels").iterdir())) == 5  # and config.json and mels.txt
 
 
 def test_mels_of_real_clips_have_exactly_their_frames(shared, taco, tmp_path):
