@@ -1,0 +1,117 @@
+"""Audio files in any format: their length is what they decode to, and a segment is that part of the whole."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from helpers import RATE, voice
+
+from corpus.audio import inspect_clip, mix_down, read_audio
+from corpus.conversion import SilentClip, convert_audio
+from corpus.mel_comparison import mel_of, wrong_mel
+from mel import MelConfig
+
+FORMATS = [
+    ("WAV", "PCM_U8"), ("WAV", "PCM_24"), ("WAV", "DOUBLE"), ("WAV", "ALAW"), ("WAV", "GSM610"),
+    ("WAV", "G721_32"), ("WAV", "IMA_ADPCM"), ("WAV", "MS_ADPCM"), ("FLAC", "PCM_16"), ("AIFF", "PCM_16"),
+    ("OGG", "VORBIS"), ("MP3", "MPEG_LAYER_III"),
+]  # fmt: skip
+PADDED = {"IMA_ADPCM": 2048, "MS_ADPCM": 2048}  # samples of a block
+
+
+def write(path: Path, form: str, subtype: str, audio: np.ndarray) -> Path:
+    soundfile.write(path, audio, RATE, format=form, subtype=subtype)
+    return path
+
+
+@pytest.mark.parametrize("form, subtype", FORMATS)
+def test_the_length_is_decoded_and_segments_are_parts_of_the_whole(tmp_path, form, subtype):
+    audio = voice(1.9)
+    path = write(tmp_path / "named.wav", form, subtype, audio)  # the contents count, not the suffix
+    info, (whole, rate, _) = inspect_clip(path), read_audio(path)
+    assert not info.problem and rate == RATE and info.samples == len(whole)
+    assert 0 <= len(whole) - len(audio) <= PADDED.get(subtype, 0)
+    for start in np.random.default_rng(0).integers(0, len(whole) - 8192, 5):
+        part, _, _ = read_audio(path, int(start), 8192)
+        assert len(part) == 8192 and np.abs(part - whole[start : start + 8192]).max() < 1e-3
+
+
+@pytest.mark.parametrize("form, subtype", [("OGG", "VORBIS"), ("MP3", "MPEG_LAYER_III")])
+def test_joined_files_are_read_to_the_end(tmp_path, form, subtype):
+    parts = [
+        write(tmp_path / f"{n}", form, subtype, voice(1.0 + n / 3, seed=n)).read_bytes() for n in range(2)
+    ]
+    (tmp_path / "joined").write_bytes(b"".join(parts))
+    assert (
+        0 <= inspect_clip(tmp_path / "joined").samples / RATE - (1.0 + 4 / 3) < 0.15
+    )  # the second file begins with padding
+
+
+def test_lengths_of_real_files_that_state_another_one(shared):
+    folder = shared / "cases" / "mp3_lost"
+    found = {path.stem: inspect_clip(path).samples / RATE for path in folder.glob("*.mp3")}
+    assert found["vbr_noxing"] == pytest.approx(10.6, abs=0.1)
+    assert found["vbr_xing"] == pytest.approx(10.6, abs=0.1)
+    assert found["cat_hi_lo"] == pytest.approx(11.9, abs=0.1)
+
+
+def test_channels_that_cancel_are_not_averaged():
+    audio = voice(0.5)
+    mono, change = mix_down(np.stack([audio, -0.5 * audio], axis=1))
+    assert np.array_equal(mono, audio) and "loudest" in change
+    mono, change = mix_down(np.stack([audio, audio], axis=1))
+    assert np.allclose(mono, audio) and change == "mixed down from 2 channels"
+
+
+@pytest.mark.parametrize("noise, offset", [(0.0, 0.0), (1e-4, 0.0), (1e-3, 0.0), (3e-3, 0.0), (1e-4, 0.001)])
+def test_silence_is_relative_to_the_noise_of_the_clip(tmp_path, noise, offset):
+    audio = np.concatenate([np.zeros(RATE), 0.7 * voice(2.0), np.zeros(RATE)])
+    audio += noise * np.random.default_rng(0).standard_normal(len(audio)) + offset
+    path = write(tmp_path / "in.wav", "WAV", "FLOAT", audio)
+    changes, trimmed = convert_audio(path, tmp_path / "out.wav", RATE)
+    assert 1.7 < trimmed <= 2.1
+    assert any("offset" in change for change in changes) == bool(offset)
+    assert abs(read_audio(tmp_path / "out.wav")[0].mean()) < 5e-3
+    assert convert_audio(path, tmp_path / "out.wav", RATE, trim_db=0)[1] == 0
+
+
+def test_a_clip_without_sound_is_refused(tmp_path):
+    path = write(tmp_path / "in.wav", "WAV", "PCM_16", np.full(RATE, 0.25))
+    with pytest.raises(SilentClip):
+        convert_audio(path, tmp_path / "out.wav", RATE)
+
+
+@pytest.fixture(scope="module")
+def speech(shared) -> np.ndarray:
+    return read_audio(shared / "data" / "ljspeech-mini" / "wavs" / "LJ001-0002.wav")[0]
+
+
+def test_mels_of_other_scales_shifts_spectrograms_and_clips_are_recognized(speech):
+    config = MelConfig(mel_scale="ln")
+    true = mel_of(speech, config)
+    wrong = {
+        "log10: the factor between the two is 2.30": true / np.log(10),
+        "normalized to 0..1": (true - true.min()) / np.ptp(true),
+        "0.5 hops": mel_of(np.roll(speech, 128), config),
+        "fmax": mel_of(speech, MelConfig(mel_scale="ln", fmax=None)),
+        "n_fft 2048": mel_of(speech, MelConfig(mel_scale="ln", n_fft=2048, window_size=2048)),
+        "does not follow its audio": np.roll(true, 70, axis=1),
+    }
+    for words, mel in wrong.items():
+        assert words in wrong_mel(mel.astype(np.float32), speech, config), words
+
+
+def test_mels_of_poor_models_are_accepted(speech):
+    config, random = MelConfig(), np.random.default_rng(0)
+    true = mel_of(speech, config)
+    blurred = sum(np.roll(true, shift, axis=1) for shift in range(-2, 5)) / 7
+    poor = {
+        "blurred and late": 0.8 * blurred + 0.2 * true.mean(),
+        "the previous frame, with noise": 0.9 * np.roll(true, 1, axis=1)
+        + 0.3 * random.standard_normal(true.shape),
+        "nothing learned": 0.1 * random.standard_normal(true.shape),
+        "the mean of each band": np.repeat(true.mean(axis=1, keepdims=True), true.shape[1], axis=1),
+    }
+    for name, mel in poor.items():
+        assert wrong_mel(mel.astype(np.float32), speech, config) == "", name
