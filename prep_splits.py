@@ -28,12 +28,14 @@ from common.parser import parse_options
 from corpus.audio import SEEKABLE, SEQUENTIAL, ClipInfo, inspect_clip
 from corpus.conversion import MIN_SWING, NO_SOUND, TRIM_DB, Change, import_clips
 from corpus.hub_datasets import read_dataset
-from corpus.metadata import CorpusClip, Rejection, download_ljspeech, read_metadata
+from corpus.metadata import CorpusClip, Rejection, download_ljspeech, read_metadata, read_vctk
 
 MANIFEST_COLUMNS = ("file_path", "normalized_transcript", "duration", "samples", "peak", "speaker")
 REJECTED_COLUMNS = ("id", "file_path", "reason")
 CONVERTED_COLUMNS = ("id", "file_path", "changes")
 IN_PATH_TO_SAVE = Path("<path_to_save>/wavs")  # the value of --convert without a folder
+
+READERS = {"ljspeech": read_metadata, "vctk": read_vctk}  # by --corpus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,13 +43,17 @@ class PrepOptions(Options):
     """Options of `prep_splits.py`."""
 
     path_to_ljspeech: Path | None = option(
-        None, "Read the corpus in this folder, with metadata.csv and wavs/", aliases=("--path_to_ljspech",),
-        group="corpus (one of)",
+        None, "Read the corpus in this folder: with metadata.csv and wavs/, or in the layout of --corpus",
+        aliases=("--path_to_ljspech", "--path_to_corpus"), group="corpus (one of)",
     )  # fmt: skip
     download: Path | None = option(None, "Download LJSpeech 1.1 into this folder, and read it", metavar="DIR")
     dataset: str | None = option(
         None, "Read a dataset with the package datasets: its name on the Hub, or a local folder",
         check=not_empty, metavar="NAME|FOLDER",
+    )  # fmt: skip
+    corpus: str = option(
+        "ljspeech", "Read this layout; vctk has its speakers in the column speaker", choices=tuple(READERS),
+        group="layout",
     )  # fmt: skip
     dataset_config: str | None = option(
         None, "Read this configuration of the dataset, if it has several", group="dataset"
@@ -236,7 +242,7 @@ def read_clips(options: PrepOptions) -> tuple[list[CorpusClip], list[Rejection],
         )
         return import_clips(rows, rate, options.trim_db)
     corpus = download_ljspeech(options.download) if options.download else options.path_to_ljspeech
-    clips, rejections = read_metadata(corpus)
+    clips, rejections = READERS[options.corpus](corpus)
     if not options.convert:
         return clips, rejections, []
     if folder.resolve() == (corpus / "wavs").resolve():

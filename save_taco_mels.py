@@ -48,6 +48,10 @@ class SaveMelsOptions(Options):
     path_to_manifest: tuple[Path, ...] = option(help="Read the clips of these manifests")
     path_to_save: Path = option(help="Write <clip>.npy into this folder")
     taco_weights: Path = option(help="Use this Tacotron 2: a folder or a file")
+    speaker: str | None = option(
+        None, "Read all clips as this speaker of a Tacotron 2 with several; default: the column speaker of "
+        "the manifests",
+    )  # fmt: skip
     input_wavs_dir: Path | None = option(
         None, "Read the clips of official filelists (id|text|text) in this folder"
     )
@@ -222,6 +226,8 @@ def parse_arguments(arguments: list[str] | None) -> tuple[SaveMelsOptions, Tacot
     flags = vars(parser.parse_args(arguments))
     options = SaveMelsOptions(**select(SaveMelsOptions, flags))
     model = load_tacotron2(options.taco_weights, options.device)
+    if options.speaker:
+        model = model.for_speaker(options.speaker)
     config = MelConfig(**select(MelConfig, model.config.to_dict() | flags))
     check_same_mel(model.config, config, str(options.taco_weights), "the flags", scale_matters=False)
     return options, model, config

@@ -1,6 +1,7 @@
 """Train a vocoder on true or saved mels: `accelerate launch train.py …`."""
 
 import math
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from losses import (
 )
 from mel import MelSpectrogram
 from training.loaders import read_manifests, training_loader, validation_loader, warn_of_other_batch_size
+from training.official import from_official
 from training.optimization import WeightAverage, frozen, set_hyperparameters, skip_unless_finite
 from training.options import RunOptions
 from training.processes import Processes, make_accelerator
@@ -273,6 +275,7 @@ def build_parser() -> parser.ArgumentParser:
 
 def parse_arguments(arguments: list[str] | None = None) -> tuple[VocoderOptions, HiFiGANConfig]:
     """Parse flags, which override `--config`, which overrides the pretrained model's configuration."""
+    arguments = from_official(sys.argv[1:] if arguments is None else arguments)
     flags = vars(build_parser().parse_args(arguments))
     settings, sizes = {}, {}
     if path := flags.get("path_to_pretrained_weights"):

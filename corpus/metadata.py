@@ -9,6 +9,8 @@ from common.errors import UserError, one_line
 from common.files import find_file
 from corpus.audio import AUDIO_SUFFIXES, ClipInfo
 
+VCTK_AUDIO = ("wav48_silence_trimmed", "wav48")  # of version 0.92 and of earlier ones
+
 
 @dataclass(frozen=True)
 class CorpusClip:
@@ -73,6 +75,33 @@ def read_metadata(corpus: Path | str) -> tuple[list[CorpusClip], list[Rejection]
             found = find_file(path, AUDIO_SUFFIXES) or path
             clips[clip_id] = CorpusClip(clip_id, found, texts[-1] or texts[0])
     return list(clips.values()), rejections
+
+
+def read_vctk(corpus: Path | str) -> tuple[list[CorpusClip], list[Rejection]]:
+    """Return the clips of VCTK, with their speakers, in the order of their ids, and those without a text.
+
+    `corpus`/txt/<speaker>/<id>.txt are the texts. The audio is `corpus`/wav48_silence_trimmed/<speaker>/
+    <id>_mic1.flac (version 0.92), or `corpus`/wav48/<speaker>/<id>.wav. Recordings of the second microphone
+    are left out. Raises UserError if a folder is missing.
+    """
+    corpus = Path(corpus)
+    audio = next((corpus / name for name in VCTK_AUDIO if (corpus / name).is_dir()), None)
+    if audio is None or not (corpus / "txt").is_dir():
+        raise UserError(
+            f"{corpus} has no {' or '.join(VCTK_AUDIO)}, or no txt; pass the folder that has both"
+        )
+    clips, rejections = [], []
+    for path in sorted(path for path in audio.glob("*/*") if path.suffix.lower() in AUDIO_SUFFIXES):
+        if path.stem.endswith("_mic2"):
+            continue
+        speaker, name = path.parent.name, path.stem.removesuffix("_mic1")
+        text = corpus / "txt" / speaker / f"{name}.txt"
+        transcript = " ".join(text.read_text("utf-8", "replace").split()) if text.is_file() else ""
+        if transcript:
+            clips.append(CorpusClip(f"{speaker}/{name}", path, transcript, speaker=speaker))
+        else:
+            rejections.append(Rejection(f"{speaker}/{name}", path, "no transcript"))
+    return clips, rejections
 
 
 def download_ljspeech(folder: Path) -> Path:

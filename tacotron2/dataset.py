@@ -50,7 +50,8 @@ class TextMelDataset(Dataset):
                 if clip.speaker
                 else "no speaker in the manifest's column speaker"
             )
-            return f"have {problem}", f"the model's speakers: {', '.join(speakers)}"
+            names = ", ".join(speakers)
+            return f"have {problem}", f"the model's speakers: {names} (save_taco_mels.py --speaker names one)"
         return None
 
     def encode(self, clip: Clip) -> list[int]:

@@ -489,3 +489,29 @@ def test_ids_may_contain_folders(tmp_path):
         "../corpus/wavs/ann/0001.wav", "../corpus/wavs/bob/0001.wav"
     ]  # fmt: skip
     assert reasons(out).keys() == {"/abs", "ann//0001"}
+
+
+@pytest.mark.parametrize("audio", ["wav48_silence_trimmed/{}/{}_mic1.flac", "wav48/{}/{}.wav"])
+def test_vctk_is_read_with_its_speakers_and_one_microphone(tmp_path, audio):
+    corpus, texts = (
+        tmp_path / "VCTK",
+        {"p225_001": "Please call Stella.", "p226_001": "Ask her.", "p226_002": ""},
+    )
+    for name, text in texts.items():
+        speaker = name.partition("_")[0]
+        path = corpus / audio.format(speaker, name)
+        for file in {path, path.with_name(path.name.replace("mic1", "mic2"))}:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(file, tone(0.3), RATE)
+        (corpus / "txt" / speaker).mkdir(parents=True, exist_ok=True)
+        if text:
+            (corpus / "txt" / speaker / f"{name}.txt").write_text(text + "\n")
+    main(["--corpus", "vctk", "--path_to_corpus", str(corpus), "--path_to_save", str(tmp_path / "splits")])
+    rows = []
+    for split in ("train", "test"):
+        path = tmp_path / "splits" / f"{split}_metadata.csv"
+        rows += [(row, path) for row in csv.DictReader(path.open(encoding="utf-8"))]
+    found = {(row["speaker"], row["normalized_transcript"]) for row, _ in rows}
+    assert found == {("p225", "Please call Stella."), ("p226", "Ask her.")}
+    assert all((path.parent / row["file_path"]).is_file() for row, path in rows)
+    assert "no transcript" in (tmp_path / "splits" / "rejected.csv").read_text()

@@ -325,3 +325,22 @@ def test_two_processes_share_the_clips_and_continue_after_a_kill(corpus, taco, t
     assert all(path.stat().st_mtime_ns == then for path, then in before.items())
     clips = read_manifest(tmp_path / "many.csv", 22050)
     SavedMels(folder, MelConfig(), clips)  # each has a mel of its length
+
+
+def test_a_corpus_without_speakers_is_read_as_one_speaker_of_a_model(corpus, tmp_path, capsys):
+    model = save_taco(tmp_path, speakers=("ann", "bob"))
+    arguments = [
+        "--path_to_manifest",
+        str(corpus / "train.csv"),
+        "--taco_weights",
+        str(model),
+        "--num_workers",
+        "0",
+    ]
+    for speaker in ("ann", "bob"):
+        save_taco_mels.main([*arguments, "--path_to_save", str(tmp_path / speaker), "--speaker", speaker])
+    ann, bob = (np.load(tmp_path / speaker / "clip0.npy") for speaker in ("ann", "bob"))
+    assert ann.shape == bob.shape and not np.allclose(ann, bob)
+    with pytest.raises(SystemExit):
+        save_taco_mels.main([*arguments, "--path_to_save", str(tmp_path / "none")])
+    assert "--speaker" in capsys.readouterr().err
