@@ -124,6 +124,20 @@ class HiFiGANConfig(MelConfig):
             values = {**values, "fusion": "misr"}
         return super().from_dict({**values, "resblock": str(values.get("resblock", cls.resblock))})
 
+    def check_segment_size(self, segment_size: int) -> None:
+        """Raise UserError for a segment that is too short for the discriminators, which reflect its end."""
+        edges = {}
+        if "mpd" in self.discriminators:
+            edges[f"the period {max(self.mpd_periods)}"] = max(self.mpd_periods)
+        if "mrd" in self.discriminators:
+            widest = max(self.mrd_resolutions, key=lambda sizes: sizes[0] - sizes[1])
+            edges[f"the resolution {widest}"] = (widest[0] - widest[1] + 1) // 2 + 1
+        for name, shortest in edges.items():
+            require(
+                segment_size >= shortest,
+                f"--segment_size is {segment_size}; {name} of the discriminators needs at least {shortest}",
+            )
+
 
 def require(condition: bool, message: str) -> None:
     if not condition:

@@ -167,6 +167,11 @@ class MelConfig:
         decibels = (values + self.max_scaled_abs) * (-self.min_db / (2.0 * self.max_scaled_abs)) + self.min_db
         return decibels * (math.log(10.0) / 20.0)
 
+    @property
+    def ln_per_unit(self) -> float:
+        """Natural logarithms per unit of this scale, to compare losses between scales."""
+        return self.to_ln(1.0) - self.to_ln(0.0)
+
 
 def as_tuples(value):
     """Return lists, nested to any depth, as tuples, which are immutable and comparable."""

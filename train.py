@@ -20,6 +20,7 @@ from corpus.saved_mels import SavedMels
 from dataset import SegmentDataset, UtteranceDataset
 from generators.build import Discriminators, build_generator
 from losses import (
+    STFT_SIZES,
     adversarial_loss,
     discriminator_loss,
     feature_matching_loss,
@@ -69,6 +70,13 @@ class VocoderOptions(RunOptions):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.adversarial_start_steps and self.segment_size <= max(STFT_SIZES) // 2:
+            raise UserError(
+                f"--segment_size is {self.segment_size}; --adversarial_start_steps needs more than "
+                f"{max(STFT_SIZES) // 2} for the STFT loss"
+            )
+        if self.best_metric == "val_loss":
+            raise UserError("--best_metric val_loss is Tacotron 2's; a vocoder has val_mel_loss")
         if self.finetune != (self.path_to_saved_mels is not None):
             raise UserError(
                 "--finetune and --path_to_saved_mels go together: fine-tuning trains on saved mels"
@@ -189,7 +197,8 @@ class VocoderTrainer:
             error = mel_loss(self.loss_mel(real), self.loss_mel(generated))
             stft_loss = multi_resolution_stft_loss(real, generated)
             total = options.lambda_mel * (error + STFT_LOSS_WEIGHT * stft_loss)
-            return {"mel_loss": error, "stft_loss": stft_loss, "gen_loss": total}
+            ln_error = error * self.config.ln_per_unit
+            return {"mel_loss": error, "mel_loss_ln": ln_error, "stft_loss": stft_loss, "gen_loss": total}
 
         # frozen, the discriminators are not trained and need no exchange between processes; real audio
         # needs no gradients at all; the cache computes normalized weights once for both calls
@@ -202,6 +211,7 @@ class VocoderTrainer:
             "feature_matching_loss": feature_matching_loss(real_maps, generated_maps),
             "mel_loss": mel_loss(self.loss_mel(real), self.loss_mel(generated)),
         }
+        losses["mel_loss_ln"] = losses["mel_loss"] * self.config.ln_per_unit
         losses["gen_loss"] = (
             losses["adversarial_loss"]
             + options.lambda_feature_mapping * losses["feature_matching_loss"]
@@ -247,6 +257,7 @@ def train(options: VocoderOptions, config: HiFiGANConfig) -> Path:
         warn_of_other_batch_size(
             accelerator, options, parser.read_run_settings(options.config, VocoderOptions).get("batch_size")
         )
+    config.check_segment_size(options.segment_size)
     segments = SegmentDataset(train_clips, config, options.segment_size, options.seed, saved_mels)
     utterances = UtteranceDataset(val_clips, config, saved_mels)
     loader, steps_per_epoch = training_loader(accelerator, options, segments)

@@ -134,6 +134,9 @@ def compile_generator(generator: Vocoder) -> None:
     """
     if not isinstance(generator, nn.Module):
         raise UserError("--compile applies to PyTorch models, not to .onnx files; omit it")
+    for module in generator.modules():
+        if isinstance(module, nn.Linear):  # the compiler packs weights itself, and can't trace packed ones
+            module.__dict__.pop("forward", None)
     generator.compile(dynamic=True)
     config, device = generator.config, next(generator.parameters()).device
     shape = (1, config.num_mels, generator.context_frames + CHUNK_FRAMES)
@@ -141,9 +144,8 @@ def compile_generator(generator: Vocoder) -> None:
         with torch.inference_mode():
             generator(torch.full(shape, config.silence, device=device))
     except torch._dynamo.exc.TorchDynamoException as error:
-        raise UserError(
-            f"--compile failed: {str(error).splitlines()[0]}; install a C++ compiler, or omit it"
-        ) from error
+        remedy = "install a C++ compiler, or omit it" if "InvalidCxxCompiler" in str(error) else "omit it"
+        raise UserError(f"--compile failed: {str(error).splitlines()[0]}; {remedy}") from error
 
 
 def run_in_float32(module: nn.Module) -> None:

@@ -172,7 +172,7 @@ def to_utterance(config: Tacotron2Config, sentence: str, speech: Speech, row: in
     stopped = bool(speech.stopped[row])
     problem = attention_problem(attention, stopped, seconds_per_step, limits)
     failure = Failure.NONE if not problem else Failure.MISREAD if stopped else Failure.ENDLESS
-    return Utterance(sentence, speech.mel[row, :, :frames].cpu(), attention, problem, 1, failure)
+    return Utterance(sentence, speech.mel[row, :, :frames].float().cpu(), attention, problem, 1, failure)
 
 
 def attention_problem(

@@ -23,7 +23,7 @@ from mel import MelConfig
 from training.options import RunOptions
 from training.processes import Processes
 
-LAST, FINAL = "last_checkpoint", "final_checkpoint"
+LAST, FINAL, BEST = "last_checkpoint", "final_checkpoint", "best_checkpoint"
 
 
 @dataclass
@@ -35,6 +35,8 @@ class Progress:
     step: int = 0  # completed steps
     skipped_steps: int = 0
     non_finite_in_a_row: int = 0
+    best_value: float | None = None  # lowest value of --best_metric
+    validations_since_best: int = 0
     is_validated: bool = True  # False if the run has to validate these weights, in case that it is due
 
     @classmethod
@@ -122,7 +124,13 @@ class Checkpoints:
 
     def _write(self, name: str, progress: Progress, options: RunOptions) -> None:
         target, last = self.folder / name, self.folder / LAST
-        if self._step_of_last == progress.step:
+        step_of_last, self._step_of_last = self._step_of_last, None  # unknown if writing fails
+        is_saved = step_of_last == progress.step
+        if is_saved and name == BEST:  # last_checkpoint stays, for a run that is killed later
+            with atomic_write(target) as temporary:
+                shutil.copytree(last, temporary)
+                write_progress(temporary, progress, options)
+        elif is_saved:
             if name != LAST:
                 replace_folder(last, target)
             write_progress(target, progress, options)
@@ -132,8 +140,8 @@ class Checkpoints:
                 write_progress(temporary, progress, options)
         if name == LAST:
             self._step_of_last = progress.step
-        elif not last.exists():
-            self._step_of_last = None
+        elif last.exists():
+            self._step_of_last = step_of_last
         # while steps are being skipped, the older checkpoints may be the good ones
         if options.keep_checkpoints and not progress.non_finite_in_a_row:
             self._remove_all_but_newest(options.keep_checkpoints)

@@ -23,6 +23,9 @@ def check_folder(folder: Path) -> None:
         raise UserError(f"can't write to {folder}: {existing} is a file; choose another folder")
 
 
+BEST_METRICS = ("val_mel_loss", "val_loss")
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(Options):
     """Options that do not depend on what is trained."""
@@ -70,6 +73,12 @@ class RunOptions(Options):
         "Number of steps between validations, for corpora with long epochs; default: one epoch",
         minimum=1,
     )
+    best_metric: str | None = option(
+        None, "validation loss whose lowest value is kept as best_checkpoint", choices=BEST_METRICS
+    )
+    patience: int | None = option(
+        None, "validations without a lower --best_metric after which training stops", minimum=1
+    )
     keep_checkpoints: int | None = option(
         None, "Keep this number of newest checkpoint_<epochs> folders; default: all", minimum=1
     )
@@ -97,6 +106,8 @@ class RunOptions(Options):
     def __post_init__(self):
         super().__post_init__()
         check_folder(self.folder)
+        if self.patience and not self.best_metric:
+            raise UserError("--patience needs --best_metric: name the loss that has to improve")
 
     @property
     def folder(self) -> Path:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -90,10 +91,21 @@ def cores_per_process() -> int:
 
 
 def use_all_cores() -> None:
-    """Undo the launchers' default of one thread per process, which would leave the other cores idle."""
+    """Undo the launchers' default of one thread per process, which would leave the other cores idle.
+
+    A number of threads that the user has set stays.
+    """
     is_launched = "ACCELERATE_MIXED_PRECISION" in os.environ or "LOCAL_RANK" in os.environ
-    if is_launched and os.environ.get("OMP_NUM_THREADS") == "1":
+    if is_launched and os.environ.get("OMP_NUM_THREADS") == "1" and not launcher_was_given_threads():
         torch.set_num_threads(cores_per_process())
+
+
+def launcher_was_given_threads() -> bool:
+    """Return whether OMP_NUM_THREADS was in the launcher's own environment, as far as Linux tells."""
+    try:
+        return b"OMP_NUM_THREADS=" in Path(f"/proc/{os.getppid()}/environ").read_bytes()
+    except OSError:
+        return False
 
 
 def report_missing_processes() -> None:

@@ -1,5 +1,6 @@
 """A training run: its folder, progress and checkpoints. `train.py` and `tacotron2/train.py` use it."""
 
+import math
 import sys
 from collections.abc import Iterator
 from itertools import islice
@@ -13,7 +14,7 @@ from torch.utils.data import DataLoader
 from common.errors import UserError
 from mel import MelConfig
 from training import trackers
-from training.checkpoints import FINAL, LAST, Checkpoints, Progress, latest_checkpoint
+from training.checkpoints import BEST, FINAL, LAST, Checkpoints, Progress, latest_checkpoint
 from training.loaders import clips_per_step, continue_epoch
 from training.optimization import SkippedSteps
 from training.options import RunOptions
@@ -97,9 +98,10 @@ class TrainingRun:
 
     @property
     def is_finished(self) -> bool:
-        limit = self.options.max_train_steps
+        limit, patience = self.options.max_train_steps, self.options.patience
         done = self.progress.epoch >= self.options.training_epochs
-        return done or (limit is not None and self.progress.step >= limit)
+        is_stale = patience is not None and self.progress.validations_since_best >= patience
+        return done or is_stale or (limit is not None and self.progress.step >= limit)
 
     @property
     def total_steps(self) -> int:
@@ -218,9 +220,16 @@ class TrainingRun:
             )
 
     def finish_validation(self, values: dict[str, float]) -> None:
-        """Log the values of a validation."""
-        self.log.write("val", values, self.progress)
-        self.progress.is_validated = True
+        """Log the values of a validation, and save best_checkpoint if --best_metric is lower than before."""
+        progress, metric = self.progress, self.options.best_metric
+        self.log.write("val", values, progress)
+        progress.is_validated = True
+        if metric:
+            progress.validations_since_best += 1
+            best = math.inf if progress.best_value is None else progress.best_value
+            if values[metric] < best:
+                progress.best_value, progress.validations_since_best = values[metric], 0
+                self.save(BEST)
         self.log.restart_clock()
 
     def log_clips(self, clips: dict[str, tuple], shown: str = "mel") -> None:

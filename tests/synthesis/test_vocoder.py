@@ -98,6 +98,18 @@ def test_a_compiled_generator_makes_the_same_audio_at_any_length():
         torch.testing.assert_close(generator(mel), audio, rtol=0, atol=1e-5)
 
 
+@torch.inference_mode()
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_vocos_makes_the_same_audio(tmp_path):
+    """Its linear layers are packed for the CPU, which the compiler could not trace."""
+    sizes = {"vocos_dim": 32, "vocos_intermediate_dim": 64, "vocos_num_layers": 1}
+    generator = small_generator(generator="vocos", **sizes)
+    save_model(tmp_path / "model", generator.config, generator=generator)
+    loaded, mel = load_vocoder(tmp_path / "model"), speech_mel(40)
+    compile_generator(loaded)
+    torch.testing.assert_close(loaded(mel), generator(mel), rtol=0, atol=1e-4)
+
+
 def test_fp16_on_a_cpu_is_refused():
     with pytest.raises(UserError, match="fp16 needs a GPU"):
         use_mixed_precision(small_generator(), "fp16", "cpu")

@@ -183,6 +183,21 @@ def test_the_order_depends_only_on_seed_and_epoch():
     assert batches_of(EpochSampler(1000, 16, seed=2, lengths=lengths), 16, epoch=3) != wanted
 
 
+def test_no_process_always_gets_the_shortest_clips_of_a_batch():
+    lengths = draw_lengths()
+    batches = batches_of(EpochSampler(1000, 16, seed=1, lengths=lengths, processes=2), 16)
+    alone = batches_of(EpochSampler(1000, 16, seed=1, lengths=lengths), 16)
+    assert [sorted(batch) for batch in batches] == [sorted(batch) for batch in alone]
+    first, second = (
+        np.mean([lengths[index] for batch in batches for index in batch[half]])
+        for half in (slice(8), slice(8, None))
+    )
+    sorted_halves = [
+        np.mean([lengths[index] for b in alone for index in b[half]]) for half in (slice(8), slice(8, None))
+    ]
+    assert abs(first - second) < 0.2 * abs(sorted_halves[0] - sorted_halves[1])
+
+
 def test_a_corpus_smaller_than_a_step_is_repeated_with_similar_lengths():
     lengths = [10, 900, 11, 901, 12]
     (batch,) = batches_of(EpochSampler(5, 16, seed=1, lengths=lengths), 16)

@@ -1,8 +1,11 @@
 """What a run does when its data, its disk or its machine fail: nothing is lost, and one line says why."""
 
 import errno
+import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,6 +29,7 @@ from runs import (
     write_manifest,
 )
 
+from common.parallel import available_cores
 from train import VocoderTrainer, parse_arguments
 from training.checkpoints import Checkpoints, Progress, lock_folder
 from training.processes import Processes, make_accelerator
@@ -154,6 +158,56 @@ def test_a_log_that_cannot_be_written_for_a_while_is_complete_in_the_end(tmp_pat
     (tmp_path / "folder").mkdir()
     log.append({"step": 2})
     assert metrics_of(log.path) == [0, 1, 2]
+
+
+def test_a_failure_to_write_the_progress_never_leaves_a_checkpoint_without_models(
+    small_corpus, tmp_path, monkeypatch
+):
+    """The disk is full once, when last_checkpoint has just been renamed to that of an epoch."""
+    from training import checkpoints
+
+    write, failed = checkpoints.write_progress, []
+
+    def write_or_fail(checkpoint, *args):
+        if checkpoint.name == "checkpoint_1" and not failed:
+            failed.append(checkpoint)
+            raise OSError(errno.ENOSPC, "No space left on device", str(checkpoint))
+        write(checkpoint, *args)
+
+    monkeypatch.setattr(checkpoints, "write_progress", write_or_fail)
+    settings = {"training_epochs": 2, "checkpoint_epochs": 1}
+    folder = train_here(small_corpus, tmp_path / "run", **settings)
+    assert failed
+    for name in ("checkpoint_1", "checkpoint_2", "final_checkpoint"):
+        models = {path.name for path in (folder / name).iterdir()}
+        assert not models or {"generator.safetensors", "progress.json"} <= models, (name, models)
+    assert (folder / "final_checkpoint" / "generator.safetensors").is_file()
+    undisturbed = train_here(small_corpus, tmp_path / "other", training_epochs=2)
+    assert different_weights(folder / "final_checkpoint", undisturbed / "final_checkpoint") == []
+
+
+THREADS = """
+import torch
+from training.processes import use_all_cores
+use_all_cores()
+print(torch.get_num_threads())
+"""
+LAUNCHER = f"""
+import os, subprocess, sys
+environment = {{**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_MIXED_PRECISION": "no"}}
+subprocess.run([sys.executable, "-c", {THREADS!r}], env=environment, check=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or available_cores() < 2, reason="needs /proc and two cores")
+@pytest.mark.parametrize(("set_by_user", "threads"), [(True, 1), (False, available_cores())])
+def test_a_number_of_threads_set_by_the_user_stays_under_a_launcher(set_by_user, threads):
+    """Launchers set one thread per process themselves, which would leave the other cores idle."""
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    environment |= {"OMP_NUM_THREADS": "1"} if set_by_user else {}
+    command = [sys.executable, "-c", LAUNCHER]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert int(done.stdout) == threads, done.stderr
 
 
 def metrics_of(path: Path) -> list[int]:

@@ -1,0 +1,63 @@
+"""--best_metric keeps the checkpoint with the lowest validation loss, and --patience ends a run."""
+
+import json
+import shutil
+
+import pytest
+from runs import error_line, metrics, repeatable, train_here
+from safetensors.torch import load_file
+
+RUN = {"training_epochs": 6, "best_metric": "val_mel_loss", "learning_rate": 0.5, "checkpoint_epochs": 1}
+
+
+def progress_of(checkpoint) -> dict:
+    return json.loads((checkpoint / "progress.json").read_text())
+
+
+def lowest(folder) -> dict:
+    return min(metrics(folder, "val"), key=lambda record: record["val_mel_loss"])
+
+
+def test_the_best_checkpoint_has_the_weights_of_the_lowest_validation_loss(small_corpus, tmp_path):
+    folder = train_here(small_corpus, tmp_path / "run", **RUN)
+    best = lowest(folder)
+    progress = progress_of(folder / "best_checkpoint")
+    assert progress["step"] == best["step"] + 1
+    assert progress["best_value"] == best["val_mel_loss"]
+    epoch = progress_of(folder / "best_checkpoint")["epoch"] + 1
+    kept, same = (
+        load_file(folder / name / "generator.safetensors")
+        for name in ("best_checkpoint", f"checkpoint_{epoch}" if epoch < 6 else "final_checkpoint")
+    )
+    assert all((kept[name] == same[name]).all() for name in kept)
+
+
+def test_a_run_without_progress_ends_and_a_resume_knows_the_best_value(small_corpus, tmp_path):
+    settings = {**RUN, "patience": 1}  # the learning rate is far too high: the loss soon rises
+    whole = train_here(small_corpus, tmp_path / "whole", **settings)
+    values = [record["val_mel_loss"] for record in metrics(whole, "val")]
+    assert values[-1] >= min(values[:-1]) and values[:-1] == sorted(values[:-1], reverse=True)
+    assert len(values) < 6
+
+    parts = tmp_path / "parts"
+    train_here(small_corpus, parts, **settings, max_train_steps=metrics(whole, "val")[0]["step"] + 1)
+    shutil.rmtree(parts / "set_aside", ignore_errors=True)
+    train_here(small_corpus, parts, **settings, resume_from_checkpoint="latest")
+    assert repeatable(metrics(parts)) == repeatable(metrics(whole))
+    assert progress_of(parts / "best_checkpoint")["step"] == progress_of(whole / "best_checkpoint")["step"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"patience": 2}, "--patience needs --best_metric"),
+        ({"best_metric": "val_loss"}, "a vocoder has val_mel_loss"),
+        ({"segment_size": 1024, "adversarial_start_steps": 2}, "more than 1024 for the STFT loss"),
+        ({"segment_size": 768, "discriminators": ["mrd"]}, "needs at least 905"),
+    ],
+)
+def test_contradictions_are_refused(small_corpus, tmp_path, capsys, settings, words):
+    with pytest.raises(SystemExit) as stop:
+        train_here(small_corpus, tmp_path / "run", **settings)
+    assert stop.value.code == 2
+    assert words in error_line(capsys.readouterr().err)
