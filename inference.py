@@ -20,7 +20,7 @@ from corpus.audio import to_pcm, write_wav
 from mel import MEL_SCALES, MelConfig, MelSpectrogram
 from synthesis.denoiser import make_denoiser
 from synthesis.inputs import input_mels, read_text
-from synthesis.speech import MAX_BATCH, STREAM_FRAMES, Sentence, Speaker, join_sentences, report_problem
+from synthesis.speech import MAX_BATCH, STREAM_FRAMES, Sentence, TextToSpeech, join_sentences, report_problem
 from synthesis.vocoder import (
     CHUNK_FRAMES,
     GriffinLim,
@@ -156,13 +156,13 @@ def make_vocoder(options: InferenceOptions) -> Vocoder:
     return vocoder
 
 
-def speak(options: InferenceOptions, vocoder: Vocoder) -> str:
+def speak_texts(options: InferenceOptions, vocoder: Vocoder) -> str:
     """Speak the text and return the message for the user."""
     voice = choose_voice(options)
     tacotron2 = load_voice_tacotron2(voice, options.device)
     names = (str(voice.taco), str(voice.vocoder))
     lexicon = read_lexicon(options.lexicon) if options.lexicon else None
-    speaker = Speaker(
+    tts = TextToSpeech(
         tacotron2,
         vocoder,
         options.device,
@@ -174,12 +174,12 @@ def speak(options: InferenceOptions, vocoder: Vocoder) -> str:
     text = read_text(options.text_file) if options.text_file else options.text
     path = options.output_folder / f"{options.text_file.stem if options.text_file else 'speech'}.wav"
     if options.stream:
-        write(path, speaker.stream(text, options.seed, report_problem), speaker.sampling_rate)
+        write_output(path, tts.stream(text, options.seed, report_problem), tts.sampling_rate)
     else:
-        sentences = list(speaker.sentences(text, options.seed, first_batch=MAX_BATCH))
+        sentences = list(tts.sentences(text, options.seed, first_batch=MAX_BATCH))
         for sentence in sentences:
             report_problem(sentence.utterance)
-        write(path, [join_sentences(sentences, speaker.silence)], speaker.sampling_rate)
+        write_output(path, [join_sentences(sentences, tts.silence)], tts.sampling_rate)
         if options.plot:
             plot_sentences(path.with_suffix(".png"), sentences, tacotron2.config)
     return "1 file written" if is_stdout(path.parent) else str(path)
@@ -195,7 +195,7 @@ def resynthesize(options: InferenceOptions, vocoder: Vocoder) -> str:
         chunks = vocode(vocoder, mel, options.device, STREAM_FRAMES if options.stream else CHUNK_FRAMES)
         if not options.stream:
             chunks = [denoise(np.concatenate(list(chunks)))]
-        write(output_dir / name, chunks, config.sampling_rate)
+        write_output(output_dir / name, chunks, config.sampling_rate)
         if options.plot:
             plot_resynthesis(output_dir / Path(name).with_suffix(".png"), mel, chunks[0], config)
         count += 1
@@ -206,7 +206,7 @@ def is_stdout(output_dir: Path) -> bool:
     return str(output_dir) == "-"
 
 
-def write(path: Path, chunks: Iterable[np.ndarray], sampling_rate: int) -> None:
+def write_output(path: Path, chunks: Iterable[np.ndarray], sampling_rate: int) -> None:
     """Write a WAV file, or raw 16-bit PCM to standard output if the folder of `path` is `-`."""
     if not is_stdout(path.parent):
         write_wav(path, chunks, sampling_rate)
@@ -253,7 +253,7 @@ def main(arguments: list[str] | None = None) -> None:
             output_dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"can't write to {output_dir}: {error}; name another --output_dir") from error
-    message = (speak if options.speaks else resynthesize)(options, vocoder)
+    message = (speak_texts if options.speaks else resynthesize)(options, vocoder)
     print(message, file=sys.stderr if is_stdout(output_dir) else sys.stdout)
 
 

@@ -3,7 +3,7 @@
 Measures two cases with a voice and a text of two sentences:
 
 - shell: from the start of `inference.py --stream` to its first byte on standard output;
-- running process: from the call of `Speaker.stream` to its first chunk.
+- running process: from the call of `TextToSpeech.stream` to its first chunk.
 
 Prints the median and the best of several runs. For the running process, it also prints the CPU time, which
 other programs affect less. For the shell, it prints the time of `import torch` as a lower bound.
@@ -22,7 +22,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from checkpoint.voices import find_voice
-from synthesis.speech import load_speaker
+from synthesis.speech import load_text_to_speech
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = "The first sentence should be heard at once, although it is not short. The second one follows it."
@@ -65,9 +65,9 @@ def main() -> None:
 
     voice = find_voice(args.voice)
     print(f"voice {voice.name}, {torch.get_num_threads()} threads")
-    speaker = load_speaker(voice, mixed_precision=args.mixed_precision)
-    until_first_chunk(lambda: speaker.stream(args.text))  # the first call allocates and imports
-    seconds = [until_first_chunk(lambda: speaker.stream(args.text)) for _ in range(5 * args.runs)]
+    tts = load_text_to_speech(voice, mixed_precision=args.mixed_precision)
+    until_first_chunk(lambda: tts.stream(args.text))  # the first call allocates and imports
+    seconds = [until_first_chunk(lambda: tts.stream(args.text)) for _ in range(5 * args.runs)]
     report("running process", [wall for wall, _ in seconds], target=0.3)
     report("  CPU time", [cpu for _, cpu in seconds])
 

@@ -22,19 +22,19 @@ from evaluation.inputs import Unavailable
 from evaluation.perception import distillmos, distillmos_model
 from evaluation.recognition import shared_recognizer, word_errors
 from synthesis.inputs import read_text
-from synthesis.speech import load_speaker
+from synthesis.speech import load_text_to_speech
 
 SENTENCES = Path(__file__).parent / "everyday_sentences.txt"
 
 
 def measure_voice(name: str, sentences: list[str], recognizer: str, seed: int, folder: Path) -> str:
     """Speak the sentences with a voice, and return its row of the table."""
-    speaker = load_speaker(find_voice(name))
+    tts = load_text_to_speech(find_voice(name))
     folder.mkdir(parents=True, exist_ok=True)
     counts, ratings, misheard = [], [], []
     for number, sentence in enumerate(tqdm(sentences, desc=name, disable=None), 1):
         path = folder / f"{number:03}.wav"
-        soundfile.write(path, speaker.speak(sentence, seed).clip(-1, 1), speaker.sampling_rate)
+        soundfile.write(path, tts.synthesize(sentence, seed).clip(-1, 1), tts.sampling_rate)
         audio, rate = soundfile.read(path, dtype="float32")
         heard = shared_recognizer(recognizer).transcribe(audio, rate)
         counts.append(word_errors(sentence, heard))

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from checkpoint.files import CONFIG_NAME, config_path, read_pickle, read_weights, weights_file
 from checkpoint.formats import nvidia, official, project, torchaudio, transformers, vocos
-from checkpoint.formats.tacotron2 import read_tacotron2 as read_foreign_tacotron2
+from checkpoint.formats.tacotron2 import read_foreign_tacotron2
 from checkpoint.formats.transformers import add_input_norm
 from checkpoint.weights import load_weights
 from common.errors import UserError

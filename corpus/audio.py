@@ -52,7 +52,7 @@ class ClipInfo:
 
 
 @dataclass
-class Decoder:
+class OpenAudio:
     """An open audio file. `blocks` yields its audio in order, as float32 (n, channels)."""
 
     sampling_rate: int
@@ -69,7 +69,7 @@ class SequentialFile(soundfile.SoundFile):
 
 
 @contextmanager
-def open_audio(source: Path | str | BytesIO, start: int = 0, block: int = BLOCK) -> Iterator[Decoder]:
+def open_audio(source: Path | str | BytesIO, start: int = 0, block: int = BLOCK) -> Iterator[OpenAudio]:
     """Open an audio file to decode it from sample `start` to its end, in blocks of at most `block` samples.
 
     The format is recognized by the file's contents. Raises one of DECODING_ERRORS for a damaged or truncated
@@ -105,7 +105,7 @@ def is_mpeg(head: bytes) -> bool:
 
 
 @contextmanager
-def open_with_soundfile(source: Path | str | BytesIO, start: int, block: int) -> Iterator[Decoder]:
+def open_with_soundfile(source: Path | str | BytesIO, start: int, block: int) -> Iterator[OpenAudio]:
     with SequentialFile(source) as file:
         match = TRUNCATED.search(file.extra_info)
         if match and not (match[1] and int(match[1]) >= UNKNOWN_BYTES):
@@ -121,7 +121,7 @@ def open_with_soundfile(source: Path | str | BytesIO, start: int, block: int) ->
         elif match := STATED_SAMPLES.search(file.extra_info):
             padding = length - int(match[1])
             length -= padding if 0 <= padding <= LONGEST_BLOCK else 0
-        yield Decoder(file.samplerate, file.channels, file.subtype, read_blocks(file, length, block))
+        yield OpenAudio(file.samplerate, file.channels, file.subtype, read_blocks(file, length, block))
 
 
 def read_blocks(file: soundfile.SoundFile, length: int, block: int) -> Iterator[np.ndarray]:
@@ -134,7 +134,7 @@ def read_blocks(file: soundfile.SoundFile, length: int, block: int) -> Iterator[
 
 
 @contextmanager
-def open_ogg(source: Path | str | BytesIO) -> Iterator[Decoder]:
+def open_ogg(source: Path | str | BytesIO) -> Iterator[OpenAudio]:
     """Decode all streams of an Ogg file that consists of several in succession; libsndfile reads only one."""
     data = source.getvalue() if isinstance(source, BytesIO) else Path(source).read_bytes()
     starts, previous_begins = [], False
@@ -154,11 +154,11 @@ def open_ogg(source: Path | str | BytesIO) -> Iterator[Decoder]:
                 refuse_changes(properties, (file.samplerate, file.channels))
                 yield from read_blocks(file, file.frames, BLOCK)
 
-    yield Decoder(*properties, codec, blocks())
+    yield OpenAudio(*properties, codec, blocks())
 
 
 @contextmanager
-def open_mpeg(source: Path | str | BytesIO) -> Iterator[Decoder]:
+def open_mpeg(source: Path | str | BytesIO) -> Iterator[OpenAudio]:
     """Decode MPEG audio with FFmpeg, in full. libsndfile stops at the length that it estimates or is told."""
     import av  # only these files need it
 
@@ -168,7 +168,7 @@ def open_mpeg(source: Path | str | BytesIO) -> Iterator[Decoder]:
                 raise ValueError("it has no audio")
             stream = container.streams.audio[0]
             properties = stream.sample_rate, stream.channels
-            yield Decoder(*properties, "MPEG", decode_packets(container, stream, properties))
+            yield OpenAudio(*properties, "MPEG", decode_packets(container, stream, properties))
     except av.error.FFmpegError as error:
         raise ValueError(f"it is damaged, or no audio file ({error.strerror})") from error
 

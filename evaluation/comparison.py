@@ -13,9 +13,9 @@ from evaluation.measuring import evaluate
 from evaluation.recognition import DEFAULT_RECOGNIZER
 from evaluation.systems import (
     System,
+    architecture_name,
     folder_system,
     griffin_lim_system,
-    model_name,
     recorded_mels,
     recordings,
     spoken_mels,
@@ -137,7 +137,7 @@ def named_vocoders(
     named = {}
     for path, ending in ((checkpoint, ""), (finetuned, ", fine-tuned")):
         if path:
-            named[model_name(load_vocoder(path, device, mixed_precision).config) + ending] = path
+            named[architecture_name(load_vocoder(path, device, mixed_precision).config) + ending] = path
     return named
 
 

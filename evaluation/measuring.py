@@ -19,7 +19,7 @@ from evaluation.inputs import Unavailable
 from evaluation.metrics import METRICS, Value, metric_value
 from evaluation.recognition import DEFAULT_RECOGNIZER, RecognizerModel, find_recognizer
 from evaluation.systems import System
-from evaluation.table import COLUMNS, SPEED, Table, duration
+from evaluation.table import COLUMNS, SPEED, Table, audio_seconds
 from evaluation.workers import Workers
 
 # Networks that are slow on a CPU. With --device cuda, the main process runs them, as it owns the GPU.
@@ -220,7 +220,7 @@ def speeds(systems: Sequence[System]) -> Iterator[tuple[Place, Value]]:
                 value = Value(reason=reason)
             else:
                 seconds, device = system.timings[clip]
-                value = Value(seconds / duration(path))
+                value = Value(seconds / audio_seconds(path))
                 if device != system.main_device:
                     value = Value(reason=f"made on {device}, unlike the others")
             yield (system.name, clip, SPEED), value

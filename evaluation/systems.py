@@ -63,7 +63,7 @@ class MelSource:
     notes: tuple[str, ...] = ()
 
 
-def model_name(config: HiFiGANConfig) -> str:
+def architecture_name(config: HiFiGANConfig) -> str:
     """Return the name of a vocoder's architecture, for its row."""
     if config.generator == "vocos":
         return "Vocos"

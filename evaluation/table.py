@@ -233,7 +233,7 @@ class Table:
                 values = {column.name: self.values[system.name, stem, column.name] for column in self.columns}
                 reasons = [f"{name}: {value.reason}" for name, value in values.items() if value.reason]
                 numbers = ["" if value.reason else value.number for value in values.values()]
-                seconds = round(duration(system.wavs[stem]), 4)
+                seconds = round(audio_seconds(system.wavs[stem]), 4)
                 lines.append([stem, system.name, seconds, *numbers, "; ".join(reasons)])
         return csv_text(header, lines)
 
@@ -245,7 +245,7 @@ class Table:
                 temporary.write_text(text, encoding="utf-8", newline="")
 
 
-def duration(path: Path) -> float:
+def audio_seconds(path: Path) -> float:
     """Return the duration of an audio file in seconds."""
     info = inspect_clip(path)
     return info.samples / max(info.sampling_rate, 1)

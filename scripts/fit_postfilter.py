@@ -61,7 +61,7 @@ def evenly_spaced(items: Sequence) -> Sequence:
     return items[:: max(1, len(items) // MAX_CLIPS)]
 
 
-def recorded_mels(clips: Sequence[Clip], config: Tacotron2Config) -> Iterator[Tensor]:
+def mels_of_recordings(clips: Sequence[Clip], config: Tacotron2Config) -> Iterator[Tensor]:
     """Yield the mels (num_mels, T) of recordings, without those that are too short for a mel."""
     for clip in clips:
         if clip.samples >= config.min_samples:
@@ -139,7 +139,7 @@ def fit_postfilter(options: FitPostfilterOptions) -> str:
     speaking = model.for_speaker(options.speaker) if options.speaker else model
     clips, texts = read_material(options, model.config)
 
-    mean, recorded = modulation_spectrum(recorded_mels(clips, model.config))
+    mean, recorded = modulation_spectrum(mels_of_recordings(clips, model.config))
     mels = mels_of_sentences(speaking.to(options.device), texts, options.seed)
     _, spoken = modulation_spectrum(mels)
     kernel = design_kernel(recorded, spoken, options.taps, options.strength, options.limit)

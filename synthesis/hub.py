@@ -9,7 +9,7 @@ from checkpoint import load_generator, read_tacotron2_config
 from checkpoint.formats.nvidia import train_setup
 from checkpoint.voices import Voice, load_voice_tacotron2
 from synthesis.denoiser import Denoiser
-from synthesis.speech import load_speaker
+from synthesis.speech import load_text_to_speech
 from tacotron2.dataset import pad
 from tacotron2.speak import frame_limits
 from text import PAD_ID, encode_texts
@@ -89,8 +89,8 @@ class HubVoice:
     """Text of any length to its audio (samples,), sentence by sentence and with repeated attempts."""
 
     def __init__(self, voice: Voice, device: torch.device | str = "cpu"):
-        self.speaker = load_speaker(voice, device)
-        self.sampling_rate = self.speaker.sampling_rate
+        self.tts = load_text_to_speech(voice, device)
+        self.sampling_rate = self.tts.sampling_rate
 
     def __call__(self, text: str, seed: int = 0) -> Tensor:
-        return torch.from_numpy(self.speaker.speak(text, seed))
+        return torch.from_numpy(self.tts.synthesize(text, seed))

@@ -28,7 +28,7 @@ class Sentence:
     audio: np.ndarray
 
 
-class Speaker:
+class TextToSpeech:
     """Text to speech with a Tacotron 2 and a vocoder.
 
     Raises UserError if the two models have different mel settings, the scale excepted.
@@ -100,7 +100,7 @@ class Speaker:
         for utterance in self.speak_batches(split_text(text, self.tacotron2.config), seed, first_batch):
             yield Sentence(utterance, self.audio_of(utterance.mel))
 
-    def speak(self, text: str, seed: int = 0) -> np.ndarray:
+    def synthesize(self, text: str, seed: int = 0) -> np.ndarray:
         """Return the audio (samples,) of a text, with pauses between its sentences."""
         return join_sentences(list(self.sentences(text, seed, first_batch=MAX_BATCH)), self.silence)
 
@@ -145,17 +145,17 @@ def join_sentences(sentences: list[Sentence], silence: Callable[[float], np.ndar
     return np.concatenate(parts[:-1])
 
 
-def load_speaker(
+def load_text_to_speech(
     voice: Voice,
     device: torch.device | str = "cpu",
     mixed_precision: str = "no",
     denoising_strength: float = 0.0,
-) -> Speaker:
+) -> TextToSpeech:
     """Load the models of a voice. Raises UserError if they are missing or do not fit together."""
     vocoder = load_vocoder(voice.vocoder, device, mixed_precision)
     tacotron2 = load_voice_tacotron2(voice, device)
     names = (str(voice.taco), str(voice.vocoder))
-    return Speaker(tacotron2, vocoder, device, denoising_strength, names, mixed_precision)
+    return TextToSpeech(tacotron2, vocoder, device, denoising_strength, names, mixed_precision)
 
 
 def report_problem(utterance: Utterance) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from common.errors import UserError
-from common.options import option
+from common.options import not_empty, option
 from mel import MEL_SCALES, MelConfig
 from text.encoding import INVENTORIES
 
@@ -18,10 +18,6 @@ def odd(value: int) -> str | None:
 
 def zero_or_odd(value: int) -> str | None:
     return None if value == 0 or odd(value) is None else "zero, or odd, positive and below 8192"
-
-
-def not_empty(text: str) -> str | None:
-    return None if text.strip() else "a name"
 
 
 @dataclass(frozen=True)

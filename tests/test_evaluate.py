@@ -510,7 +510,9 @@ def test_rows_are_called_after_their_models(models, tmp_path):
     save_model(tmp_path, vocos.config, generator=vocos)
     assert list(named_vocoders(tmp_path, models["tuned"])) == ["Vocos", "HiFi-GAN, fine-tuned"]
     assert list(named_vocoders(tmp_path, tmp_path)) == ["Vocos", "Vocos, fine-tuned"]
-    presets = {name: systems.model_name(read_config(ROOT / "configs" / f"{name}.json")) for name in PRESETS}
+    presets = {
+        name: systems.architecture_name(read_config(ROOT / "configs" / f"{name}.json")) for name in PRESETS
+    }
     assert presets == PRESETS
 
 

@@ -28,7 +28,7 @@ PHONEMES_IPA = 0x02
 _lock = threading.Lock()  # the library has one global state per process
 
 
-class Voice(ctypes.Structure):
+class EspeakVoice(ctypes.Structure):
     """`espeak_VOICE` of speak_lib.h, up to the fields used here."""
 
     _fields_ = (("name", ctypes.c_char_p), ("languages", ctypes.c_void_p), ("identifier", ctypes.c_char_p))
@@ -154,7 +154,7 @@ def _loaded() -> Iterator[ctypes.CDLL]:
 
 def _voices(library: ctypes.CDLL) -> dict[str, bytes]:
     """Map each language code to the identifier of its voice, the one that ranks the language highest."""
-    library.espeak_ListVoices.restype = ctypes.POINTER(ctypes.POINTER(Voice))
+    library.espeak_ListVoices.restype = ctypes.POINTER(ctypes.POINTER(EspeakVoice))
     ranked: dict[str, tuple[int, bytes]] = {}
     for pointer in library.espeak_ListVoices(None):
         if not pointer:  # the list ends with a null pointer

@@ -20,10 +20,10 @@ from corpus.audio import to_pcm
 from evaluation.report import data_uri, flac
 from mel import MelConfig
 from synthesis.pronunciation import as_sentences, pronounce
-from synthesis.speech import Sentence, Speaker, join_sentences
+from synthesis.speech import Sentence, TextToSpeech, join_sentences
 from synthesis.vocoder import GriffinLim, Vocoder, load_vocoder
 from tacotron2.speak import split_text
-from webpage.copying import Clip, copies, metrics_table, plot_copies, read_clip
+from webpage.copying import Sound, copies, metrics_table, plot_copies, read_clip
 
 MAX_CHARACTERS = 2000
 MAX_SECONDS = 20.0  # of a clip to copy
@@ -58,7 +58,7 @@ class Models:
             raise UserError(f"there is no vocoder {name!r}; choose one from the list")
         return self.load_vocoder(path or Path(name))
 
-    def speaker(self, voice_name: str, vocoder_name: str) -> Speaker:
+    def text_to_speech(self, voice_name: str, vocoder_name: str) -> TextToSpeech:
         """Return a voice with its own or another vocoder."""
         if voice_name not in self.voices and not self.any_path:
             raise UserError(f"there is no voice {voice_name!r}; choose one from the list")
@@ -68,7 +68,7 @@ class Models:
             vocoder = self.load_vocoder(voice.vocoder)
         else:
             vocoder = self.vocoder(vocoder_name, tacotron2.config)
-        return Speaker(tacotron2, vocoder, self.device, names=(f"the voice {voice.name}", vocoder_name))
+        return TextToSpeech(tacotron2, vocoder, self.device, names=(f"the voice {voice.name}", vocoder_name))
 
 
 def check_length(text: str, limit: int = MAX_CHARACTERS) -> None:
@@ -82,17 +82,17 @@ def check_length(text: str, limit: int = MAX_CHARACTERS) -> None:
 def show_pronunciation(models: Models, text: str, voice: str) -> Iterator[str]:
     """Yield what the voice reads, one line per sentence."""
     check_length(text)
-    config = models.speaker(voice, OWN_VOCODER).tacotron2.config
+    config = models.text_to_speech(voice, OWN_VOCODER).tacotron2.config
     yield "\n".join(pronounce(split_text(text, config), config))
 
 
 def speak_text(models: Models, text: str, voice: str, vocoder: str, seed: float) -> Iterator[tuple]:
     """Yield the page's outputs for a text: its pronunciation, then each sentence, then the whole audio."""
     check_length(text)
-    speaker = models.speaker(voice, vocoder)
-    sentences = split_text(text, speaker.tacotron2.config)
-    pronunciation = "\n".join(pronounce(sentences, speaker.tacotron2.config))
-    for outputs in speak(speaker, sentences, sentences, seed):
+    tts = models.text_to_speech(voice, vocoder)
+    sentences = split_text(text, tts.tacotron2.config)
+    pronunciation = "\n".join(pronounce(sentences, tts.tacotron2.config))
+    for outputs in speech_outputs(tts, sentences, sentences, seed):
         yield pronunciation, *outputs
 
 
@@ -101,37 +101,39 @@ def speak_pronunciation(
 ) -> Iterator[tuple]:
     """Yield the outputs of `speak_text` for an edited pronunciation."""
     check_length(pronunciation, 2 * MAX_CHARACTERS)
-    speaker = models.speaker(voice, vocoder)
+    tts = models.text_to_speech(voice, vocoder)
     lines = [line.strip() for line in pronunciation.splitlines() if any(map(str.isalpha, line))]
     if not lines:
         raise UserError("the pronunciation is empty; write one line per sentence")
-    for outputs in speak(speaker, as_sentences(lines, speaker.tacotron2.config), lines, seed):
+    for outputs in speech_outputs(tts, as_sentences(lines, tts.tacotron2.config), lines, seed):
         yield pronunciation, *outputs
 
 
-def speak(speaker: Speaker, sentences: list[str], titles: list[str], seed: float) -> Iterator[tuple]:
+def speech_outputs(
+    tts: TextToSpeech, sentences: list[str], titles: list[str], seed: float
+) -> Iterator[tuple]:
     """Yield (HTML of the sentences so far, whole audio or None, progress) whenever there is more."""
     check_seed(int(seed or 0))
     run, html, spoken, failed = secrets.token_hex(4), "", [], []
     total = f"{len(sentences)} sentence{'s' if len(sentences) > 1 else ''}"
     yield "", None, f"0 of {total}"
-    for title, utterance in zip(titles, speaker.speak_batches(sentences, int(seed or 0)), strict=True):
-        sentence = Sentence(utterance, speaker.audio_of(utterance.mel))
+    for title, utterance in zip(titles, tts.speak_batches(sentences, int(seed or 0)), strict=True):
+        sentence = Sentence(utterance, tts.audio_of(utterance.mel))
         spoken.append(sentence)
         problem = f"failed in {utterance.attempts} attempts: {utterance.problem}" if utterance.problem else ""
         if problem:
             failed.append(f"{title!r} {problem}")
-        html += player(title, (sentence.audio, speaker.sampling_rate), run, problem)
+        html += player(title, (sentence.audio, tts.sampling_rate), run, problem)
         yield html, None, f"{len(spoken)} of {total}"
-        figure = plot_attention({"mel": utterance.mel}, utterance.attention, speaker.tacotron2.config)
+        figure = plot_attention({"mel": utterance.mel}, utterance.attention, tts.tacotron2.config)
         html += picture(figure, f"mel and attention of {title}")
         yield html, None, f"{len(spoken)} of {total}"
-    audio = join_sentences(spoken, speaker.silence)
-    seconds = f"{total}, {len(audio) / speaker.sampling_rate:.1f} s"
+    audio = join_sentences(spoken, tts.silence)
+    seconds = f"{total}, {len(audio) / tts.sampling_rate:.1f} s"
     summary = (
         "\n".join([f"{seconds}; {len(failed)} failed:", *failed]) if failed else f"{seconds}; none failed"
     )
-    yield html, (speaker.sampling_rate, to_pcm(audio)), summary
+    yield html, (tts.sampling_rate, to_pcm(audio)), summary
 
 
 def copy_clip(models: Models, path: str | None, vocoders: list[str]) -> Iterator[tuple[str, str]]:
@@ -164,7 +166,7 @@ def show_report(folder: Path, name: str | None) -> str:
     return f'<iframe sandbox="allow-scripts" title="{escape(name)}" srcdoc="{report}"></iframe>'
 
 
-def player(title: str, clip: Clip, run: str = "", note: str = "") -> str:
+def player(title: str, clip: Sound, run: str = "", note: str = "") -> str:
     """Return the HTML of an audio player with its title and an optional note on a failure."""
     failure = f'<p class="failed">{escape(note)}</p>' if note else ""
     return (

@@ -19,10 +19,10 @@ from synthesis.vocoder import Vocoder, copy_synthesis
 
 RECORDING = "recording"
 
-Clip = tuple[np.ndarray, int]  # audio (samples,) and its sampling rate in Hz
+Sound = tuple[np.ndarray, int]  # audio (samples,) and its sampling rate in Hz
 
 
-def read_clip(path: Path, max_seconds: float) -> Clip:
+def read_clip(path: Path, max_seconds: float) -> Sound:
     """Return the audio of an uploaded file and its sampling rate.
 
     Raises UserError for a file that can't be decoded, is longer than `max_seconds`, is too short for a mel,
@@ -51,8 +51,8 @@ def read_clip(path: Path, max_seconds: float) -> Clip:
 
 
 def copies(
-    recording: Clip, vocoders: Mapping[str, Vocoder], device: torch.device | str = "cpu"
-) -> Iterator[tuple[str, Clip]]:
+    recording: Sound, vocoders: Mapping[str, Vocoder], device: torch.device | str = "cpu"
+) -> Iterator[tuple[str, Sound]]:
     """Yield the recording, and its copy by each vocoder at the vocoder's sampling rate, with their names."""
     yield RECORDING, recording
     for name, vocoder in vocoders.items():
@@ -61,7 +61,7 @@ def copies(
         yield name, (copy_synthesis(vocoder, audio, device), rate)
 
 
-def plot_copies(clips: Mapping[str, Clip]) -> Figure:
+def plot_copies(clips: Mapping[str, Sound]) -> Figure:
     """Plot the mels of the clips side by side, from 0 to 8000 Hz."""
     return plot_mels({name: log_mel(*clip) for name, clip in clips.items()}, MEL)
 
@@ -76,7 +76,7 @@ def copy_metrics() -> list[Metric]:
     ]
 
 
-def metrics_table(clips: Mapping[str, Clip], device: str = "cpu") -> str:
+def metrics_table(clips: Mapping[str, Sound], device: str = "cpu") -> str:
     """Return the metrics of copies, compared with the recording, as Markdown. Unavailable ones are a dash."""
     rows, reasons = [], {}
     for metric in copy_metrics():

@@ -37,7 +37,7 @@ class Vocabulary(NamedTuple):
     mel_settings: Callable[[Path], dict] = lambda path: {}  # deviations from the default settings
 
 
-def read_tacotron2(
+def read_foreign_tacotron2(
     contents: object, path: Path, vocabularies: dict[int, Vocabulary]
 ) -> tuple[dict, dict[str, Tensor]]:
     """Return the settings of a `Tacotron2Config` and the weights under our names.
@@ -46,7 +46,7 @@ def read_tacotron2(
     UserError for contents that are not a Tacotron 2 and for other vocabularies.
     """
     state = contents.get("state_dict", contents) if isinstance(contents, dict) else {}
-    state = rename_weights(state) if isinstance(state, dict) else {}
+    state = rename_tacotron2_weights(state) if isinstance(state, dict) else {}
     try:
         sizes = read_sizes(state)
     except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:  # missing or flat tensors
@@ -68,7 +68,7 @@ def read_tacotron2(
     return {**settings, **vocabulary.mel_settings(path), **sizes}, state
 
 
-def rename_weights(state: dict) -> dict[str, Tensor]:
+def rename_tacotron2_weights(state: dict) -> dict[str, Tensor]:
     """Return the tensors of their state dict under our names."""
     renamed = {}
     for key, tensor in state.items():

