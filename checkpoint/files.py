@@ -96,8 +96,8 @@ def read_pickle(path: Path):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:  # PyTorch's message advises to run the code
         raise UserError(
-            f"{path} is refused: it is not a checkpoint, or contains more than tensors, which could run code "
-            "on loading; use a .safetensors file, or a checkpoint that contains only tensors"
+            f"{path} is refused: it is not a file of torch.save, or contains more than tensors, such as a "
+            "NumPy array, which could run code on loading; save only its tensors, as .safetensors or .pt"
         ) from error
     except Exception as error:  # damaged pickles raise many types, from IndexError to struct.error
         raise UserError(

@@ -100,7 +100,7 @@ class SavedMels:
         frames = self.config.num_frames(len(audio))
         if len(audio) < self.config.min_samples or frames != mel.shape[1]:
             return ""  # refused when the clip is read
-        return wrong_mel(mel.astype(np.float32), audio, self.config, closely)
+        return wrong_mel(mel.astype(np.float64), audio, self.config, closely)
 
     def file(self, clip: Clip) -> str:
         return os.path.join(self.folder, mel_name(clip, self.depth))

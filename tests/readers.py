@@ -162,11 +162,12 @@ def filelist(folder: Path) -> st.SearchStrategy[bytes]:
 
 def saved_mel(folder: Path) -> st.SearchStrategy[bytes]:
     (folder / "config.json").write_text(json.dumps(HiFiGANConfig().to_dict()))
+    write_wav(folder / "a.wav", np.sin(np.arange(5120) / 9), 22050)
     return changed_npy()
 
 
 def read_saved_mels(folder: Path) -> None:
-    SavedMels(folder, HiFiGANConfig(), [Clip("a.wav", 5120, 0.5, "Text")])
+    SavedMels(folder, HiFiGANConfig(), [Clip(str(folder / "a.wav"), 5120, 0.5, "Text")])
 
 
 def audio_file(form: str, subtype: str | None = None) -> Callable[[Path], st.SearchStrategy[bytes]]:

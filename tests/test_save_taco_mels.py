@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 import torch
 from helpers import ROOT, voice
 from runs import TORCHRUN, children, manifest_row, wait_until, write_manifest
+from tacotron2_runs import train_here as train_tacotron2_here
 
 import save_taco_mels
 from checkpoint import load_tacotron2, save_model
@@ -344,3 +346,31 @@ def test_a_corpus_without_speakers_is_read_as_one_speaker_of_a_model(corpus, tmp
     with pytest.raises(SystemExit):
         save_taco_mels.main([*arguments, "--path_to_save", str(tmp_path / "none")])
     assert "--speaker" in capsys.readouterr().err
+
+
+def test_overwriting_leaves_other_npy_files_alone(corpus, taco, tmp_path):
+    folder = tmp_path / "mels"
+    save(corpus, taco, folder)
+    others = [folder / "embeddings.npy", folder / "notes" / "clip0.npy"]
+    others[1].parent.mkdir()
+    for path in others:
+        np.save(path, np.arange(5))
+    before = {path: path.read_bytes() for path in (*others, folder / "clip0.npy")}
+    save(corpus, save_taco(tmp_path / "other", seed=1, frames_per_step=2), folder, "--overwrite")
+    assert all(path.read_bytes() == before[path] for path in others)
+    assert (folder / "clip0.npy").read_bytes() != before[folder / "clip0.npy"]
+
+
+def test_mels_of_a_tacotron_2_after_one_step_fit_their_audio(shared, tmp_path):
+    wavs = shared / "data" / "ljspeech-mini" / "wavs"
+    names = ["LJ001-0002", "LJ001-0008", "LJ001-0013", "LJ011-0202"]
+    texts = dict(line.split("|")[::2] for line in (wavs.parent / "metadata.csv").read_text().splitlines())
+    rows = [manifest_row(wavs / f"{name}.wav") | {"normalized_transcript": texts[name]} for name in names]
+    for split in ("train", "test"):
+        write_manifest(tmp_path / f"{split}.csv", rows)
+    run = train_tacotron2_here(tmp_path, tmp_path / "run", training_epochs=1, batch_size=4)
+    save(tmp_path, run / "final_checkpoint", tmp_path / "mels")
+    clips = read_manifest(tmp_path / "train.csv", 22050)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        SavedMels(tmp_path / "mels", MelConfig(), clips)

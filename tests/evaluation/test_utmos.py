@@ -268,7 +268,7 @@ def test_an_argument_takes_precedence_over_the_environment_variable(weights_file
     [
         (b"", "can't be read as a checkpoint"),
         (b"<html>Not Found</html>", "can't be read as a checkpoint|is refused"),
-        ({"model": Path("code")}, "is refused: it is not a checkpoint, or contains more than tensors"),
+        ({"model": Path("code")}, "is refused: it is not a file of torch.save, or contains more"),
         ([torch.zeros(2)], "state dict"),
         ({"state_dict": {"domain_emb": torch.zeros(1, 128)}}, "state dict"),
         ({"domain_emb": torch.zeros(1, 128)}, "conv_layers.0.0.weight and 222 other tensors are missing"),

@@ -15,6 +15,7 @@ import inference
 from checkpoint import load_tacotron2, save_model
 from common.errors import UserError
 from synthesis import speech
+from synthesis.vocoder import GriffinLim
 from tacotron2 import speak as speaking
 from tacotron2.config import Tacotron2Config
 from tacotron2.model import Tacotron2
@@ -273,3 +274,16 @@ def test_a_lexicon_is_refused_by_a_model_of_characters(models, tmp_path, capsys)
     with pytest.raises(SystemExit) as leaving:
         say(models, "--text", "Well.", "--lexicon", tmp_path / "lexicon.txt", "--output_dir", tmp_path)
     assert leaving.value.code == 2 and "phonemes" in capsys.readouterr().err
+
+
+def test_two_speakers_with_other_precisions_share_a_model(models):
+    model = load_tacotron2(models["taco"])
+
+    def mel(speaker: speech.Speaker) -> torch.Tensor:
+        return next(speaker.speak_batches(["A sentence of some length."], seed=0)).mel
+
+    precise = speech.Speaker(model, GriffinLim(model.config))
+    expected = mel(precise)
+    coarse = speech.Speaker(model, GriffinLim(model.config), mixed_precision="bf16")
+    assert not torch.equal(mel(coarse), expected)
+    assert torch.equal(mel(precise), expected)
