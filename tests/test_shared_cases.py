@@ -160,7 +160,7 @@ def test_saved_mels_in_log10_are_refused_by_name(cases, shared, v2, tmp_path, ca
     line = refused(
         capsys, tmp_path, tmp_path / "run", finetune=True, path_to_saved_mels=cases / "mels_log10",
         path_to_pretrained_weights=v2, upsample_initial_channel=128, resblock_kernel_sizes=[3, 7, 11],
-        resblock_dilation_sizes="((1,3,5),(1,3,5),(1,3,5))",
+        resblock_dilation_sizes="((1,3,5),(1,3,5),(1,3,5))", max_train_steps=1,
     )  # fmt: skip
     assert "log10" in line and "LJ001-0002" in line and "2.30" in line
 
