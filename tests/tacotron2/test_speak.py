@@ -279,11 +279,11 @@ def test_a_lexicon_is_refused_by_a_model_of_characters(models, tmp_path, capsys)
 def test_two_speakers_with_other_precisions_share_a_model(models):
     model = load_tacotron2(models["taco"])
 
-    def mel(speaker: speech.Speaker) -> torch.Tensor:
+    def mel(speaker: speech.TextToSpeech) -> torch.Tensor:
         return next(speaker.speak_batches(["A sentence of some length."], seed=0)).mel
 
-    precise = speech.Speaker(model, GriffinLim(model.config))
+    precise = speech.TextToSpeech(model, GriffinLim(model.config))
     expected = mel(precise)
-    coarse = speech.Speaker(model, GriffinLim(model.config), mixed_precision="bf16")
+    coarse = speech.TextToSpeech(model, GriffinLim(model.config), mixed_precision="bf16")
     assert not torch.equal(mel(coarse), expected)
     assert torch.equal(mel(precise), expected)
