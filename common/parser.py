@@ -157,7 +157,7 @@ def flag_settings(field: dataclasses.Field, kind: Any) -> dict:
     if rules["choices"]:
         settings["choices"] = rules["choices"]
     if rules["metavar"] or not rules["choices"]:
-        default = field.name.upper() if rules["positional"] else METAVARS[kind]
+        default = field.name if rules["positional"] else METAVARS[kind]
         settings["metavar"] = rules["metavar"] or default
     return settings | {"type": converter(kind, is_optional and kind in (int, float))}
 
