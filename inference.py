@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,12 @@ from common.errors import UserError, report_user_errors
 from common.files import atomic_write
 from common.options import Options, device_option, mixed_precision_option, option, seed_option
 from common.parser import parse_options
-from corpus.audio import to_pcm, write_wav
+from corpus.audio import AUDIO_SUFFIXES, to_pcm, write_wav
 from mel import MEL_SCALES, MelConfig, MelSpectrogram
 from synthesis.denoiser import make_denoiser
-from synthesis.inputs import input_mels, read_text
+from synthesis.inputs import MEL_SUFFIXES, files_in, input_mels, read_text
 from synthesis.speech import MAX_BATCH, STREAM_FRAMES, Sentence, TextToSpeech, join_sentences, report_problem
+from synthesis.speed import SPEEDS
 from synthesis.vocoder import (
     CHUNK_FRAMES,
     GriffinLim,
@@ -31,6 +33,10 @@ from synthesis.vocoder import (
     vocode,
 )
 from text import read_lexicon
+
+
+def other_than_audio(path: Path) -> str | None:
+    return None if Path(path).suffix.lower() in (".wav", ".flac") else "a .wav or .flac file"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +60,9 @@ class InferenceOptions(Options):
     )  # fmt: skip
     mel_scale: str | None = option(
         None, "Scale of the saved mels; default: the vocoder's scale", choices=MEL_SCALES
+    )
+    speed: float = option(
+        1.0, "Speak this many times as fast, at the same pitch; pauses change likewise", **SPEEDS
     )
     transposed: bool = option(False, "Read saved mels of shape (frames, num_mels)")
 
@@ -85,6 +94,9 @@ class InferenceOptions(Options):
         None, "Write into this folder; default: generated_files, generated_files_from_mel or "
         "generated_speech; - with --stream: standard output", group="output",
     )  # fmt: skip
+    output: Path | None = option(
+        None, "Write this .wav or .flac file, and replace an earlier one", check=other_than_audio
+    )
     seed: int = seed_option(0, "Tacotron 2's prenet dropout")
     denoising_strength: float = option(
         0.0, "Subtract the vocoder's bias spectrum times this factor; typical values are 0.005 to 0.1",
@@ -100,11 +112,12 @@ class InferenceOptions(Options):
         self.require_one(
             "text", "text_file", "input_wavs_dir", "input_mels_dir", "list_voices", optional=True
         )
+        self.require_one("output_dir", "output", optional=True)
         if self.list_voices:
             return
         if not (self.speaks or self.checkpoint_file or self.voice) and self.vocoder == "hifigan":
             raise UserError("--checkpoint_file is missing: name a vocoder, or use --vocoder griffin_lim")
-        only_text = self.given("taco_weights", "speaker", "seed", "lexicon")
+        only_text = self.given("taco_weights", "speaker", "seed", "lexicon", "speed")
         if only_text and not self.speaks:
             raise UserError(f"{only_text[0]} requires text; add --text or --text_file")
         if self.speaks and (self.mel_scale or self.transposed):
@@ -127,8 +140,21 @@ class InferenceOptions(Options):
     @property
     def output_folder(self) -> Path:
         """The output folder, by default after the kind of input. `-` is standard output."""
+        if self.output:
+            return self.output.parent
         from_files = "generated_files_from_mel" if self.input_mels_dir else "generated_files"
         return self.output_dir or Path("generated_speech" if self.speaks else from_files)
+
+    @property
+    def speech_path(self) -> Path:
+        """The output file of a text. In the default folder, a number distinguishes it from earlier ones."""
+        path = (
+            self.output or self.output_folder / f"{self.text_file.stem if self.text_file else 'speech'}.wav"
+        )
+        if self.output or self.output_dir:
+            return path
+        names = chain([path], (path.with_stem(f"{path.stem}_{number}") for number in count(2)))
+        return next(name for name in names if not name.exists())
 
 
 def choose_voice(options: InferenceOptions) -> Voice:
@@ -170,9 +196,10 @@ def speak_texts(options: InferenceOptions, vocoder: Vocoder) -> str:
         names,
         options.mixed_precision,
         lexicon,
+        options.speed,
     )
     text = read_text(options.text_file) if options.text_file else options.text
-    path = options.output_folder / f"{options.text_file.stem if options.text_file else 'speech'}.wav"
+    path = options.speech_path
     if options.stream:
         write_output(path, tts.stream(text, options.seed, report_problem), tts.sampling_rate)
     else:
@@ -187,27 +214,44 @@ def speak_texts(options: InferenceOptions, vocoder: Vocoder) -> str:
 
 def resynthesize(options: InferenceOptions, vocoder: Vocoder) -> str:
     """Vocode the mels of audio files, or saved mels, and return the message for the user."""
-    config, output_dir, count = vocoder.config, options.output_folder, 0
+    config, output_dir, written, replaced = vocoder.config, options.output_folder, 0, 0
     denoise = make_denoiser(vocoder, options.denoising_strength, options.device)
     wavs_dir = options.input_wavs_dir or Path("test_files")
+    if options.output:
+        refuse_several(
+            options.input_mels_dir or wavs_dir, MEL_SUFFIXES if options.input_mels_dir else AUDIO_SUFFIXES
+        )
     inputs = input_mels(config, wavs_dir, options.input_mels_dir, options.mel_scale, options.transposed)
     for name, mel in tqdm(inputs, unit="file", disable=None):
         chunks = vocode(vocoder, mel, options.device, STREAM_FRAMES if options.stream else CHUNK_FRAMES)
         if not options.stream:
             chunks = [denoise(np.concatenate(list(chunks)))]
-        write_output(output_dir / name, chunks, config.sampling_rate)
+        path = options.output or output_dir / name
+        replaced += path.exists()
+        write_output(path, chunks, config.sampling_rate)
         if options.plot:
-            plot_resynthesis(output_dir / Path(name).with_suffix(".png"), mel, chunks[0], config)
-        count += 1
-    return f"{count} files written" if is_stdout(output_dir) else f"{count} files in {output_dir}"
+            plot_resynthesis(path.with_suffix(".png"), mel, chunks[0], config)
+        written += 1
+    if is_stdout(output_dir):
+        return f"{written} files written"
+    if options.output:
+        return str(options.output)
+    earlier = f", {replaced} of them in place of earlier ones" if replaced else ""
+    return f"{written} files in {output_dir}{earlier}"
+
+
+def refuse_several(folder: Path, suffixes: tuple[str, ...]) -> None:
+    """Raise UserError if a folder contains several inputs, since --output names a single file."""
+    if (found := len(files_in(folder, suffixes))) > 1:
+        raise UserError(f"--output names one file, but {folder} contains {found} inputs; use --output_dir")
 
 
 def is_stdout(output_dir: Path) -> bool:
     return str(output_dir) == "-"
 
 
-def write_output(path: Path, chunks: Iterable[np.ndarray], sampling_rate: int) -> None:
-    """Write a WAV file, or raw 16-bit PCM to standard output if the folder of `path` is `-`."""
+def write(path: Path, chunks: Iterable[np.ndarray], sampling_rate: int) -> None:
+    """Write a WAV or FLAC file, or raw 16-bit PCM to standard output if the folder of `path` is `-`."""
     if not is_stdout(path.parent):
         write_wav(path, chunks, sampling_rate)
         return
@@ -252,8 +296,9 @@ def main(arguments: list[str] | None = None) -> None:
         try:
             output_dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"can't write to {output_dir}: {error}; name another --output_dir") from error
-    message = (speak_texts if options.speaks else resynthesize)(options, vocoder)
+            flag = "--output" if options.output else "--output_dir"
+            raise UserError(f"can't write to {output_dir}: {error}; name another {flag}") from error
+    message = (speak if options.speaks else resynthesize)(options, vocoder)
     print(message, file=sys.stderr if is_stdout(output_dir) else sys.stdout)
 
 

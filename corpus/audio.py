@@ -284,13 +284,14 @@ def resample(audio: np.ndarray, source_rate: int, target_rate: int) -> np.ndarra
 def write_wav(path: Path | str, audio: np.ndarray | Iterable[np.ndarray], sampling_rate: int) -> None:
     """Write audio (samples,), or an iterable of such chunks, as a 16-bit PCM file, atomically.
 
-    The audio is clipped at ±1 and not rescaled.
+    The suffix `.flac` makes a FLAC file. The audio is clipped at ±1 and not rescaled.
     """
+    kind = "FLAC" if Path(path).suffix.lower() == ".flac" else "WAV"
     chunks = [audio] if isinstance(audio, np.ndarray) else audio
     with (
         atomic_write(path) as temporary,
         soundfile.SoundFile(
-            temporary, "w", samplerate=sampling_rate, channels=1, subtype="PCM_16", format="WAV"
+            temporary, "w", samplerate=sampling_rate, channels=1, subtype="PCM_16", format=kind
         ) as file,
     ):
         for chunk in chunks:

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from checkpoint.voices import Voice, load_voice_tacotron2
 from mel import check_same_mel, convert_mel_scale
 from synthesis.denoiser import make_denoiser
+from synthesis.speed import change_speed
 from synthesis.vocoder import MIXED_PRECISIONS, Vocoder, load_vocoder, vocode, vocode_chunks
 from tacotron2.model import Tacotron2
 from tacotron2.speak import Utterance, speak_sentences, split_text, stream_sentence
@@ -42,6 +43,7 @@ class TextToSpeech:
         mixed_precision: the precision of Tacotron 2. On a CPU, bf16 applies to its decoder's LSTMs, whose
             weights take most of the time to read.
         lexicon: the IPA of words, from `text.read_lexicon`.
+        speed: how many times as fast as the voice; the pitch stays as it is.
     """
 
     def __init__(
@@ -53,9 +55,10 @@ class TextToSpeech:
         names: tuple[str, str] = ("Tacotron 2", "the vocoder"),
         mixed_precision: str = "no",
         lexicon: Mapping[str, str] | None = None,
+        speed: float = 1.0,
     ):
         check_same_mel(tacotron2.config, vocoder.config, *names, scale_matters=False)
-        self.vocoder, self.device = vocoder, device
+        self.vocoder, self.device, self.speed = vocoder, device, speed
         self.sampling_rate = vocoder.config.sampling_rate
         self.denoise = make_denoiser(vocoder, denoising_strength, device)
         self.precision, self.lexicon = mixed_precision, lexicon
@@ -66,6 +69,7 @@ class TextToSpeech:
     def audio_of(self, mel: Tensor) -> np.ndarray:
         """Convert a mel (num_mels, T) in Tacotron 2's scale to audio (samples,)."""
         mel = convert_mel_scale(mel, self.tacotron2.config, self.vocoder.config)
+        mel = torch.cat(list(change_speed([mel], self.speed)), dim=1)
         return self.denoise(np.concatenate(list(vocode(self.vocoder, mel, self.device))))
 
     def autocast(self) -> torch.autocast:
@@ -83,7 +87,8 @@ class TextToSpeech:
             yield part
 
     def silence(self, seconds: float) -> np.ndarray:
-        return np.zeros(round(seconds * self.sampling_rate), dtype=np.float32)
+        """Return a pause (samples,), which is shorter in faster speech."""
+        return np.zeros(round(seconds / self.speed * self.sampling_rate), dtype=np.float32)
 
     def speak_batches(self, sentences: list[str], seed: int, first_batch: int = 1) -> Iterator[Utterance]:
         """Yield the mels of sentences in order, in batches whose size doubles from `first_batch`."""
@@ -134,7 +139,7 @@ class TextToSpeech:
         """Convert consecutive parts (num_mels, n) of a mel in Tacotron 2's scale to audio in chunks (n,)."""
         source, target = self.tacotron2.config, self.vocoder.config
         converted = (convert_mel_scale(mel, source, target) for mel in mels)
-        yield from vocode_chunks(self.vocoder, converted, self.device)
+        yield from vocode_chunks(self.vocoder, change_speed(converted, self.speed), self.device)
 
 
 def join_sentences(sentences: list[Sentence], silence: Callable[[float], np.ndarray]) -> np.ndarray:

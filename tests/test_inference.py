@@ -396,6 +396,54 @@ def test_a_speaker_of_a_tacotron_2_with_several_is_chosen_by_name(tmp_path, caps
     assert min(map(len, spoken)) > 22050 / 5 and not np.array_equal(*spoken)
 
 
+def test_output_names_one_wav_or_flac_file_and_speed_shortens_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    flags = ["--text", "Well, well.", "--vocoder", "griffin_lim", "--device", "cpu"]
+    for more in (
+        ["--output", "deep/a.wav"],
+        ["--speed", "2", "--output", "b.flac"],
+        ["--stream", "--output", "c.flac"],
+    ):
+        inference.main(flags + more)
+        assert capsys.readouterr().out == f"{more[-1]}\n"
+    assert [soundfile.info(path).format for path in ("deep/a.wav", "b.flac", "c.flac")] == [
+        "WAV",
+        "FLAC",
+        "FLAC",
+    ]
+    plain, fast, streamed = (soundfile.info(path).frames for path in ("deep/a.wav", "b.flac", "c.flac"))
+    assert fast * 2 == pytest.approx(plain, rel=0.02) and streamed == plain
+    assert not Path("generated_speech").exists()
+
+
+def test_speech_in_the_default_folder_never_replaces_an_earlier_result(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for text in ("Well.", "Good.", "Yes."):
+        inference.main(["--text", text, "--vocoder", "griffin_lim", "--device", "cpu"])
+    written = [Path("generated_speech") / f"speech{number}.wav" for number in ("", "_2", "_3")]
+    assert capsys.readouterr().out.split() == list(map(str, written))
+    assert len({path.read_bytes() for path in written}) == 3
+
+
+def test_output_is_refused_for_several_inputs_or_another_format(infer, model, mels, tmp_path, capsys):
+    def refused(*flags):
+        with pytest.raises(SystemExit) as stop:
+            inference.main(list(map(str, ["--checkpoint_file", model, "--input_mels_dir", mels, *flags])))
+        return stop.value.code, *capsys.readouterr()
+
+    np.save(mels / "a.npy", DB.from_ln(speech_mel(20)).numpy())
+    single = tmp_path / "single.flac"
+    inference.main(list(map(str, ["--checkpoint_file", model, "--input_mels_dir", mels, "--output", single])))
+    assert capsys.readouterr().out == f"{single}\n" and soundfile.info(single).frames == 20 * 256
+    np.save(mels / "b.npy", DB.from_ln(speech_mel(20)).numpy())
+    assert_reported(refused("--output", tmp_path / "x.wav"), "--output", "2 inputs", "--output_dir")
+    assert_reported(refused("--output", tmp_path / "x.ogg"), "x.ogg", ".flac")
+    assert_reported(infer("--input_mels_dir", mels, "--output", "x.wav"), "--output", "--output_dir")
+    assert_reported(refused("--speed", "1.5"), "--speed", "--text")
+    assert infer("--input_mels_dir", mels)[1] == f"2 files in {tmp_path / 'out'}\n"
+    assert infer("--input_mels_dir", mels)[1].endswith("2 of them in place of earlier ones\n")
+
+
 def test_an_onnx_file_is_accepted_as_checkpoint_for_files_and_streams(infer, model, mels, tmp_path):
     for package in ("onnxruntime", "onnxscript"):
         pytest.importorskip(package)
