@@ -250,7 +250,7 @@ def is_stdout(output_dir: Path) -> bool:
     return str(output_dir) == "-"
 
 
-def write(path: Path, chunks: Iterable[np.ndarray], sampling_rate: int) -> None:
+def write_output(path: Path, chunks: Iterable[np.ndarray], sampling_rate: int) -> None:
     """Write a WAV or FLAC file, or raw 16-bit PCM to standard output if the folder of `path` is `-`."""
     if not is_stdout(path.parent):
         write_wav(path, chunks, sampling_rate)
@@ -298,7 +298,7 @@ def main(arguments: list[str] | None = None) -> None:
         except OSError as error:
             flag = "--output" if options.output else "--output_dir"
             raise UserError(f"can't write to {output_dir}: {error}; name another {flag}") from error
-    message = (speak if options.speaks else resynthesize)(options, vocoder)
+    message = (speak_texts if options.speaks else resynthesize)(options, vocoder)
     print(message, file=sys.stderr if is_stdout(output_dir) else sys.stdout)
 
 

@@ -3,7 +3,6 @@
 Nothing here depends on Gradio. The functions raise UserError for requests that are impossible.
 """
 
-import functools
 import io
 import secrets
 from collections.abc import Iterator
@@ -12,7 +11,6 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from checkpoint.voices import VOICES, find_voice, list_voices, load_voice_tacotron2
 from common.errors import UserError
 from common.options import check_seed
 from common.plots import plot_attention
@@ -21,54 +19,12 @@ from evaluation.report import data_uri, flac
 from mel import MelConfig
 from synthesis.pronunciation import as_sentences, pronounce
 from synthesis.speech import Sentence, TextToSpeech, join_sentences
-from synthesis.vocoder import GriffinLim, Vocoder, load_vocoder
 from tacotron2.speak import split_text
 from webpage.copying import Sound, copies, metrics_table, plot_copies, read_clip
+from webpage.models import OWN_VOCODER, Models
 
 MAX_CHARACTERS = 2000
 MAX_SECONDS = 20.0  # of a clip to copy
-KEPT_MODELS = 4
-OWN_VOCODER, GRIFFIN_LIM = "vocoder of the voice", "Griffin-Lim"
-
-
-class Models:
-    """The voices and vocoders of the page, loaded when they are first used.
-
-    Args:
-        checkpoints: the user's own vocoders.
-        any_path: whether names of other voice folders and vocoders are accepted.
-    """
-
-    def __init__(self, checkpoints: list[Path], device: str, any_path: bool):
-        self.device, self.any_path = device, any_path
-        self.voices = {voice.name: voice for voice in list_voices(VOICES)}
-        self.checkpoints = {str(path): path for path in checkpoints}
-        self.bundled = {f"vocoder of {name}": voice.vocoder for name, voice in self.voices.items()}
-        self.load_vocoder = functools.lru_cache(KEPT_MODELS)(lambda path: load_vocoder(path, device))
-        self.load_tacotron2 = functools.lru_cache(KEPT_MODELS)(
-            lambda voice: load_voice_tacotron2(voice, device)
-        )
-
-    def vocoder(self, name: str, config: MelConfig) -> Vocoder:
-        """Return a vocoder by its name or path, or Griffin-Lim for the mels of `config`."""
-        if name == GRIFFIN_LIM:
-            return GriffinLim(config)
-        path = (self.checkpoints | self.bundled).get(name)
-        if path is None and not (self.any_path and name):
-            raise UserError(f"there is no vocoder {name!r}; choose one from the list")
-        return self.load_vocoder(path or Path(name))
-
-    def text_to_speech(self, voice_name: str, vocoder_name: str) -> TextToSpeech:
-        """Return a voice with its own or another vocoder."""
-        if voice_name not in self.voices and not self.any_path:
-            raise UserError(f"there is no voice {voice_name!r}; choose one from the list")
-        voice = find_voice(voice_name)
-        tacotron2 = self.load_tacotron2(voice)
-        if vocoder_name == OWN_VOCODER:
-            vocoder = self.load_vocoder(voice.vocoder)
-        else:
-            vocoder = self.vocoder(vocoder_name, tacotron2.config)
-        return TextToSpeech(tacotron2, vocoder, self.device, names=(f"the voice {voice.name}", vocoder_name))
 
 
 def check_length(text: str, limit: int = MAX_CHARACTERS) -> None:
@@ -86,10 +42,12 @@ def show_pronunciation(models: Models, text: str, voice: str) -> Iterator[str]:
     yield "\n".join(pronounce(split_text(text, config), config))
 
 
-def speak_text(models: Models, text: str, voice: str, vocoder: str, seed: float) -> Iterator[tuple]:
+def speak_text(
+    models: Models, text: str, voice: str, vocoder: str, seed: float, speed: float = 1.0
+) -> Iterator[tuple]:
     """Yield the page's outputs for a text: its pronunciation, then each sentence, then the whole audio."""
     check_length(text)
-    tts = models.text_to_speech(voice, vocoder)
+    tts = models.text_to_speech(voice, vocoder, speed)
     sentences = split_text(text, tts.tacotron2.config)
     pronunciation = "\n".join(pronounce(sentences, tts.tacotron2.config))
     for outputs in speech_outputs(tts, sentences, sentences, seed):
@@ -97,11 +55,11 @@ def speak_text(models: Models, text: str, voice: str, vocoder: str, seed: float)
 
 
 def speak_pronunciation(
-    models: Models, pronunciation: str, voice: str, vocoder: str, seed: float
+    models: Models, pronunciation: str, voice: str, vocoder: str, seed: float, speed: float = 1.0
 ) -> Iterator[tuple]:
     """Yield the outputs of `speak_text` for an edited pronunciation."""
     check_length(pronunciation, 2 * MAX_CHARACTERS)
-    tts = models.text_to_speech(voice, vocoder)
+    tts = models.text_to_speech(voice, vocoder, speed)
     lines = [line.strip() for line in pronunciation.splitlines() if any(map(str.isalpha, line))]
     if not lines:
         raise UserError("the pronunciation is empty; write one line per sentence")

@@ -1,0 +1,220 @@
+"""app.py as a server: OpenAI's client, curl and clients that misbehave, against the process."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from io import BytesIO
+
+import numpy as np
+import pytest
+import soundfile
+from helpers import ROOT
+
+pytest.importorskip("uvicorn")
+openai = pytest.importorskip("openai")
+
+TEXT = "Good morning. How are you?"
+LONG = "The harbour was quiet when the first boats came home. " * 40
+
+
+@contextmanager
+def server(folder, *flags: str):
+    """Run app.py and yield its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, str(ROOT / "app.py"), "--port", str(port), "--device", "cpu", *flags]
+    environment = os.environ | {"TMPDIR": str(folder), "HF_HUB_OFFLINE": "1"}
+    address = f"http://127.0.0.1:{port}"
+    with open(folder / "log", "w") as log:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        while not answers(address):
+            assert process.poll() is None, (folder / "log").read_text()
+            time.sleep(0.3)
+        yield address
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+    assert "Traceback" not in (folder / "log").read_text()
+
+
+def answers(address: str) -> bool:
+    try:
+        return health(address)["status"] == "ok"
+    except urllib.error.URLError:
+        return False
+
+
+def health(address: str) -> dict:
+    with urllib.request.urlopen(f"{address}/health", timeout=10) as response:
+        return json.load(response)
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("server")
+    # a gradio that can't be imported: the API does without it
+    (folder / "gradio.py").write_text("raise ImportError('gradio')")
+    os.environ["PYTHONPATH"] = str(folder)
+    with server(folder, "--api_only", "--api_key", "a secret") as address:
+        del os.environ["PYTHONPATH"]
+        yield address
+
+
+@pytest.fixture
+def client(address):
+    return openai.OpenAI(base_url=f"{address}/v1", api_key="a secret", max_retries=0, timeout=120)
+
+
+def speak(client, text: str = TEXT, kind: str = "wav", voice: str = "espeak", **options) -> bytes:
+    return client.audio.speech.create(
+        model="tts-1", input=text, voice=voice, response_format=kind, **options
+    ).content
+
+
+def test_four_formats_contain_the_same_speech(client):
+    wav, rate = soundfile.read(BytesIO(speak(client)))
+    assert rate == 22050 and 1.0 < len(wav) / rate < 5.0 and np.abs(wav).max() > 0.05
+    flac, _ = soundfile.read(BytesIO(speak(client, kind="flac")))
+    np.testing.assert_array_equal(flac, wav)
+    mp3, rate = soundfile.read(BytesIO(speak(client, kind="mp3")))
+    assert soundfile.info(BytesIO(speak(client, kind="mp3"))).format == "MP3"
+    assert len(mp3) / rate == pytest.approx(len(wav) / 22050, rel=0.05)
+    pcm = np.frombuffer(speak(client, kind="pcm"), "<i2")
+    assert len(pcm) / 24000 == pytest.approx(len(wav) / 22050, rel=0.001)
+    assert np.abs(pcm).max() / 32768 == pytest.approx(np.abs(wav).max(), rel=0.05)
+
+
+def test_speed_and_the_names_of_openais_voices_are_understood(client):
+    plain, fast = (soundfile.read(BytesIO(speak(client, speed=speed)))[0] for speed in (1.0, 2.0))
+    assert len(fast) * 2 == pytest.approx(len(plain), rel=0.02)
+    default, human = (speak(client, "Good day.", voice=voice) for voice in ("alloy", "ljspeech"))
+    assert default == human != speak(client, "Good day.", voice="espeak")
+    assert [model.id for model in client.models.list()] == ["tts-1"]
+
+
+@pytest.mark.parametrize("kind", ["wav", "pcm"])
+def test_speech_is_streamed_while_it_is_computed(client, address, kind):
+    started = time.monotonic()
+    with client.audio.speech.with_streaming_response.create(
+        model="tts-1", input=LONG[:540], voice="espeak", response_format=kind
+    ) as response:
+        busy = []
+        for _ in response.iter_bytes(4096):
+            busy.append((health(address)["requests"], time.monotonic() - started))
+    assert busy[0][0] == 1, "the first bytes arrived after the last sentence was computed"
+    assert busy[0][1] < busy[-1][1]
+
+
+def test_ten_at_once_are_all_served_with_their_own_text(client):
+    texts = [f"Visitor number {number}." for number in range(10)]
+    with ThreadPoolExecutor(10) as visitors:
+        together = list(visitors.map(lambda text: speak(client, text), texts))
+    assert together[3] == speak(client, texts[3]) and together[7] == speak(client, texts[7])
+    assert len(set(together)) == 10
+
+
+def test_impossible_requests_are_refused_in_one_line(client):
+    for options, words in (
+        ({"text": "word " * 4000}, ("20,000 characters", "4,096")),
+        ({"text": " ... "}, ("nothing to say",)),
+        ({"text": ""}, ("nothing to say",)),
+        ({"voice": "nobody"}, ("'nobody'", "espeak", "ljspeech")),
+        ({"voice": str(ROOT / "voices" / "espeak")}, ("no voice",)),
+        ({"kind": "opus"}, ("response_format", "mp3, wav, flac, pcm")),
+        ({"speed": 9.0}, ("speed", "at most 4")),
+    ):
+        with pytest.raises(openai.BadRequestError) as caught:
+            speak(client, **options)
+        message = caught.value.body["message"]
+        assert all(word in message for word in words) and "\n" not in message, message
+
+
+def test_a_body_that_is_no_object_or_too_large_is_refused(address):
+    for body, status in ((b"{", 400), (b"[]", 400), (b'{"input": 3}', 400), (b" " * (1 << 21), 413)):
+        request = urllib.request.Request(f"{address}/v1/audio/speech", body)
+        request.add_header("Authorization", "Bearer a secret")
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(request, timeout=60)
+        assert caught.value.code == status
+        assert json.load(caught.value)["error"]["type"] == "invalid_request_error"
+
+
+def test_a_wrong_key_is_refused(address):
+    for key in ("wrong", "ä"):
+        request = urllib.request.Request(f"{address}/v1/models")
+        request.add_header("Authorization", f"Bearer {key}".encode().decode("latin-1"))
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(request, timeout=60)
+        assert caught.value.code == 401
+    with pytest.raises(openai.AuthenticationError, match="key"):
+        speak(openai.OpenAI(base_url=f"{address}/v1", api_key="wrong", max_retries=0))
+
+
+@pytest.mark.parametrize("kind", ["pcm", "mp3"])
+def test_a_client_that_hangs_up_frees_its_place(client, address, kind):
+    body = json.dumps({"input": LONG, "voice": "espeak", "response_format": kind}).encode()
+    head = "POST /v1/audio/speech HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer a secret\r\n"
+    head += f"Content-Length: {len(body)}\r\n\r\n"
+    connection = socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])))
+    connection.sendall(head.encode() + body)
+    while not health(address)["requests"]:
+        time.sleep(0.05)
+    connection.close()
+    deadline = time.monotonic() + 60
+    while health(address)["requests"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert len(speak(client, "Good day.")) > 10_000
+
+
+def test_more_requests_than_the_queue_holds_are_refused(address):
+    body = json.dumps({"input": TEXT, "voice": "espeak", "response_format": "pcm"}).encode()
+
+    def status(_) -> int:
+        request = urllib.request.Request(f"{address}/v1/audio/speech", body)
+        request.add_header("Authorization", "Bearer a secret")
+        try:
+            with urllib.request.urlopen(request, timeout=120) as response:
+                return response.status if response.read() else 0
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    with ThreadPoolExecutor(40) as visitors:
+        statuses = list(visitors.map(status, range(40)))
+    assert set(statuses) == {200, 503} and statuses.count(200) >= 20
+    assert health(address)["requests"] == 0
+
+
+def test_a_port_in_use_is_a_user_error():
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        command = [sys.executable, str(ROOT / "app.py"), "--api_only", "--port", port]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and f"127.0.0.1:{port}" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_the_page_and_the_api_share_an_address(tmp_path):
+    pytest.importorskip("gradio")
+    with server(tmp_path) as address:
+        assert b"gradio" in urllib.request.urlopen(address, timeout=60).read().lower()
+        url, head = f"{address}/v1/audio/speech", "Content-Type: application/json"
+        wanted = '{"model": "tts-1", "input": "Any sentence of yours.", "voice": "ljspeech", '
+        command = ["curl", "-s", url, "-H", head, "-d", wanted + '"response_format": "wav"}']
+        done = subprocess.run(command, capture_output=True, timeout=120)
+        audio, rate = soundfile.read(BytesIO(done.stdout))
+        assert rate == 22050 and 1.0 < len(audio) / rate < 3.0 and np.abs(audio).max() > 0.05
+        command[-1] = '{"input": "Well.", "voice": "nobody"}'
+        done = subprocess.run(command, capture_output=True, timeout=120)
+        assert "ljspeech" in json.loads(done.stdout)["error"]["message"]

@@ -1,0 +1,241 @@
+"""Speech for other programs: the routes of OpenAI's API, https://platform.openai.com/docs/api-reference/audio.
+
+One request at a time uses the models, sentence by sentence in turn with the others.
+"""
+
+import asyncio
+import json
+import secrets
+import socket
+import struct
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from io import BytesIO
+
+import numpy as np
+import soundfile
+import uvicorn
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, StreamingResponse
+from starlette.routing import Route
+
+from common.errors import UserError, one_line
+from common.options import check_options, option
+from corpus.audio import resample, to_pcm
+from synthesis.speech import TextToSpeech
+from synthesis.speed import SPEEDS
+from webpage.models import Models
+
+MAX_INPUT = 4096  # characters, as in OpenAI's API
+MAX_BODY = 1 << 20  # bytes of a request
+MAX_WAITING = 20  # requests, including the one that is computed
+PCM_RATE = 24000  # Hz; raw audio does not state its rate, and clients of OpenAI's API assume this one
+MODEL = "tts-1"  # clients send the name of one of OpenAI's models; any name is accepted
+MEDIA_TYPES = {
+    "mp3": "audio/mpeg",
+    "wav": "audio/wav",
+    "flac": "audio/flac",
+    "pcm": f"audio/pcm; rate={PCM_RATE}; channels=1",
+}
+# They mean the default voice.
+OPENAI_VOICES = {
+    "alloy", "ash", "ballad", "cedar", "coral", "echo", "fable", "marin", "nova", "onyx", "sage", "shimmer",
+    "verse",
+}  # fmt: skip
+
+
+class ApiError(Exception):
+    """An error with an HTTP status other than 400, which a `UserError` has."""
+
+    def __init__(self, status: int, message: str):
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeechRequest:
+    """The body of a request for speech. Raises UserError for values that are not allowed."""
+
+    input: str = option("")
+    model: str = option(MODEL)
+    voice: str = option("alloy")
+    speed: float = option(1.0, **SPEEDS)
+    response_format: str = option("mp3", choices=tuple(MEDIA_TYPES))
+    stream_format: str = option("audio", choices=("audio",))
+
+    def __post_init__(self):
+        check_options(self)
+        if len(self.input) > MAX_INPUT:
+            raise UserError(
+                f"input has {len(self.input):,} characters; at most {MAX_INPUT:,} are spoken at a time, "
+                "and inference.py speaks texts of any length"
+            )
+
+
+def parse_request(body: bytes) -> SpeechRequest:
+    """Parse the JSON of a request; keys that this server does not know are ignored."""
+    try:
+        values = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"the body is not JSON: {one_line(error)}") from error
+    if not isinstance(values, dict):
+        raise UserError("the body is not a JSON object with the text in input")
+    known = {field.name for field in fields(SpeechRequest)}
+    return SpeechRequest(
+        **{key: value for key, value in values.items() if key in known and value is not None}
+    )
+
+
+class AudioResponse(StreamingResponse):
+    """Audio whose first part exists. The generator of the others is closed also if the client leaves."""
+
+    def __init__(self, first: bytes, others: AsyncGenerator[bytes, None], media_type: str):
+        async def parts() -> AsyncGenerator[bytes, None]:
+            yield first
+            async for part in others:
+                yield part
+
+        super().__init__(parts(), media_type=media_type)
+        self.others = others
+
+    async def __call__(self, scope, receive, send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self.others.aclose()
+
+
+class Api:
+    """The routes and their state.
+
+    Args:
+        key: what clients must send as `Authorization: Bearer <key>`, or None.
+    """
+
+    def __init__(self, models: Models, key: str | None = None):
+        self.models, self.key = models, key
+        self.turn, self.requests = asyncio.Lock(), 0
+        self.routes = [
+            Route("/v1/audio/speech", self.speech, methods=["POST"]),
+            Route("/v1/models", self.list_models),
+            Route("/health", self.health),
+        ]
+        self.exception_handlers = {UserError: error_response, ApiError: error_response}
+
+    async def health(self, request: Request) -> JSONResponse:
+        return JSONResponse({"status": "ok", "voices": list(self.models.voices), "requests": self.requests})
+
+    async def list_models(self, request: Request) -> JSONResponse:
+        self.check_key(request)
+        model = {"id": MODEL, "object": "model", "created": 0, "owned_by": "hifigan"}
+        return JSONResponse({"object": "list", "data": [model]})
+
+    async def speech(self, request: Request) -> AudioResponse:
+        self.check_key(request)
+        wanted = parse_request(await read_body(request))
+        parts = self.in_turn(request, self.speak(wanted, self.voice(wanted.voice)))
+        first = await anext(parts, b"")  # errors are reported before the response starts
+        return AudioResponse(first, parts, MEDIA_TYPES[wanted.response_format])
+
+    def check_key(self, request: Request) -> None:
+        given = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if self.key and not secrets.compare_digest(given.encode(), self.key.encode()):
+            raise ApiError(401, "the API key is missing or wrong; send it as Authorization: Bearer <key>")
+
+    def voice(self, name: str) -> str:
+        """Return a voice of the server. Raises UserError if there is none of this name."""
+        if name in OPENAI_VOICES and name not in self.models.voices:
+            return next(iter(self.models.voices))  # the default voice
+        if name not in self.models.voices:
+            raise UserError(f"there is no voice {name!r}; choose one of {', '.join(self.models.voices)}")
+        return name
+
+    def speak(self, wanted: SpeechRequest, voice: str) -> Iterator[bytes]:
+        tts = self.models.text_to_speech(voice, speed=wanted.speed)
+        yield from encode(spoken(tts, wanted.input), tts.sampling_rate, wanted.response_format)
+
+    async def in_turn(self, request: Request, steps: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
+        """Yield the steps of a request, each when its turn comes. Raises ApiError if too many are waiting."""
+        if self.requests >= MAX_WAITING:
+            raise ApiError(503, f"{MAX_WAITING} requests are waiting; try again later")
+        self.requests += 1
+        try:
+            while True:
+                async with self.turn:
+                    if await request.is_disconnected():
+                        return
+                    part = await run_in_threadpool(self.models.next_step, steps)
+                if part is None:
+                    return
+                yield part
+        finally:
+            self.requests -= 1
+
+
+async def read_body(request: Request) -> bytes:
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_BODY:
+            raise ApiError(413, f"the request has more than {MAX_BODY:,} bytes; send a shorter text")
+    return bytes(body)
+
+
+async def error_response(request: Request, error: Exception) -> JSONResponse:
+    """Return an error as OpenAI's clients expect it."""
+    status = error.status if isinstance(error, ApiError) else 400
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    content = {"message": one_line(error), "type": kind, "param": None, "code": None}
+    return JSONResponse({"error": content}, status)
+
+
+def spoken(tts: TextToSpeech, text: str) -> Iterator[np.ndarray]:
+    """Yield the audio (n,) of each sentence, with the pause before it."""
+    pause = 0.0
+    for sentence in tts.sentences(text):
+        yield np.concatenate([tts.silence(pause), sentence.audio])
+        pause = sentence.utterance.pause
+
+
+def encode(chunks: Iterator[np.ndarray], sampling_rate: int, kind: str) -> Iterator[bytes]:
+    """Yield the bytes of a file for each chunk (n,): those of MP3 and FLAC come with the last one."""
+    if kind == "pcm":
+        for chunk in chunks:
+            yield to_pcm(resample(chunk, sampling_rate, PCM_RATE)).astype("<i2").tobytes()
+    elif kind == "wav":
+        header = endless_wav_header(sampling_rate)
+        for chunk in chunks:
+            yield header + to_pcm(chunk).astype("<i2").tobytes()
+            header = b""
+    else:
+        buffer = BytesIO()
+        with soundfile.SoundFile(buffer, "w", sampling_rate, channels=1, format=kind.upper()) as file:
+            for chunk in chunks:
+                file.write(to_pcm(chunk))
+                yield b""
+        yield buffer.getvalue()
+
+
+def endless_wav_header(sampling_rate: int) -> bytes:
+    """Return the header of mono 16-bit audio whose length is not known yet, and stated as the largest."""
+    unknown = 0xFFFFFFFF
+    properties = struct.pack("<IHHIIHH", 16, 1, 1, sampling_rate, 2 * sampling_rate, 2, 16)
+    return (
+        struct.pack("<4sI8s", b"RIFF", unknown, b"WAVEfmt ")
+        + properties
+        + struct.pack("<4sI", b"data", unknown)
+    )
+
+
+def serve_api(api: Api, host: str, port: int) -> None:
+    """Serve the API alone until the process is interrupted. Raises OSError if the address can't be used."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    app = Starlette(routes=api.routes, exception_handlers=api.exception_handlers)
+    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
+    with socket.create_server((host, port), family=family) as listener:
+        print(f"* Running on http://{host}:{port}/v1/audio/speech", flush=True)
+        with suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[listener])

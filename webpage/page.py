@@ -1,0 +1,190 @@
+"""The web page, made with Gradio."""
+
+import functools
+from collections.abc import Callable, Iterator
+from functools import partial
+from html import escape
+from pathlib import Path
+
+import gradio as gr
+
+from common.errors import UserError
+from webpage.api import Api
+from webpage.content import (
+    MAX_CHARACTERS,
+    MAX_SECONDS,
+    copy_clip,
+    evaluation_runs,
+    show_pronunciation,
+    show_report,
+    speak_pronunciation,
+    speak_text,
+)
+from webpage.models import GRIFFIN_LIM, OWN_VOCODER, Models
+
+MAX_MEGABYTES = 20  # of an upload
+MAX_WAITING = 20  # requests in the queue
+KEPT_SESSIONS = 20  # of visitors, with their last results of a few megabytes each
+
+CSS = """
+figure { margin: 0 0 1rem; } figcaption { font-weight: 600; overflow-wrap: anywhere; }
+audio { width: 100%; max-width: 40rem; }
+.picture { overflow-x: auto; margin-bottom: 1.5rem; }
+.picture img { width: 100%; max-width: 60rem; margin: 0.5rem 0; }
+.failed { color: #b91c1c; } .dark .failed { color: #fca5a5; }
+table th, table td { word-break: normal; overflow-wrap: normal; }
+iframe { width: 100%; height: 85vh; border: 0; background: white; }
+"""
+# Starting a player stops the others.
+PAGE_SCRIPT = """() => document.addEventListener("play", event => {
+    for (const player of document.querySelectorAll("audio")) if (player !== event.target) player.pause();
+}, true)"""
+# Plays the sentences in order as they arrive. `data-run` distinguishes one request from the next.
+PLAYLIST = """
+let run = "", waiting = null;
+const players = () => [...element.querySelectorAll("audio")];
+const play = index => {
+    waiting = players()[index] ? null : index;
+    players()[index]?.play().catch(() => {});
+};
+element.addEventListener("ended", event => play(players().indexOf(event.target) + 1), true);
+watch("value", () => {
+    const first = players()[0];
+    if (first && first.dataset.run !== run) { run = first.dataset.run; play(0); }
+    else if (waiting !== null) play(waiting);
+});
+"""
+
+
+def launch(page: gr.Blocks, api: Api, host: str, port: int, share: bool) -> None:
+    """Serve the page and the API until the process is interrupted. Raises OSError if it can't listen."""
+    fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
+    page.launch(
+        server_name=host,
+        server_port=port,
+        share=share,
+        theme=gr.themes.Default(**fonts),
+        css=CSS,
+        js=PAGE_SCRIPT,
+        ssr_mode=False,
+        run_history=False,
+        state_session_capacity=KEPT_SESSIONS,
+        max_file_size=f"{MAX_MEGABYTES}mb",
+        footer_links=[],
+        app_kwargs={"routes": api.routes, "exception_handlers": api.exception_handlers},
+    )
+
+
+def with_messages(handler: Callable[..., Iterator], models: Models) -> Callable[..., Iterator]:
+    """Return an event handler that shows a `UserError` as a message on the page."""
+
+    @functools.wraps(partial(handler, models))
+    def wrapper(*inputs):
+        steps = handler(models, *inputs)
+        try:
+            while (outputs := models.next_step(steps)) is not None:
+                yield outputs
+        except UserError as error:
+            raise gr.Error(escape(str(error), quote=False), print_exception=False) from error
+
+    return wrapper
+
+
+def build_page(models: Models, evaluations: Path, delete_after: int) -> gr.Blocks:
+    """Return the page with its three tabs."""
+    period = min(delete_after, 60)
+    with gr.Blocks(title="HiFi-GAN", analytics_enabled=False, delete_cache=(period, delete_after)) as page:
+        gr.Markdown("# HiFi-GAN\nSpeak text, copy a clip with vocoders, and compare evaluations.")
+        with gr.Tab("Speak"):
+            build_speak_tab(models)
+        with gr.Tab("Copy"):
+            build_copy_tab(models)
+        with gr.Tab("Compare") as tab:
+            build_compare_tab(evaluations, tab)
+    return page.queue(max_size=MAX_WAITING)
+
+
+def build_speak_tab(models: Models) -> None:
+    text = gr.Textbox(
+        "Any sentence of yours. It can be followed by others!", label="Text", lines=3,
+        info=f"English, at most {MAX_CHARACTERS:,} characters",
+    )  # fmt: skip
+    with gr.Row():
+        voice = gr.Dropdown(
+            list(models.voices), label="Voice", allow_custom_value=models.any_path, min_width=240,
+            info="or the folder of another one" if models.any_path else None,
+        )  # fmt: skip
+        vocoder = gr.Dropdown(
+            [OWN_VOCODER, GRIFFIN_LIM, *models.checkpoints], label="Vocoder",
+            info="or the path of your own" if models.any_path else None, allow_custom_value=models.any_path,
+            min_width=240,
+        )  # fmt: skip
+        seed = gr.Number(
+            0, label="Seed", precision=0, minimum=0, maximum=2**32 - 1, min_width=240,
+            info="another seed changes the intonation",
+        )  # fmt: skip
+        speed = gr.Slider(0.5, 2.0, 1.0, step=0.05, label="Speed", min_width=240)
+    button = gr.Button("Speak", variant="primary")
+    status = gr.Textbox(label="Result", interactive=False, lines=1)
+    audio = gr.Audio(
+        label="Whole text", interactive=False, buttons=["download"],
+        waveform_options=gr.WaveformOptions(show_recording_waveform=False),
+    )  # fmt: skip
+    with gr.Accordion("Pronunciation", open=False):
+        pronunciation = gr.Textbox(
+            label="What the voice reads, one line per sentence", lines=3,
+            info="phonemes (IPA) or normalized text, depending on the voice; you can edit it",
+        )  # fmt: skip
+        with gr.Row():
+            show = gr.Button("Show the pronunciation of the text")
+            speak_edited = gr.Button("Speak the edited pronunciation")
+    sentences = gr.HTML(js_on_load=PLAYLIST)
+    outputs = [pronunciation, sentences, audio, status]
+    on_models = {"concurrency_limit": 1, "concurrency_id": "models", "show_progress_on": status}
+    button.click(
+        with_messages(speak_text, models), [text, voice, vocoder, seed, speed], outputs,
+        api_name="speak", **on_models,
+    )  # fmt: skip
+    show.click(
+        with_messages(show_pronunciation, models), [text, voice], pronunciation,
+        api_name="pronounce", **on_models,
+    )  # fmt: skip
+    speak_edited.click(
+        with_messages(speak_pronunciation, models), [pronunciation, voice, vocoder, seed, speed], outputs,
+        api_name="speak_pronunciation", **on_models,
+    )  # fmt: skip
+
+
+def build_copy_tab(models: Models) -> None:
+    gr.Markdown(
+        f"Upload or record a clip: WAV, FLAC, OGG or MP3, at most {MAX_SECONDS:g} s and {MAX_MEGABYTES} MB."
+    )
+    clip = gr.Audio(
+        sources=["upload", "microphone"], type="filepath", buttons=[], label="Clip",
+        waveform_options=gr.WaveformOptions(show_recording_waveform=False),
+    )  # fmt: skip
+    choices = [*models.bundled, *models.checkpoints, GRIFFIN_LIM]
+    vocoders = gr.Dropdown(
+        choices, value=choices, multiselect=True, label="Vocoders", allow_custom_value=models.any_path,
+        info="and paths of your own" if models.any_path else None,
+    )  # fmt: skip
+    button = gr.Button("Copy", variant="primary")
+    players, metrics = gr.HTML(), gr.Markdown()
+    button.click(
+        with_messages(copy_clip, models), [clip, vocoders], [players, metrics],
+        api_name="copy", concurrency_limit=1, concurrency_id="models", show_progress_on=metrics,
+    )  # fmt: skip
+
+
+def build_compare_tab(folder: Path, tab: gr.Tab) -> None:
+    run = gr.Dropdown(choices=[], label="Results of evaluate.py", allow_custom_value=True)
+    report = gr.HTML()
+    run.change(partial(show_report, folder), run, report, api_name="report")
+
+    def list_runs() -> tuple:
+        names = list(evaluation_runs(folder))
+        return gr.Dropdown(choices=names, value=names[0] if names else None)
+
+    tab.select(list_runs, None, run, api_name=False).then(
+        partial(show_report, folder), run, report, api_name=False
+    )
