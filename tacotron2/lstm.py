@@ -6,19 +6,32 @@ from torch import Tensor, nn
 
 
 class LSTMCell(nn.LSTMCell):
-    """An LSTM cell whose products follow autocast and whose state is in float32.
-
-    The state is a sum over all steps so far, whose small terms would be lost in bfloat16's 8-bit mantissa.
-    """
+    """An LSTM cell whose products follow autocast and whose state is in float32."""
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        if not torch.is_autocast_enabled(x.device.type):
-            return super().forward(x, state)
-        hidden, cell = state
-        gates = F.linear(x, self.weight_ih, self.bias_ih) + F.linear(hidden, self.weight_hh, self.bias_hh)
-        input_gate, forget_gate, candidate, output_gate = gates.float().chunk(4, dim=1)
-        cell = torch.sigmoid(forget_gate) * cell + torch.sigmoid(input_gate) * torch.tanh(candidate)
-        return torch.sigmoid(output_gate) * torch.tanh(cell), cell
+        return lstm_step(x, state, (self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh))
+
+
+def lstm_step(
+    x: Tensor, state: tuple[Tensor, Tensor], weights: tuple[Tensor, Tensor, Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Return the next (hidden, cell) of an LSTM with the weights of `nn.LSTMCell`, given x (B, in).
+
+    The cell state is a sum over all steps so far, whose small terms would be lost in bfloat16's 8-bit
+    mantissa. PyTorch's function keeps it in half precision under autocast on a GPU.
+    """
+    if not torch.is_autocast_enabled(x.device.type):
+        return torch.lstm_cell(x, state, *weights)
+    weight_ih, weight_hh, bias_ih, bias_hh = weights
+    gates = F.linear(x, weight_ih, bias_ih).float() + F.linear(state[0], weight_hh, bias_hh)
+    return from_gates(gates, state[1])
+
+
+def from_gates(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the next (hidden, cell), given the gates' float32 sums (B, 4 * hidden_size)."""
+    input_gate, forget_gate, candidate, output_gate = gates.chunk(4, dim=1)
+    cell = torch.sigmoid(forget_gate) * cell + torch.sigmoid(input_gate) * torch.tanh(candidate)
+    return torch.sigmoid(output_gate) * torch.tanh(cell), cell
 
 
 def run_bidirectional(lstm: nn.LSTM, x: Tensor, lengths: Tensor) -> Tensor:

@@ -434,7 +434,7 @@ class Tacotron2(nn.Module):
         Only spoken mels are filtered. A vocoder that was fine-tuned on filtered teacher-forced mels would
         learn to undo the filter.
         """
-        mel = self.from_inner(mel + self.postnet(mel, mask))
+        mel = self.from_inner(mel.float() + self.postnet(mel, mask))  # in float32 under autocast
         return self.postfilter(mel, mask, speakers) if self.postfilter else mel
 
     def with_packed_decoder(self, dtype: torch.dtype = torch.float32) -> "Tacotron2":

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tacotron2.config import Tacotron2Config
+from tacotron2.lstm import from_gates, lstm_step
 
 DROPOUT_BLOCK = 64  # decoder steps per call of the random number generator, which is slow for single steps
 
@@ -54,12 +55,10 @@ class SteppingLSTM:
 
     def __call__(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         if not self.is_packed:
-            return torch.lstm_cell(x, state, *self.weights)
+            return lstm_step(x, state, self.weights)
         hidden, cell = state
         gates = self.from_x(x.to(self.dtype)).float() + self.from_hidden(hidden.to(self.dtype))
-        input_gate, forget_gate, candidate, output_gate = gates.chunk(4, dim=1)
-        cell = torch.sigmoid(forget_gate) * cell + torch.sigmoid(input_gate) * torch.tanh(candidate)
-        return torch.sigmoid(output_gate) * torch.tanh(cell), cell
+        return from_gates(gates, cell)
 
 
 def can_pack(weight: Tensor) -> bool:

@@ -524,8 +524,10 @@ def test_an_unknown_inner_scale_is_refused():
         Tacotron2(small_config(inner_mel_scale="bel"))
 
 
-def test_the_state_of_the_attention_lstm_is_float32_under_autocast():
+@pytest.mark.parametrize("is_stepping", [False, True], ids=["training", "inference"])
+def test_the_state_of_the_attention_lstm_is_float32_under_autocast(is_stepping, monkeypatch):
     """In bfloat16, a state near 100 does not change by less than 0.25."""
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)  # no packed weights, as on a GPU
     cell = LSTMCell(4, 8)
     with torch.no_grad():
         for parameter in cell.parameters():
@@ -533,11 +535,11 @@ def test_the_state_of_the_attention_lstm_is_float32_under_autocast():
         cell.bias_ih[8:16] = 20.0  # the forget gate is open
         cell.bias_ih[16:24] = 0.1
     x, state = torch.zeros(1, 4), (torch.zeros(1, 8), torch.full((1, 8), 100.0))
-    expected = state
+    expected, step = state, SteppingLSTM(cell) if is_stepping else cell
     for _ in range(20):
         expected = cell(x, expected)
         with torch.autocast("cpu", torch.bfloat16):
-            state = cell(x, state)
+            state = step(x, state)
     assert state[1].dtype == torch.float32
     assert expected[1].min() > 100.9
     torch.testing.assert_close(state, expected, rtol=1e-4, atol=0)
