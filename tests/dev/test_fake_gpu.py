@@ -6,6 +6,7 @@ plots of a validation. Checkpoints and resuming need values as well; tests/train
 
 from itertools import islice
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import tacotron2_runs
@@ -14,6 +15,7 @@ from helpers import small_config
 from runs import command_line
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import save_taco_mels
 import tacotron2.train
@@ -25,6 +27,7 @@ from generators.variants import InverseSTFTHead
 from generators.vocos import FourierHead
 from mel import MelSpectrogram
 from model import WaveformHead
+from synthesis.vocoder import use_mixed_precision
 from tacotron2.config import Tacotron2Config
 from tacotron2.dataset import TextMelDataset
 from tacotron2.lstm import LSTMCell
@@ -129,6 +132,7 @@ def test_a_vocoder_is_trained_on_a_gpu_without_waiting(gpu, outputs, tmp_path, p
     assert (trainer.accelerator.scaler is not None) == (precision == "fp16")
     assert HALF[precision] in outputs[nn.Conv1d]
     assert {dtype for kind in IN_FLOAT32 for dtype in outputs.get(kind, ())} == {torch.float32}
+    assert trainer.generate(trainer.real_and_mel(batch)[1]).dtype == torch.float32
     if trainer.average:
         assert {(p.dtype, p.device.type) for p in trainer.average.model.parameters()} == {
             (torch.float32, "cuda")
@@ -173,6 +177,12 @@ def test_tacotron2_is_trained_and_validated_on_a_gpu(
     settings = RARELY_LOGGED | settings
     arguments = tacotron2_runs.flags(tmp_path, tmp_path / "run", mixed_precision=precision, **settings)
     trainer = trainer_of(tacotron2.train, arguments)
+    losses, given = tacotron2.train.tacotron2_losses, set()
+    monkeypatch.setattr(
+        tacotron2.train,
+        "tacotron2_losses",
+        lambda output, *args: given.update(part.dtype for part in output) or losses(output, *args),
+    )
     batch = tacotron2_batch()
     frames = batch["mel_lengths"].sum()
     batches = [batch] * trainer.options.gradient_accumulation_steps
@@ -180,7 +190,7 @@ def test_tacotron2_is_trained_and_validated_on_a_gpu(
     assert ("attention_loss" in values) == ("guided_attention_weight" in settings)
     assert_state_is_in_float32(trainer.model, trainer.optimizer)
     assert HALF[precision] in outputs[nn.Conv1d]
-    assert outputs[LSTMCell] == {torch.float32}
+    assert outputs[LSTMCell] == given == {torch.float32}
 
     results = {"measure_attention": {}}
     for method in ("measure_attention", "free_mel_difference", "show"):  # they depend on values
@@ -204,17 +214,38 @@ GENERATORS = {
 @pytest.mark.parametrize("precision", HALF)
 @pytest.mark.parametrize("name", GENERATORS)
 def test_a_vocoder_streams_on_a_gpu_without_waiting(gpu, outputs, name, precision):
-    from synthesis.vocoder import use_mixed_precision
-
     generator = build_generator(small_config(**GENERATORS[name])).eval().fold_weight_norm().to("cuda")
     generator = use_mixed_precision(generator, precision, "cuda")
+    output_layer = generator.head.out if name.startswith("vocos") else generator.head.conv_post
+    exact = set()
+    output_layer.register_forward_hook(lambda layer, x, y: exact.add(y.dtype))
     mels = [torch.randn(1, 80, frames, device="cuda") for frames in (20, 1, 60)]
     gpu.waits.clear()
     chunks = list(generator.stream(mels, max_frames=32))
     assert gpu.waits == []
     assert {(chunk.dtype, chunk.device.type) for chunk in chunks} == {(torch.float32, "cuda")}
     assert sum(chunk.shape[2] for chunk in chunks) == generator.config.num_samples(81)
+    assert exact == {torch.float32}
     assert HALF[precision] in outputs[nn.Conv1d]
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_no_part_of_a_mel_is_in_half_precision(gpu, precision):
+    class HalfOperators(TorchDispatchMode):
+        found: ClassVar = []
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            result = func(*args, **(kwargs or {}))
+            if isinstance(result, torch.Tensor) and result.dtype == HALF[precision]:
+                self.found.append(str(func))
+            return result
+
+    to_mel, audio = MelSpectrogram(small_config()).to("cuda"), torch.randn(2, 2048, device="cuda")
+    with torch.autocast("cuda", HALF[precision]), HalfOperators() as half:
+        assert to_mel(audio).dtype == torch.float32
+        assert half.found == []
+        _ = audio @ audio.T
+    assert half.found  # autocast was on
 
 
 @pytest.mark.parametrize("precision", HALF)
@@ -292,7 +323,7 @@ def test_calls_that_wait_for_the_gpu_are_recorded(gpu, wait):
 
 @pytest.mark.parametrize("call", [torch.nonzero, lambda x: x[x > 0], torch.unique])
 def test_operators_whose_size_depends_on_values_raise_an_error(gpu, call):
-    with pytest.raises(RuntimeError, match="nonzero|unique"):
+    with pytest.raises(RuntimeError, match=r"nonzero|unique"):
         call(torch.zeros(3, device="cuda"))
 
 
