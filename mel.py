@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-import librosa
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -178,6 +177,30 @@ def as_tuples(value):
     return tuple(as_tuples(item) for item in value) if isinstance(value, list | tuple) else value
 
 
+def mel_filter_bank(config: MelConfig) -> np.ndarray:
+    """Return triangular filters (num_mels, n_fft // 2 + 1) float32, equal to those of `librosa.filters.mel`.
+
+    They are equally spaced in mels. Slaney's scale is linear up to 1000 Hz and logarithmic above, and his
+    filters have equal areas; HTK's scale is logarithmic, with filters of height 1.
+    """
+    if config.mel_filters == "htk":
+        low, high = (2595 * np.log10(1 + edge / 700) for edge in (config.fmin, config.highest_frequency))
+        edges = 700 * (10 ** (np.linspace(low, high, config.num_mels + 2) / 2595) - 1)  # in Hz
+    else:
+        low, high = (
+            3 * edge / 200 if edge < 1000 else 15 + 27 * np.log(edge / 1000) / np.log(6.4)
+            for edge in (config.fmin, config.highest_frequency)
+        )
+        mels = np.linspace(low, high, config.num_mels + 2)
+        edges = np.where(mels < 15, 200 / 3 * mels, 1000 * np.exp(np.log(6.4) / 27 * (mels - 15)))
+    distance = edges[:, None] - np.fft.rfftfreq(config.n_fft, 1 / config.sampling_rate)
+    width = np.diff(edges)[:, None]
+    filters = np.maximum(0, np.minimum(-distance[:-2] / width[:-1], distance[2:] / width[1:]))
+    if config.mel_filters == "slaney":
+        filters = filters.astype(np.float32) * (2 / (edges[2:] - edges[:-2]))[:, None]
+    return filters.astype(np.float32)
+
+
 class MelSpectrogram(nn.Module):
     """Audio (..., samples) in [-1, 1] to its mel (..., num_mels, frames) in `config.mel_scale`.
 
@@ -190,21 +213,12 @@ class MelSpectrogram(nn.Module):
     def __init__(self, config: MelConfig):
         super().__init__()
         self.config = config
-        is_htk = config.mel_filters == "htk"
-        filters = librosa.filters.mel(
-            sr=config.sampling_rate,
-            n_fft=config.n_fft,
-            n_mels=config.num_mels,
-            fmin=config.fmin,
-            fmax=config.fmax,
-            htk=is_htk,
-            norm=None if is_htk else "slaney",
-        )  # (num_mels, n_fft // 2 + 1)
-        self.register_buffer("filters", torch.from_numpy(filters), persistent=False)
+        filters = torch.from_numpy(mel_filter_bank(config))  # (num_mels, n_fft // 2 + 1)
+        self.register_buffer("filters", filters, persistent=False)
         self.register_buffer("window", torch.hann_window(config.window_size), persistent=False)
         # The official HiFi-GAN adds this constant to the power, torchaudio does not. With filters of height 1
         # it would raise silence above a clamp of 1e-7.
-        self.power_offset = 0.0 if is_htk else 1e-9
+        self.power_offset = 0.0 if config.mel_filters == "htk" else 1e-9
 
     def forward(self, audio: Tensor) -> Tensor:
         config = self.config
@@ -318,6 +332,8 @@ def griffin_lim(
     (Perraudin et al., 2013), from random phases drawn with `seed`. There are `config.num_samples(frames)`
     samples, and frame i starts or is centered at sample i * hop_size as in `MelSpectrogram`.
     """
+    import librosa  # slow to import, and only this baseline needs it
+
     magnitude = mel_to_magnitude(mel.detach().cpu().numpy() if isinstance(mel, Tensor) else mel, config)
     audio = librosa.griffinlim(
         magnitude,

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-import librosa
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -28,6 +27,8 @@ def plot_mels(mels: Mapping[str, Tensor | np.ndarray], config, extra_panels: int
         extent = (0.0, mel.shape[1] * config.hop_size / config.sampling_rate, -0.5, config.num_mels - 0.5)
         image = axes.imshow(mel, vmin=low, vmax=high, extent=extent, **IMAGE)
         axes.set(title=title, xlabel="time (s)")
+    import librosa  # slow to import
+
     bands = librosa.mel_frequencies(
         config.num_mels + 2, fmin=config.fmin, fmax=config.highest_frequency, htk=config.mel_filters == "htk"
     )[1:-1]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+import soxr
 
 from common.errors import UserError, one_line
 from common.files import atomic_write
@@ -276,9 +277,9 @@ def mix_down(audio: np.ndarray) -> tuple[np.ndarray, str]:
 
 def resample(audio: np.ndarray, source_rate: int, target_rate: int) -> np.ndarray:
     """Resample audio (samples,) from one rate in Hz to another with soxr's high-quality filter."""
-    import librosa  # slow to import and rarely needed, since most corpora have the model's rate
-
-    return librosa.resample(audio, orig_sr=source_rate, target_sr=target_rate, res_type="soxr_hq")
+    length = -(-len(audio) * target_rate // source_rate)
+    resampled = soxr.resample(audio, source_rate, target_rate, quality="HQ")[:length]
+    return np.pad(resampled, (0, length - len(resampled)))
 
 
 def write_wav(path: Path | str, audio: np.ndarray | Iterable[np.ndarray], sampling_rate: int) -> None:

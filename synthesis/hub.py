@@ -4,13 +4,13 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from checkpoint import load_generator, read_tacotron2_config
 from checkpoint.formats.nvidia import train_setup
 from checkpoint.voices import Voice, load_voice_tacotron2
 from synthesis.denoiser import Denoiser
 from synthesis.speech import load_text_to_speech
-from tacotron2.dataset import pad
 from tacotron2.speak import frame_limits
 from text import PAD_ID, encode_texts
 
@@ -82,7 +82,7 @@ class TextProcessing:
             batches = [self.prepare_input_sequence(texts[start : start + batch_size]) for start in starts]
             return [{"text": tokens, "text_lens": lengths} for tokens, lengths in batches]
         tokens = [torch.tensor(ids) for ids in encode_texts(texts, self.config)]
-        return pad(tokens, PAD_ID), torch.tensor([len(ids) for ids in tokens])
+        return pad_sequence(tokens, True, PAD_ID), torch.tensor([len(ids) for ids in tokens])
 
 
 class HubVoice:

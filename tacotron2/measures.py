@@ -4,7 +4,6 @@ Guided attention that is active for too long teaches the attention to follow the
 then moves during pauses, and speech without teacher forcing is unintelligible.
 """
 
-import librosa
 import numpy as np
 import torch
 from torch import Tensor
@@ -75,6 +74,8 @@ def aligned_difference(first: Tensor, second: Tensor) -> float:
 
     Dynamic time warping, because two utterances of a sentence differ in timing.
     """
+    import librosa  # slow to import
+
     one, other = (mel.float().cpu().numpy().astype(np.float64) for mel in (first, second))
     costs, path = librosa.sequence.dtw(one, other, metric="cityblock")
     return float(costs[-1, -1]) / len(path) / len(one)

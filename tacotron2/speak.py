@@ -6,11 +6,11 @@ from enum import IntEnum
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from common.errors import UserError
 from tacotron2.config import Tacotron2Config
-from tacotron2.dataset import pad
 from tacotron2.model import Speech, Tacotron2
 from text import PAD_ID, encode_texts, split_sentences, warn_of_foreign_scripts
 
@@ -129,7 +129,7 @@ def prepare(
         )
     tokens = [torch.tensor(ids) for ids in encode_texts(sentences, config, lexicon)]
     lengths = torch.tensor([len(ids) for ids in tokens])
-    return pad(tokens, PAD_ID).to(device), lengths.to(device), frame_limits(config, lengths)
+    return pad_sequence(tokens, True, PAD_ID).to(device), lengths.to(device), frame_limits(config, lengths)
 
 
 def frame_limits(config: Tacotron2Config, lengths: Tensor) -> Tensor:

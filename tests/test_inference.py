@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from io import BytesIO, TextIOWrapper
@@ -546,3 +547,35 @@ def test_vocoding_and_training_do_not_need_torchaudio():
     program = "import sys; sys.modules['torchaudio'] = None; import inference, train"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_speech_and_copies_need_only_the_packages_of_requirements_speak(tmp_path):
+    speak, rest = ((ROOT / f"requirements{name}.txt").read_text() for name in ("-speak", ""))
+    assert "torch>=" in speak and "-r requirements-speak.txt" in rest
+    missing = [
+        "accelerate",
+        "av",
+        "datasets",
+        "huggingface_hub",
+        "librosa",
+        "matplotlib",
+        "pyarrow",
+        "scipy",
+        "wandb",
+    ]
+    assert not [name for name in missing if name in speak]
+    write_wav(tmp_path / "wavs" / "clip.wav", voice(0.3, rate=16000), 16000)
+    program = f"""
+import sys
+sys.modules.update(dict.fromkeys({missing!r}))
+import inference
+inference.main(["--text", "Hi.", "--voice", "espeak", "--output_dir", "speech"])
+vocoder = {str(ROOT / "voices/espeak/hifigan")!r}
+inference.main(["--input_wavs_dir", "wavs", "--checkpoint_file", vocoder, "--output_dir", "copies"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "speech" / "speech.wav").is_file() and list((tmp_path / "copies").iterdir())

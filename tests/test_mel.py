@@ -10,7 +10,15 @@ from helpers import RATE, voice
 from common.errors import UserError
 from common.plots import plot_mels
 from config import HiFiGANConfig
-from mel import MelConfig, MelSpectrogram, check_same_mel, convert_mel_scale, griffin_lim, mel_to_magnitude
+from mel import (
+    MelConfig,
+    MelSpectrogram,
+    check_same_mel,
+    convert_mel_scale,
+    griffin_lim,
+    mel_filter_bank,
+    mel_to_magnitude,
+)
 from training.processes import use_tf32
 
 DB, LN = MelConfig(), MelConfig(mel_scale="ln")
@@ -327,3 +335,20 @@ def test_a_plot_of_mels_has_axes_in_seconds_and_hertz(tmp_path):
     assert places["2000"] == pytest.approx(int(mel.mean(1).argmax()), abs=1)
     figure.savefig(tmp_path / "mels.png")
     assert (tmp_path / "mels.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("settings", "filters"),
+    [
+        ({}, "slaney"),
+        ({"sampling_rate": 48000, "n_fft": 2048, "fmin": 1200, "fmax": 20000}, "slaney"),
+        ({"sampling_rate": 24000, "num_mels": 100, "fmax": None}, "htk"),
+    ],
+)
+def test_the_filters_are_librosa_s_to_the_last_bit(settings, filters):
+    config, is_htk = MelConfig(**settings, mel_filters=filters), filters == "htk"
+    expected = librosa.filters.mel(
+        sr=config.sampling_rate, n_fft=config.n_fft, n_mels=config.num_mels,
+        fmin=config.fmin, fmax=config.fmax, htk=is_htk, norm=None if is_htk else "slaney",
+    )  # fmt: skip
+    np.testing.assert_array_equal(mel_filter_bank(config), expected)

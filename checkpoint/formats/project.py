@@ -8,7 +8,7 @@ import json
 from functools import partial
 from pathlib import Path
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from checkpoint import files
@@ -46,6 +46,6 @@ def write_model(folder: Path, config: MelConfig, weights: dict[str, dict[str, Te
     """Write `config.json` and `<name>.safetensors` for each state dict into an existing folder."""
     (folder / CONFIG_NAME).write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
     for name, state in weights.items():
-        save_file(
-            {key: tensor.contiguous().cpu() for key, tensor in state.items()}, folder / f"{name}.safetensors"
-        )
+        weights = save({key: tensor.contiguous().cpu() for key, tensor in state.items()})
+        # not by `save_file`, whose files only their owner can read
+        (folder / f"{name}.safetensors").write_bytes(weights)

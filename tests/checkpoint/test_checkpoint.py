@@ -1,4 +1,5 @@
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -341,3 +342,14 @@ def test_a_model_of_another_scale_is_converted_and_sounds_the_same(tmp_path, tra
         rtol=0,
         atol=1e-6,
     )
+
+
+def test_weights_have_the_mode_of_the_umask_like_the_configuration(tmp_path):
+    generator = small_generator()
+    before = os.umask(0o027)
+    try:
+        save_model(tmp_path / "model", generator.config, generator=generator)
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "model").iterdir()}
+    assert modes == {"config.json": 0o640, "generator.safetensors": 0o640}
