@@ -125,8 +125,7 @@ class Tacotron2Trainer:
         for batch in batches:
             with accelerator.accumulate(self.ddp_model):
                 with accelerator.autocast():
-                    output = self.ddp_model(*model_inputs(batch))
-                output = TeacherForced(*(part.float() for part in output))
+                    output = self.ddp_model(*model_inputs(batch))  # Accelerate converts it to float32
                 losses = tacotron2_losses(output, batch, self.config, guide, options.guided_attention_width)
                 accelerator.backward(losses["loss"])
                 values.add(**losses)

@@ -273,6 +273,16 @@ def test_tacotron2_speaks_on_a_gpu_with_state_and_mel_in_float32(gpu, monkeypatc
     assert len(gpu.waits) == 3 + 1, gpu.waits  # the gate of each step, and the first block of dropout
 
 
+@pytest.mark.parametrize("precision", HALF)
+def test_tacotron2_streams_mels_in_float32_from_a_gpu(gpu, precision):
+    model = tiny_tacotron2().eval().to("cuda")
+    tokens = torch.ones(1, 7, dtype=torch.long, device="cuda")
+    parts = model.stream(tokens, max_frames=99, seed=0, chunk_frames=2)
+    with torch.autocast("cuda", HALF[precision], enabled=precision != "no"):
+        for part in islice(parts, 2):
+            assert (part.dtype, part.device.type, part.shape) == (torch.float32, "cuda", (80, 2))
+
+
 def tiny_tacotron2(**settings) -> Tacotron2:
     return Tacotron2(Tacotron2Config(**tacotron2_runs.TINY | settings))
 
