@@ -302,7 +302,7 @@ checkpoint convert {model} {wavs} --to project | is there already
 checkpoint convert {model} {wavs}/a.wav/x --to project | a.wav
 checkpoint convert {taco} {in}/new --to project --speaker x | no speaker
 checkpoint convert {taco} {in}/new --to official | --to project
-checkpoint convert "" {in}/new --to project | SOURCE empty
+checkpoint convert "" {in}/new --to project | source empty
 checkpoint export --checkpoint_file {model} --output {in}/x.bin | .onnx
 checkpoint export --checkpoint_file {model} --output {wavs} | .onnx
 checkpoint export --voice nobody --output {in}/new | nobody
