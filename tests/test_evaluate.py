@@ -229,7 +229,7 @@ def test_speeds_on_different_devices_are_not_averaged():
     timings = {"c0": (1.0, "abacus"), "c1": (1.0, "abacus"), "c2": (0.1, "slide rule")}
     system = System("A", {clip.path.stem: clip.path for clip in clips}, timings)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measuring, "duration", lambda path: 2.0)
+        patch.setattr(measuring, "audio_seconds", lambda path: 2.0)
         values = dict(measuring.speeds([system]))
     table = Table([system], clips, [COLUMNS["rtf"]], values)
     assert table.cells[0][0].interval.mean == 0.5
