@@ -22,7 +22,6 @@ from common.options import Options, option
 from config import HiFiGANConfig
 from generators.build import Discriminators, build_generator
 from mel import MelConfig
-from model import Generator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +128,7 @@ def write_official(folder: Path, source: Path) -> list[str]:
     """
     config, file = read_config(source), weights_path(source)
     official.check_generator(config)
-    generator = Generator(replace(config, mel_scale="ln"))
+    generator = build_generator(replace(config, mel_scale="ln"))
     lines = [load_plain_generator(source, generator)]
     if config.min_db != MelConfig.min_db:
         lines.append(
