@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from checkpoint.download import local_folder
 from checkpoint.load import load_tacotron2
 from common.errors import UserError
 from common.files import read_json
@@ -63,12 +64,15 @@ def list_voices(folder: Path = VOICES) -> list[Voice]:
 
 
 def find_voice(name: str | None = None, folder: Path = VOICES) -> Voice:
-    """Return the voice with a name in `folder`, or in the folder `name`; without `name`, the default voice.
+    """Return the voice with a name in `folder`, in the folder `name`, or in a repository of the Hub.
+
+    Without `name`, it is the default voice.
 
     Raises UserError if there is no such voice.
     """
-    if name and (Path(name) / VOICE_FILE).is_file():
-        return read_voice(Path(name))
+    place = local_folder(name) if name else None
+    if place and (place / VOICE_FILE).is_file():
+        return read_voice(place)
     voices = list_voices(folder)
     found = next((voice for voice in voices if name in (None, voice.name)), None)
     if found is None:

@@ -1,25 +1,30 @@
-"""Speak with an exported voice, without PyTorch and without this repository.
+"""Speak with an exported voice, without PyTorch.
 
     python -m checkpoint export --voice espeak --output espeak_onnx
-    python speak_onnx.py espeak_onnx "Any sentence of yours." speech.wav
+    python scripts/speak_onnx.py espeak_onnx "Any sentence of yours." speech.wav
 
-Needs numpy, onnxruntime, soundfile and, for voices that read phonemes, espeakng-loader. With the same seed it
-produces the same audio as inference.py does in its first attempt at a sentence. Numbers and abbreviations are
-read by espeak-ng; `text`, which needs no PyTorch either, normalizes them as in training.
+Needs numpy, onnxruntime, soundfile, inflect, anyascii and, for voices that read phonemes, espeakng-loader.
+With the same seed it says the same as inference.py: sentences, numbers and repeated attempts are those of
+`text` and `tacotron2.reading`, which need no PyTorch either.
 """
 
 import argparse
-import ctypes
 import json
-import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
 import soundfile
 
-MARKS = '[!"(),.:;?…—¡¿]'
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tacotron2.reading import READING_LIMITS, Failure, attention_problem, max_seconds, pause_after
+from text import encode_texts, split_sentences
+
+MAX_ATTEMPTS = 6
 
 
 class OnnxVoice:
@@ -35,22 +40,25 @@ class OnnxVoice:
     def speak(self, text: str, seed: int = 0) -> np.ndarray:
         """Return the audio (samples,) of a text, with a pause after each sentence."""
         parts = []
-        for sentence in re.split(r"(?<=[.!?])\s+", text.strip()):
-            mel = self.speak_mel(self.tokens(sentence), seed)
-            pause = self.config["pauses"].get(sentence[-1:], 0.05)
-            silence = np.zeros(round(pause * self.config["sampling_rate"]), dtype=np.float32)
-            parts += [self.vocoder.run(None, {"mel": mel})[0][0, 0], silence]
+        for sentence in split_sentences(text):
+            silence = np.zeros(round(pause_after(sentence) * self.config["sampling_rate"]), dtype=np.float32)
+            parts += [self.vocoder.run(None, {"mel": self.best_mel(sentence, seed)})[0][0, 0], silence]
+        if not parts:
+            raise ValueError("there is nothing to say in the text; it needs words")
         return np.concatenate(parts[:-1])
 
-    def tokens(self, sentence: str) -> np.ndarray:
-        """Return the token IDs (1, L) of a sentence; symbols that the voice does not know are skipped."""
-        is_ipa = self.config["text_input"] == "phonemes"
-        text = phonemize(sentence, self.config["language"]) if is_ipa else sentence.lower()
-        ids = [self.config["symbols"].index(symbol) for symbol in text if symbol in self.config["symbols"]]
-        return np.array([ids + [1] * self.config["end_symbol"]])  # <end> is 1
+    def best_mel(self, sentence: str, seed: int) -> np.ndarray:
+        """Return the vocoder's mel (1, num_mels, frames) of the first good attempt, or the best one."""
+        tokens = np.array(encode_texts([sentence], SimpleNamespace(**self.config)))
+        attempts = []
+        for attempt in range(MAX_ATTEMPTS):
+            attempts.append(self.speak_mel(tokens, seed + attempt))
+            if attempts[-1][1] == Failure.NONE:
+                break
+        return min(attempts, key=lambda attempt: attempt[1])[0]
 
-    def speak_mel(self, tokens: np.ndarray, seed: int) -> np.ndarray:
-        """Return the vocoder's mel (1, num_mels, frames) of tokens (1, L)."""
+    def speak_mel(self, tokens: np.ndarray, seed: int) -> tuple[np.ndarray, Failure]:
+        """Return the vocoder's mel (1, num_mels, frames) of tokens (1, L), and how they were read."""
         config, length = self.config, tokens.shape[1]
         values, keys = self.encoder.run(None, {"tokens": tokens})
         state = {
@@ -58,9 +66,9 @@ class OnnxVoice:
             for name, shape in config["state"].items()
         }
         spoken = np.zeros((1, config["num_mels"] * config["frames_per_step"]), dtype=np.float32)
-        base, per_token = config["limit_seconds"]
-        limit = int((base + per_token * length) * config["sampling_rate"] / config["hop_size"])
-        frames = []
+        seconds = max_seconds(config["text_input"], length)
+        limit = int(seconds * config["sampling_rate"] / config["hop_size"])
+        frames, attention, stopped = [], [], False
         for _, keep in zip(
             range(max(1, limit // config["frames_per_step"])), dropout_masks(config, seed), strict=False
         ):
@@ -68,10 +76,16 @@ class OnnxVoice:
             spoken, gate, *new_state = self.decoder_step.run(None, inputs)
             state = dict(zip(state, new_state, strict=True))
             frames.append(spoken)
-            if gate[0] > config["gate_threshold"]:
+            attention.append(state["weights"][0])
+            stopped = bool(gate[0] > config["gate_threshold"])
+            if stopped:
                 break
+        seconds = config["frames_per_step"] * config["hop_size"] / config["sampling_rate"]
+        problem = attention_problem(
+            np.stack(attention), stopped, seconds, READING_LIMITS[config["text_input"]]
+        )
         mel = np.concatenate(frames).reshape(-1, config["num_mels"]).T[None]
-        return self.postnet.run(None, {"mel": mel})[0]
+        return self.postnet.run(None, {"mel": mel})[0], Failure.of(problem, stopped)
 
 
 def dropout_masks(config: dict, seed: int) -> Iterator[np.ndarray]:
@@ -80,26 +94,6 @@ def dropout_masks(config: dict, seed: int) -> Iterator[np.ndarray]:
     while True:
         bits = random.randint(0, 2**32, (1, *config["prenet"]), dtype=np.uint32) & 0xFFFFFF
         yield (bits / 2**24 < 1 - config["prenet_dropout"]).astype(np.float32)
-
-
-def phonemize(text: str, language: str) -> str:
-    """Return espeak-ng's IPA of a text, with its punctuation."""
-    import espeakng_loader
-
-    library = ctypes.CDLL(espeakng_loader.get_library_path())
-    data = str(Path(espeakng_loader.get_data_path()).parent).encode()
-    library.espeak_Initialize(2, 0, data, 0x8000)  # synchronous; no exit on errors
-    library.espeak_SetVoiceByName(language.encode())
-    library.espeak_TextToPhonemes.restype = ctypes.c_char_p
-    if language.startswith("en"):  # as `text.clean` normalizes it
-        text = re.sub(r"\s*(--+|—)\s*", " - ", text.lower())
-    pieces = re.split(rf"(\s*(?:--+|{MARKS})(?:{MARKS}|\s)*)", text)
-    for index in range(0, len(pieces), 2):  # the punctuation is between them
-        clauses, pointer = [], ctypes.c_char_p(pieces[index].encode())
-        while pointer.value is not None:  # each call advances the pointer by one clause
-            clauses.append(library.espeak_TextToPhonemes(ctypes.byref(pointer), 1, 2) or b"")  # UTF-8, IPA
-        pieces[index] = re.sub(r"\([a-z0-9-]+\)|[\u200d_]", "", b" ".join(clauses).decode()).strip()
-    return " ".join("".join(pieces).replace("--", "—").split())
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
-from enum import IntEnum
 
 import torch
 from torch import Tensor
@@ -12,39 +11,8 @@ from tqdm import tqdm
 from common.errors import UserError
 from tacotron2.config import Tacotron2Config
 from tacotron2.model import Speech, Tacotron2
+from tacotron2.reading import READING_LIMITS, Failure, attention_problem, max_seconds, pause_after
 from text import PAD_ID, encode_texts, split_sentences, warn_of_foreign_scripts
-
-LIMIT_SECONDS = 2.0  # maximum duration of a sentence without the limit per token
-# Silence after a sentence or clause in seconds, by its last character. The ends of the mels add 0.15 s.
-PAUSES = {".": 0.3, "!": 0.3, "?": 0.3, ";": 0.2, ":": 0.2, ",": 0.1}
-
-
-@dataclass(frozen=True)
-class ReadingLimits:
-    """Bounds on the attention; outside of them, a word is skipped, repeated or drawn out."""
-
-    token: str  # the name of a token in messages
-    seconds_per_token: float  # about three times the mean of speech
-    max_skipped: int  # tokens in a step forward
-    max_repeated: int  # tokens in a step back
-    max_unread: int  # tokens at the end, such as a full stop, a quotation mark and the end symbol
-    max_seconds_on_token: float = 1.0
-
-
-# English has 0.9 to 1.1 phoneme tokens per character. The attention may pass over stress and length marks,
-# which make no sound of their own.
-READING_LIMITS = {
-    "characters": ReadingLimits("character", 0.2, max_skipped=4, max_repeated=6, max_unread=3),
-    "phonemes": ReadingLimits("phoneme", 0.2, max_skipped=5, max_repeated=8, max_unread=4),
-}
-
-
-class Failure(IntEnum):
-    """How an attempt at a sentence failed, from the best to the worst."""
-
-    NONE = 0
-    MISREAD = 1
-    ENDLESS = 2
 
 
 @dataclass
@@ -64,7 +32,7 @@ class Utterance:
     @property
     def pause(self) -> float:
         """Duration in seconds of the silence after the sentence."""
-        return PAUSES.get(self.text.rstrip("\"')]”’»").strip()[-1:], 0.05)
+        return pause_after(self.text)
 
 
 def speak(model: Tacotron2, text: str, seed: int = 0, **options) -> list[Utterance]:
@@ -134,7 +102,7 @@ def prepare(
 
 def frame_limits(config: Tacotron2Config, lengths: Tensor) -> Tensor:
     """Return the longest mel (B,) in frames of sentences with these numbers of tokens (B,)."""
-    seconds = LIMIT_SECONDS + READING_LIMITS[config.text_input].seconds_per_token * lengths
+    seconds = max_seconds(config.text_input, lengths)
     return (seconds * config.sampling_rate / config.hop_size).long()
 
 
@@ -171,37 +139,5 @@ def to_utterance(config: Tacotron2Config, sentence: str, speech: Speech, row: in
     limits = READING_LIMITS[config.text_input]
     stopped = bool(speech.stopped[row])
     problem = attention_problem(attention, stopped, seconds_per_step, limits)
-    failure = Failure.NONE if not problem else Failure.MISREAD if stopped else Failure.ENDLESS
+    failure = Failure.of(problem, stopped)
     return Utterance(sentence, speech.mel[row, :, :frames].float().cpu(), attention, problem, 1, failure)
-
-
-def attention_problem(
-    attention: Tensor,
-    stopped: bool,
-    seconds_per_step: float,
-    limits: ReadingLimits = READING_LIMITS["characters"],
-) -> str:
-    """Return a description of the attention's failure on a sentence, or "" if there is none.
-
-    In correct speech, the attention (steps, L) proceeds from the first token to the last, without skipping or
-    repeating words or staying on one token. `stopped` is whether the gate ended the sentence.
-    """
-    length, token = attention.shape[1], limits.token
-    position = attention.argmax(dim=1)  # (steps,)
-    furthest = position.cummax(0).values
-    if not stopped:
-        return f"it did not end; the attention reached {token} {int(furthest[-1]) + 1} of {length}"
-    leaps = torch.diff(furthest, prepend=furthest.new_zeros(1))
-    if leaps.max() > limits.max_skipped:
-        seconds = seconds_per_step * int(leaps.argmax())
-        return f"the attention skips {int(leaps.max())} {token}s after {seconds:.1f} s"
-    if length - 1 - furthest[-1] > limits.max_unread:
-        return f"it ended {length - 1 - int(furthest[-1])} {token}s too early"
-    back = furthest - position
-    if back.max() > limits.max_repeated:
-        seconds = seconds_per_step * int(back.argmax())
-        return f"the attention goes back {int(back.max())} {token}s after {seconds:.1f} s"
-    rest = torch.bincount(furthest).max() * seconds_per_step
-    if rest > limits.max_seconds_on_token:
-        return f"the attention stays on one {token} for {rest:.1f} s"
-    return ""
