@@ -15,7 +15,7 @@ from checkpoint import load_generator, load_tacotron2, save_model
 from checkpoint.__main__ import main
 from checkpoint.voices import find_voice
 from mel import convert_mel_scale
-from synthesis.speech import load_speaker
+from synthesis.speech import load_text_to_speech
 from tacotron2.config import Tacotron2Config
 from tacotron2.model import Tacotron2
 from tacotron2.speak import speak_sentences
@@ -121,7 +121,7 @@ def test_dropout_masks_equal_those_of_torch(speak_onnx):
 
 def test_without_torch_a_bundled_voice_says_what_inference_says(speak_onnx, tmp_path):
     main(["export", "--voice", "espeak", "--output", str(tmp_path / "onnx")])
-    expected = load_speaker(find_voice("espeak")).speak(TEXT)
+    expected = load_text_to_speech(find_voice("espeak")).synthesize(TEXT)
     audio = speak_onnx.OnnxVoice(tmp_path / "onnx").speak(TEXT)
     assert audio.shape == expected.shape
     np.testing.assert_allclose(audio, expected, rtol=0, atol=1e-3)
