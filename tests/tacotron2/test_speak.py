@@ -123,20 +123,20 @@ def said(monkeypatch) -> list[tuple[list[str], int]]:
 
 
 def test_only_failed_sentences_are_repeated_with_other_dropout(said):
-    first, second = speak(None, "Fine words. Shy.")
+    first, second = speak(small_model(), "Fine words. Shy.")
     assert (first.text, first.attempts, first.problem) == ("Fine words.", 1, "")
     assert (second.text, second.attempts, second.problem) == ("Shy.", 3, "")
     assert said == [(["Shy.", "Fine words."], 0), (["Shy."], 1), (["Shy."], 2)]
 
 
 def test_a_sentence_that_always_fails_is_reported_and_returned(said):
-    (only,) = speak(None, "Bad.", max_attempts=4)
+    (only,) = speak(small_model(), "Bad.", max_attempts=4)
     assert only.problem == "it mumbles" and only.attempts == 4 and len(said) == 4
 
 
 def test_a_text_without_words_is_a_user_error():
     with pytest.raises(UserError, match="nothing to say"):
-        speak(None, " ... ")
+        speak(small_model(), " ... ")
 
 
 def test_speech_depends_only_on_text_and_seed(tmp_path):
