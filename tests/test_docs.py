@@ -13,11 +13,14 @@ from pathlib import Path
 import pytest
 from helpers import ROOT
 
+from training import official
+
 README_WORDS = 1600
 ALL_WORDS = 9000  # README, CONTRIBUTING and docs/, without the generated configuration.md
 AUDIO_BYTES = 600_000
 # Options of other programs that the documentation mentions.
 FOREIGN_FLAGS = {"cpu", "multi_gpu", "num_processes", "signal"}
+OFFICIAL_FLAGS = {*official.FLAGS, *official.OTHERS}  # which train.py understands, and --help does not list
 
 
 def tracked(*patterns: str) -> list[Path]:
@@ -127,7 +130,8 @@ def flags_of(name: str) -> frozenset[str]:
                 runpy.run_module(module, run_name="__main__", alter_sys=True)
     finally:
         sys.argv = arguments
-    return frozenset(re.findall(r"(?<![\w-])--\w+", text.getvalue()))
+    own = set(re.findall(r"(?<![\w-])--\w+", text.getvalue()))
+    return frozenset(own | OFFICIAL_FLAGS) if module == "train.py" else frozenset(own)
 
 
 def flags_after(name: str, words: list[str]) -> list[str]:
