@@ -42,7 +42,8 @@ def test_the_readme_is_short():
 def test_the_documentation_is_short():
     paths = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
     paths.remove(ROOT / "docs" / "configuration.md")
-    assert sum(len(path.read_text(encoding="utf-8").split()) for path in paths) <= ALL_WORDS
+    tokens = [token for path in paths for token in path.read_text(encoding="utf-8").split()]
+    assert sum(any(map(str.isalnum, token)) for token in tokens) <= ALL_WORDS  # bars of tables are no words
 
 
 def test_the_samples_are_small_and_each_is_linked_from_the_readme():
@@ -204,6 +205,8 @@ def test_every_flag_named_in_prose_exists():
     missing = []
     for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         prose = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+        if path.name == "coming_from.md":  # the first column has other projects' commands
+            prose = re.sub(r"^\| .*? \| ", "| ", prose, flags=re.MULTILINE)
         missing += [f"{path.name}: {flag}" for flag in re.findall(r"`(--\w+)", prose) if flag not in known]
     assert missing == []
 
