@@ -7,7 +7,7 @@ from common.errors import UserError
 from common.options import option
 from mel import MelConfig
 
-# Names of the variants of each part, as `model.py` uses them.
+# Names of the variants of each part, which `model.py` and `generators/` contain.
 GENERATORS = ("hifigan", "vocos")
 RESBLOCKS = ("1", "2")
 UPSAMPLINGS = ("transpose", "resize")

@@ -54,7 +54,7 @@ class SegmentDataset(Dataset):
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
         epoch, index = key
-        clip = self.clips[index % len(self.clips)]
+        clip = self.clips[index % len(self.clips)]  # an index beyond the corpus repeats it
         random = np.random.default_rng((self.seed, epoch, index))
         if self.saved_mels is None:
             start = int(random.integers(0, max(0, clip.samples - self.segment_size) + 1))

@@ -31,7 +31,7 @@ def adversarial_loss(generated_scores: list[Tensor]) -> Tensor:
 
 
 def feature_matching_loss(real_maps: list[list[Tensor]], generated_maps: list[list[Tensor]]) -> Tensor:
-    """Return the mean absolute difference of each layer's features (equation 4), summed over layers.
+    """Return the mean absolute difference between each layer's features (equation 4), summed over layers.
 
     Unweighted: the official code's function includes the weight of 2.
     """
@@ -43,12 +43,12 @@ def feature_matching_loss(real_maps: list[list[Tensor]], generated_maps: list[li
 
 
 def mel_loss(real_mel: Tensor, generated_mel: Tensor) -> Tensor:
-    """Return the mean absolute difference of two mels (B, num_mels, T) (equation 3), unweighted."""
+    """Return the mean absolute difference between two mels (B, num_mels, T) (equation 3), unweighted."""
     return F.l1_loss(generated_mel, real_mel)
 
 
 def multi_resolution_stft_loss(real: Tensor, generated: Tensor) -> Tensor:
-    """Return the difference of the spectra of two batches of audio (B, 1, N), summed over STFT_SIZES.
+    """Return the difference between the spectra of two batches of audio (B, 1, N), summed over STFT_SIZES.
 
     The loss of Parallel WaveGAN (Yamamoto et al., 2020, section 2.2): at each resolution, the relative
     difference of the magnitudes and the mean absolute difference of their logarithms. Both are L1 distances

@@ -168,7 +168,7 @@ class MelConfig:
 
     @property
     def ln_per_unit(self) -> float:
-        """Natural logarithms per unit of this scale, to compare losses between scales."""
+        """Change of the natural-log amplitude per unit of this scale, to compare losses between scales."""
         return self.to_ln(1.0) - self.to_ln(0.0)
 
 
@@ -292,8 +292,8 @@ def unlikely_mel_values(mel: Tensor | np.ndarray, config: MelConfig) -> str:
     """Return a description of mel values that are unlikely for speech in `config`'s scale, or ""."""
     if config.mel_scale == "log10":
         return ""  # used by transformers models only, whose mels may also be normalized to any range
-    # 22 dB below the clamp and 26 dB above full scale: mels in another scale exceed them, speech does not.
-    # HTK's filters sum up more of a bin's neighbors, which adds 43 dB.
+    # 22 dB (2.5) below the clamp and 26 dB (3.0) above full scale: mels in another scale exceed them, speech
+    # does not. HTK's filters sum more of a bin's neighbors, which adds 43 dB (5.0).
     low, high = config.from_ln(config.to_ln(config.silence) - 2.5), config.from_ln(3.0)
     if config.mel_filters == "htk":
         high = config.from_ln(8.0)
@@ -328,9 +328,9 @@ def griffin_lim(
 ) -> np.ndarray:
     """Return audio (samples,) float32 for a mel (num_mels, frames), with phases estimated by Griffin-Lim.
 
-    This is the baseline without weights and training. Uses librosa's fast Griffin-Lim
+    This is the baseline, which needs no weights and no training. Uses librosa's fast Griffin-Lim
     (Perraudin et al., 2013), from random phases drawn with `seed`. There are `config.num_samples(frames)`
-    samples, and frame i starts or is centered at sample i * hop_size as in `MelSpectrogram`.
+    samples; the hop of frame i starts at sample i * hop_size, as in `MelSpectrogram`.
     """
     import librosa  # slow to import, and only this baseline needs it
 

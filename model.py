@@ -164,7 +164,7 @@ class Generator(nn.Module, Streaming):
 
 
 # Discriminators (section 2.3). Each maps audio (B, 1, N) to (scores, feature_maps), with one list entry per
-# sub-discriminator. Scores (B, positions) have the target 1 for real and 0 for generated audio. Feature maps
+# sub-discriminator. Scores (B, positions) should be 1 for real and 0 for generated audio. Feature maps
 # are the outputs of all layers.
 
 Judgment = tuple[list[Tensor], list[list[Tensor]]]  # (scores, feature_maps)

@@ -107,7 +107,7 @@ class VocoderTrainer:
         self.ddp_generator, self.ddp_discriminators = accelerator.prepare(*networks)
         self.gen_optimizer, self.disc_optimizer = accelerator.prepare(*optimizers)
         for network in (self.ddp_generator, self.ddp_discriminators):
-            # Accelerate's wrapper converts all outputs to float32, which is slow for the feature maps
+            # removes, in place, Accelerate's conversion of all outputs to float32, slow for the feature maps
             accelerator.unwrap_model(network, keep_fp32_wrapper=False)
 
     @property
@@ -119,7 +119,7 @@ class VocoderTrainer:
         return generators | dict(self.discriminators.named_children())
 
     def set_learning_rate(self, epoch: int, optimizers: list | None = None) -> float:
-        """Set the learning rate of an epoch, a function of the options and so independent of resuming."""
+        """Set AdamW's betas and the learning rate of an epoch: by the options, whatever a checkpoint holds."""
         options = self.options
         learning_rate = options.learning_rate * options.lr_decay**epoch
         for optimizer in optimizers or (self.gen_optimizer, self.disc_optimizer):
@@ -140,11 +140,11 @@ class VocoderTrainer:
         if is_adversarial:
             for real, mel in pairs:
                 with accelerator.accumulate(self.ddp_discriminators):
-                    # a single batch is generated once, with a graph that the generator's update uses; several
-                    # graphs would need the memory that accumulation saves
+                    # A single batch is generated once, for both updates. Several would have to keep their
+                    # graphs until the generator's update, which needs the memory that accumulation saves.
                     with torch.set_grad_enabled(is_single):
                         generated = self.generate(mel)
-                    disc_loss = self.discriminator_loss(real, generated.detach())
+                    disc_loss = self.discriminators_loss(real, generated.detach())
                     accelerator.backward(disc_loss)
                     values.add(disc_loss=disc_loss)
             disc_norm = accelerator.clip_grad_norm_(self.discriminators.parameters(), math.inf)
@@ -180,7 +180,7 @@ class VocoderTrainer:
         with self.accelerator.autocast():
             return self.ddp_generator(mel).float()
 
-    def discriminator_loss(self, real: Tensor, generated: Tensor) -> Tensor:
+    def discriminators_loss(self, real: Tensor, generated: Tensor) -> Tensor:
         """Return the loss of discriminators that score real audio 1 and generated audio 0 (equation 1)."""
         with self.accelerator.autocast():
             scores, _ = self.ddp_discriminators(torch.cat([real, generated]))

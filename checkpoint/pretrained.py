@@ -16,6 +16,8 @@ from mel import MelConfig, check_same_mel
 from model import Generator
 from tacotron2.model import Tacotron2
 
+OFFICIAL_DISCRIMINATORS = ("mpd", "msd")  # in the official `do_…` files
+
 
 def load_pretrained(path: Path | str, generator: Generator | Vocos, discriminators: Discriminators) -> str:
     """Load a model to continue training from; return a sentence that names the files.
@@ -85,7 +87,8 @@ def discriminator_path(generator_file: Path, name: str) -> Path | None:
     official = generator_file.with_name(generator_file.name.replace("g_", "do_", 1))
     if own.is_file():
         return own
-    return official if generator_file.name.startswith("g_") and official.is_file() else None
+    is_official = name in OFFICIAL_DISCRIMINATORS and generator_file.name.startswith("g_")
+    return official if is_official and official.is_file() else None
 
 
 def input_layer(generator: Generator | Vocos) -> nn.Module:
