@@ -119,7 +119,7 @@ class VocoderTrainer:
         return generators | dict(self.discriminators.named_children())
 
     def set_learning_rate(self, epoch: int, optimizers: list | None = None) -> float:
-        """Set AdamW's betas and the learning rate of an epoch: by the options, whatever a checkpoint holds."""
+        """Set AdamW's betas and an epoch's learning rate, by the options, whatever a checkpoint contains."""
         options = self.options
         learning_rate = options.learning_rate * options.lr_decay**epoch
         for optimizer in optimizers or (self.gen_optimizer, self.disc_optimizer):
