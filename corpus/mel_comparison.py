@@ -44,7 +44,10 @@ def wrong_mel(saved: np.ndarray, audio: np.ndarray, config: MelConfig, with_sett
     if nearest < BETTER * usual and (related > RELATED or correlation(saved, values) > SAME):
         return f"looks like {name}: the factor between the two is {true.std() / values.std():.2f}"
     if correlation(moving, real) > SAME and usual > 0.25 * true.std():
-        return f"is in an unknown scale: the factor between the two is {real.std() / moving.std():.2f}"
+        factor = real.std() / moving.std()
+        if abs(factor - 1) < 0.05:
+            return f"is that of louder or quieter audio: it differs by a constant, {(saved - true).mean():.2f}"
+        return f"is in an unknown scale: the factor between the two is {factor:.2f}"
     is_lively = moving.std() > LIVELY * real.std()
     return OTHER_AUDIO if is_lively and correlation(moving, real) < UNRELATED else ""
 

@@ -201,8 +201,8 @@ def test_reading_a_part_equals_slicing_the_whole_file(tmp_path, suffix):
     soundfile.write(path, voice(1.0), RATE, subtype="PCM_16")
     whole, _, _ = read_audio(path)
     assert len(whole) == RATE
-    for start, samples in ((0, 100), (12345, 4000), (RATE - 10, 10), (5, -1)):
-        stop = RATE if samples == -1 else start + samples
+    for start, samples in ((0, 100), (12345, 4000), (RATE - 10, 10), (5, None)):
+        stop = RATE if samples is None else start + samples
         assert np.array_equal(read_audio(path, start, samples)[0], whole[start:stop])
     assert len(read_audio(path, RATE - 10, 4000)[0]) == 10
 

@@ -84,4 +84,6 @@ class InputNorm(nn.Module):
 def add_input_norm(generator: Generator, state: dict[str, Tensor]) -> None:
     """Put an `InputNorm` before the generator's first layer if `state` contains one."""
     if "conv_pre.0.mean" in state:
+        padding = generator.conv_pre.padding
         generator.conv_pre = nn.Sequential(InputNorm(generator.config.num_mels), generator.conv_pre)
+        generator.conv_pre.padding = padding  # part of the receptive field
