@@ -269,8 +269,8 @@ def mix_down(audio: np.ndarray) -> tuple[np.ndarray, str]:
     if channels == 1:
         return audio[:, 0], ""
     mean, levels = audio.mean(axis=1), audio.std(axis=0)
-    # two channels of equal level cancel to this extent if their correlation is below -0.92
-    if len(mean) and mean.std() < 0.2 * levels.max():
+    # two channels of equal level cancel to this extent if their correlation is below -0.82
+    if len(mean) and mean.std() < 0.3 * levels.max():
         return audio[:, levels.argmax()], f"loudest of {channels} channels kept, since their mean is quieter"
     return mean, f"mixed down from {channels} channels"
 

@@ -46,7 +46,7 @@ def wrong_mel(saved: np.ndarray, audio: np.ndarray, config: MelConfig, with_sett
     if correlation(moving, real) > SAME and usual > 0.25 * true.std():
         factor = real.std() / moving.std()
         if abs(factor - 1) < 0.05:
-            return f"is that of louder or quieter audio: it differs by a constant, {(saved - true).mean():.2f}"
+            return f"belongs to louder or quieter audio, by a constant of {(saved - true).mean():.2f}"
         return f"is in an unknown scale: the factor between the two is {factor:.2f}"
     is_lively = moving.std() > LIVELY * real.std()
     return OTHER_AUDIO if is_lively and correlation(moving, real) < UNRELATED else ""
