@@ -46,6 +46,9 @@ def write_model(folder: Path, config: MelConfig, weights: dict[str, dict[str, Te
     """Write `config.json` and `<name>.safetensors` for each state dict into an existing folder."""
     (folder / CONFIG_NAME).write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
     for name, state in weights.items():
-        weights = save({key: tensor.contiguous().cpu() for key, tensor in state.items()})
-        # not by `save_file`, whose files only their owner can read
-        (folder / f"{name}.safetensors").write_bytes(weights)
+        save_tensors(state, folder / f"{name}.safetensors")
+
+
+def save_tensors(state: dict[str, Tensor], path: Path) -> None:
+    """Write a safetensors file with the umask's mode; the library's `save_file` lets only its owner read it."""
+    path.write_bytes(save({key: tensor.contiguous().cpu() for key, tensor in state.items()}))

@@ -219,12 +219,12 @@ def test_saving_that_fails_halfway_keeps_the_old_model(tmp_path, monkeypatch):
     old, new = small_generator(1), small_generator(2)
     save_model(tmp_path / "model", old.config, generator=old)
 
-    def fail_at_the_second(state, path, save=checkpoint.formats.project.save_file):
+    def fail_at_the_second(state, path, save=checkpoint.formats.project.save_tensors):
         if path.name == "mpd.safetensors":
             raise OSError("no space left on device")
         save(state, path)
 
-    monkeypatch.setattr(checkpoint.formats.project, "save_file", fail_at_the_second)
+    monkeypatch.setattr(checkpoint.formats.project, "save_tensors", fail_at_the_second)
     with pytest.raises(OSError, match="no space"):
         save_model(tmp_path / "model", new.config, generator=new, mpd=small_discriminators(0).mpd)
     assert_same_voice(tmp_path / "model", old)
@@ -239,11 +239,11 @@ import os, sys
 sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
 import checkpoint.formats.project
 from helpers import small_config, small_generator
-save = checkpoint.formats.project.save_file
+save = checkpoint.formats.project.save_tensors
 def killed(state, path):
     save(state, path)
     os.kill(os.getpid(), 9)
-checkpoint.formats.project.save_file = killed
+checkpoint.formats.project.save_tensors = killed
 checkpoint.save_model({str(tmp_path / "model")!r}, small_config(), generator=small_generator(2))
 """
     assert subprocess.run([sys.executable, "-c", program]).returncode == -9
