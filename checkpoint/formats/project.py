@@ -50,5 +50,5 @@ def write_model(folder: Path, config: MelConfig, weights: dict[str, dict[str, Te
 
 
 def save_tensors(state: dict[str, Tensor], path: Path) -> None:
-    """Write a safetensors file with the umask's mode; the library's `save_file` lets only its owner read it."""
+    """Write a safetensors file with the mode of the umask; `save_file` leaves it to its owner alone."""
     path.write_bytes(save({key: tensor.contiguous().cpu() for key, tensor in state.items()}))
