@@ -4,5 +4,6 @@ requirements=(requirements.txt requirements-dev.txt)
 source "$(dirname "$0")/environment.sh"
 install_optional pesq pesq "it needs a C compiler. The tests of PESQ are skipped."
 ruff check .
+mkdir -p .cache
 # one process per core; a file's tests stay together, since they share corpora and models
 python -m pytest --basetemp .cache/pytest --numprocesses auto --dist loadfile "$@"
