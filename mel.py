@@ -97,10 +97,7 @@ class MelConfig:
         settings = {"mel_scale": "ln"} | {name: value for name, value in renamed.items() if name in known}
         try:
             return cls(**{name: as_tuples(value) for name, value in settings.items()})
-        except (
-            TypeError,
-            RecursionError,
-        ) as error:  # a string where a number belongs, lists in lists in lists
+        except (TypeError, RecursionError) as error:  # a string for a number, lists in lists in lists
             raise UserError(f"a value in the configuration has the wrong type: {error}") from error
 
     @classmethod
@@ -223,9 +220,7 @@ class MelSpectrogram(nn.Module):
     def forward(self, audio: Tensor) -> Tensor:
         config = self.config
         if audio.shape[-1] < config.min_samples:
-            raise ValueError(
-                f"audio of {audio.shape[-1]} samples has no mel; the minimum is {config.min_samples} samples"
-            )
+            raise ValueError(f"audio of {audio.shape[-1]} samples has no mel; it needs {config.min_samples}")
         # bfloat16 has an 8-bit mantissa, which is too coarse for a spectrum
         with torch.autocast(audio.device.type, enabled=False):
             waves = audio.float().reshape(-1, audio.shape[-1])  # (B, samples)
@@ -286,23 +281,6 @@ def check_same_mel(
         raise UserError(
             f"mel settings differ: {'; '.join(differences)}; use models and mels made with the same settings"
         )
-
-
-def unlikely_mel_values(mel: Tensor | np.ndarray, config: MelConfig) -> str:
-    """Return a description of mel values that are unlikely for speech in `config`'s scale, or ""."""
-    if config.mel_scale == "log10":
-        return ""  # used by transformers models only, whose mels may also be normalized to any range
-    # 22 dB (2.5) below the clamp and 26 dB (3.0) above full scale: mels in another scale exceed them, speech
-    # does not. HTK's filters sum more of a bin's neighbors, which adds 43 dB (5.0).
-    low, high = config.from_ln(config.to_ln(config.silence) - 2.5), config.from_ln(3.0)
-    if config.mel_filters == "htk":
-        high = config.from_ln(8.0)
-    if low <= mel.min() and mel.max() <= high:
-        return ""
-    return (
-        f"holds values from {mel.min():.2f} to {mel.max():.2f}; mels in the scale {config.mel_scale} are "
-        f"between {low:.2f} and {high:.2f}"
-    )
 
 
 def mel_to_magnitude(mel: np.ndarray, config: MelConfig) -> np.ndarray:

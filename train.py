@@ -78,9 +78,7 @@ class VocoderOptions(RunOptions):
         if self.best_metric == "val_loss":
             raise UserError("--best_metric val_loss is Tacotron 2's; a vocoder has val_mel_loss")
         if self.finetune != (self.path_to_saved_mels is not None):
-            raise UserError(
-                "--finetune and --path_to_saved_mels go together: fine-tuning trains on saved mels"
-            )
+            raise UserError("--finetune and --path_to_saved_mels need each other")
 
 
 class VocoderTrainer:

@@ -1,4 +1,4 @@
-"""Compare saved mels with the mels of the audio, to find those from which a vocoder would learn to fail.
+"""Find mels that are not what they should be: by their values, or by comparison with the mel of the audio.
 
 A predicted mel differs from the true one, and that of a poor Tacotron 2 differs a lot. So a mel is not
 refused for its distance, but because another explanation of its values fits them much better.
@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mel import MEL_SCALES, MelConfig, MelSpectrogram
 
@@ -50,6 +51,23 @@ def wrong_mel(saved: np.ndarray, audio: np.ndarray, config: MelConfig, with_sett
         return f"is in an unknown scale: the factor between the two is {factor:.2f}"
     is_lively = moving.std() > LIVELY * real.std()
     return OTHER_AUDIO if is_lively and correlation(moving, real) < UNRELATED else ""
+
+
+def unlikely_mel_values(mel: Tensor | np.ndarray, config: MelConfig) -> str:
+    """Return a description of mel values that are unlikely for speech in `config`'s scale, or ""."""
+    if config.mel_scale == "log10":
+        return ""  # used by transformers models only, whose mels may also be normalized to any range
+    # 22 dB (2.5) below the clamp and 26 dB (3.0) above full scale: mels in another scale exceed them, speech
+    # does not. HTK's filters sum more of a bin's neighbors, which adds 43 dB (5.0).
+    low, high = config.from_ln(config.to_ln(config.silence) - 2.5), config.from_ln(3.0)
+    if config.mel_filters == "htk":
+        high = config.from_ln(8.0)
+    if low <= mel.min() and mel.max() <= high:
+        return ""
+    return (
+        f"holds values from {mel.min():.2f} to {mel.max():.2f}; mels in the scale {config.mel_scale} are "
+        f"between {low:.2f} and {high:.2f}"
+    )
 
 
 def mel_of(audio: np.ndarray, config: MelConfig) -> np.ndarray:

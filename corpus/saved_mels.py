@@ -13,8 +13,8 @@ from common.files import find_file
 from common.parallel import map_in_threads
 from corpus.audio import read_audio
 from corpus.manifest import Clip
-from corpus.mel_comparison import OTHER_AUDIO, wrong_mel
-from mel import MelConfig, check_same_mel, unlikely_mel_values
+from corpus.mel_comparison import OTHER_AUDIO, unlikely_mel_values, wrong_mel
+from mel import MelConfig, check_same_mel
 
 NUM_COMPARED = 20  # clips per manifest
 NUM_COMPARED_CLOSELY = 3  # also with other settings of the mel, which takes tenths of a second per clip

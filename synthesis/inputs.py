@@ -15,7 +15,8 @@ from checkpoint.files import is_plain_tensor, read_pickle
 from common.errors import UserError, one_line
 from common.files import visible
 from corpus.audio import AUDIO_SUFFIXES, read_audio, resample
-from mel import MEL_SCALES, MelConfig, MelSpectrogram, convert_mel_scale, unlikely_mel_values
+from corpus.mel_comparison import unlikely_mel_values
+from mel import MEL_SCALES, MelConfig, MelSpectrogram, convert_mel_scale
 
 MEL_SUFFIXES = (".npy", ".npz", ".pt", ".safetensors")
 

@@ -336,7 +336,7 @@ def test_mels_made_with_other_settings_are_refused_with_both_values(small_corpus
 def test_finetune_and_path_to_saved_mels_require_each_other(small_corpus, saved_mels, tmp_path, capsys):
     for settings in ({"finetune": True}, {"path_to_saved_mels": saved_mels}):
         line = refused(capsys, small_corpus, tmp_path / "run", **settings)
-        assert "--finetune and --path_to_saved_mels go together" in line
+        assert "--finetune and --path_to_saved_mels need each other" in line
 
 
 # Unset here, so that the pretrained model or the configuration file determines them.
