@@ -1,10 +1,11 @@
 """Export a vocoder or a voice for another runtime: `python -m checkpoint export`."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from checkpoint.export.int8 import calibration_mels, quantize_vocoder
-from checkpoint.formats.onnx import OnnxGenerator
+from checkpoint.formats.onnx import OnnxGenerator, require_packages
 from checkpoint.load import load_generator, load_tacotron2
 from checkpoint.voices import find_voice, load_voice_tacotron2
 from common.errors import UserError
@@ -30,7 +31,10 @@ class ExportOptions(Options):
     )  # fmt: skip
     output: Path = option(
         help="Write a vocoder to this file, whose name ends in .onnx (ONNX) or .pt2 (torch.export), or "
-        "a voice into this folder, which must be new or empty"
+        "a voice or a SavedModel into this folder, which must be new or empty"
+    )
+    to: str | None = option(
+        None, "Write a vocoder as a SavedModel, which TensorFlow runs", choices=("tensorflow",)
     )
     int8: bool = option(False, "Write 8-bit ONNX files: a vocoder's inner layers, and Tacotron 2's decoder")
     input_wavs_dir: Path | None = option(
@@ -45,10 +49,12 @@ class ExportOptions(Options):
             raise UserError(
                 "--voice includes a Tacotron 2; omit --taco_weights, or replace --voice by --checkpoint_file"
             )
-        if self.int8 and self.output.suffix == ".pt2":
+        if self.int8 and (self.to or self.output.suffix == ".pt2"):
             raise UserError(
                 f"--int8 applies to ONNX files, not to {self.output}; omit it or name an .onnx file"
             )
+        if self.to and self.is_voice:
+            raise UserError("--to tensorflow exports vocoders; name one with --checkpoint_file alone")
         if self.input_wavs_dir and not self.int8:
             raise UserError("--input_wavs_dir determines 8-bit ranges; add --int8 or omit it")
         if self.input_wavs_dir and self.is_voice:
@@ -60,15 +66,25 @@ class ExportOptions(Options):
 
 
 def run_export(options: ExportOptions) -> None:
+    run = run_tensorflow_export if options.to else run_vocoder_export
     try:
-        print((run_voice_export if options.is_voice else run_vocoder_export)(options))
+        print((run_voice_export if options.is_voice else run)(options))
     except OSError as error:
         raise UserError(f"can't write {options.output}: {error}; name another --output") from error
 
 
+def require_empty(folder: Path) -> None:
+    if folder.exists() and (not folder.is_dir() or any(visible(folder.iterdir()))):
+        raise UserError(f"--output {folder} is there already; name a new or empty folder")
+
+
+def size_in_mb(path: Path) -> str:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return f"{sum(file.stat().st_size for file in files if file.is_file()) / 1e6:.1f} MB"
+
+
 def run_voice_export(options: ExportOptions) -> str:
-    if options.output.exists() and (not options.output.is_dir() or any(visible(options.output.iterdir()))):
-        raise UserError(f"--output {options.output} is there already; name a new or empty folder")
+    require_empty(options.output)
     if options.voice is None:
         tacotron2, vocoder = load_tacotron2(options.taco_weights), load_generator(options.checkpoint_file)
     else:
@@ -89,8 +105,21 @@ def run_voice_export(options: ExportOptions) -> str:
         if options.int8:
             snr = quantize_voice(tacotron2, vocoder, temporary)
             quality = f"8 bits, SNR of its vocoder {snr:.1f} dB relative to PyTorch"
-    megabytes = sum(file.stat().st_size for file in options.output.iterdir()) / 1e6
-    return f"{options.output}: {megabytes:.1f} MB, {quality}"
+    return f"{options.output}: {size_in_mb(options.output)}, {quality}"
+
+
+def run_tensorflow_export(options: ExportOptions) -> str:
+    require_empty(options.output)
+    require_packages("tensorflow")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # it would list the instructions that it doesn't use
+    from checkpoint.export import vocoder as export
+    from checkpoint.export.tensorflow import export_tensorflow, load_tensorflow
+
+    generator = load_generator(options.checkpoint_file)
+    with atomic_write(options.output) as temporary:
+        export_tensorflow(generator, temporary)
+        difference = export.largest_difference(generator, load_tensorflow(temporary))
+    return f"{options.output}: {size_in_mb(options.output)}, differs from PyTorch by at most {difference:.1e}"
 
 
 def run_vocoder_export(options: ExportOptions) -> str:
@@ -109,12 +138,10 @@ def run_vocoder_export(options: ExportOptions) -> str:
     if options.int8 and not options.input_wavs_dir:
         raise UserError("--int8 needs recordings of speech; add --input_wavs_dir")
     mels = calibration_mels(options.input_wavs_dir, generator.config) if options.int8 else []
-    shapes = [shape for shape in export.CHECKED_SHAPES if generator.config.num_samples(shape[1])]
     with atomic_write(options.output) as temporary:
         write(generator, temporary)
-        difference = export.largest_difference(generator, load(temporary), shapes)
+        difference = export.largest_difference(generator, load(temporary))
         quality = f"differs from PyTorch by at most {difference:.1e}"
         if options.int8:
             quality = f"8 bits, SNR {quantize_vocoder(generator, temporary, mels):.1f} dB relative to PyTorch"
-    megabytes = options.output.stat().st_size / 1e6
-    return f"{options.output}: {megabytes:.1f} MB, {quality}"
+    return f"{options.output}: {size_in_mb(options.output)}, {quality}"

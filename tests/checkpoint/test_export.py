@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import re
 import subprocess
@@ -13,6 +14,7 @@ from helpers import RATE, ROOT, voice
 from checkpoint import load_generator, save_model
 from checkpoint.__main__ import main
 from checkpoint.export import vocoder as export
+from checkpoint.formats.transformers import add_input_norm
 from common.errors import UserError
 from config import HiFiGANConfig
 from corpus.audio import write_wav
@@ -272,3 +274,78 @@ def test_onnx_files_of_other_programs_are_refused(tmp_path, onnx_file):
     }.items():
         with pytest.raises(UserError, match=complaint):
             OnnxGenerator(tmp_path / f"{name}.onnx")
+
+
+# Reads the mels of each SavedModel in its folder, as TensorFlow shapes them, and writes the audio.
+TENSORFLOW_ALONE = """
+import sys
+from pathlib import Path
+import numpy as np
+sys.modules["torch"] = None  # importing it fails
+import tensorflow as tf
+
+for path in Path(sys.argv[1]).glob("*/mels.npz"):
+    vocode = tf.saved_model.load(path.parent / "saved_model").signatures["serving_default"]
+    audio = {name: vocode(tf.constant(mel))["audio"].numpy() for name, mel in np.load(path).items()}
+    np.savez(path.with_name("audio.npz"), **audio)
+"""
+
+
+@pytest.fixture(scope="module")
+def spoken_by_tensorflow(tmp_path_factory) -> Path:
+    """A folder with a SavedModel of each variant, mels, and the audio that a process without PyTorch made."""
+    if importlib.util.find_spec("tensorflow") is None:
+        pytest.skip("needs tensorflow; see requirements-tensorflow.txt")
+    folder = tmp_path_factory.mktemp("tensorflow")
+    for name, settings in VARIANTS.items():
+        checkpoint = make_checkpoint(folder / name / "model", **settings)
+        output = folder / name / "saved_model"
+        main(["export", "--checkpoint_file", str(checkpoint), "--output", str(output), "--to", "tensorflow"])
+        mels = {f"{batch} {frames}": torch.randn(batch, frames, 20) for batch, frames in [*SHAPES, (1, 1000)]}
+        np.savez(folder / name / "mels.npz", **mels)
+    command = [sys.executable, "-c", TENSORFLOW_ALONE, str(folder)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_tensorflow_alone_runs_the_saved_model_like_torch(spoken_by_tensorflow, name):
+    generator = load_generator(spoken_by_tensorflow / name / "model")
+    config = json.loads((spoken_by_tensorflow / name / "saved_model" / "config.json").read_text())
+    assert config == json.loads((spoken_by_tensorflow / name / "model" / "config.json").read_text())
+    audio = np.load(spoken_by_tensorflow / name / "audio.npz")
+    for key, mel in np.load(spoken_by_tensorflow / name / "mels.npz").items():  # (B, T, num_mels)
+        expected = generator(torch.from_numpy(mel).transpose(1, 2)).transpose(1, 2).numpy()  # (B, samples, 1)
+        assert audio[key].shape == expected.shape
+        if expected.size:
+            assert np.abs(audio[key] - expected).max() <= 1e-4 * np.abs(expected).max(), key
+
+
+def test_the_normalization_of_mels_is_in_the_saved_model(tmp_path):
+    pytest.importorskip("tensorflow", reason="needs tensorflow; see requirements-tensorflow.txt")
+    from checkpoint.export.tensorflow import export_tensorflow, load_tensorflow
+
+    generator = load_generator(make_checkpoint(tmp_path / "model"))
+    num_mels = generator.config.num_mels
+    mean, scale = torch.randn(num_mels, 1), torch.rand(num_mels, 1) + 1
+    add_input_norm(generator, {"conv_pre.0.mean": mean})
+    generator.conv_pre[0].load_state_dict({"mean": mean, "scale": scale})
+    export_tensorflow(generator, tmp_path / "saved_model")
+    assert_same_audio(generator, load_tensorflow(tmp_path / "saved_model"))
+
+
+def test_a_saved_model_is_refused_before_the_export(tmp_path, capsys, monkeypatch, paper_checkpoint):
+    base = ["--checkpoint_file", paper_checkpoint, "--to", "tensorflow", "--output"]
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").touch()
+    cases = {
+        "name a new or empty folder": [*base, tmp_path / "full"],
+        "applies to ONNX files": [*base, tmp_path / "out", "--int8", "--input_wavs_dir", tmp_path],
+        "exports vocoders": ["--voice", "espeak", "--to", "tensorflow", "--output", tmp_path / "out"],
+    }
+    for words, arguments in cases.items():
+        assert words in assert_refused(capsys, *arguments), words
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert "pip install tensorflow" in assert_refused(capsys, *base, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
