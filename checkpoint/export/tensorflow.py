@@ -9,9 +9,12 @@ from collections.abc import Callable
 from functools import singledispatchmethod
 from pathlib import Path
 
-import tensorflow as tf
 import torch
+import torch._dynamo  # loads Triton, which crashes if TensorFlow was loaded first
 from torch import Tensor, nn
+
+# isort: split
+import tensorflow as tf
 
 from checkpoint.files import CONFIG_NAME
 from checkpoint.formats.transformers import InputNorm

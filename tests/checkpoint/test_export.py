@@ -291,11 +291,15 @@ for path in Path(sys.argv[1]).glob("*/mels.npz"):
 """
 
 
+def needs_tensorflow() -> None:  # without importing it before PyTorch's parts
+    if importlib.util.find_spec("tensorflow") is None:
+        pytest.skip("needs tensorflow; see requirements-tensorflow.txt")
+
+
 @pytest.fixture(scope="module")
 def spoken_by_tensorflow(tmp_path_factory) -> Path:
     """A folder with a SavedModel of each variant, mels, and the audio that a process without PyTorch made."""
-    if importlib.util.find_spec("tensorflow") is None:
-        pytest.skip("needs tensorflow; see requirements-tensorflow.txt")
+    needs_tensorflow()
     folder = tmp_path_factory.mktemp("tensorflow")
     for name, settings in VARIANTS.items():
         checkpoint = make_checkpoint(folder / name / "model", **settings)
@@ -323,7 +327,7 @@ def test_tensorflow_alone_runs_the_saved_model_like_torch(spoken_by_tensorflow, 
 
 
 def test_the_normalization_of_mels_is_in_the_saved_model(tmp_path):
-    pytest.importorskip("tensorflow", reason="needs tensorflow; see requirements-tensorflow.txt")
+    needs_tensorflow()
     from checkpoint.export.tensorflow import export_tensorflow, load_tensorflow
 
     generator = load_generator(make_checkpoint(tmp_path / "model"))
