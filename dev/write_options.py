@@ -11,10 +11,14 @@ from checkpoint.export.command import ExportOptions
 from common.parser import options_table
 from config import HiFiGANConfig
 from evaluate import EvaluateOptions
+from evaluation.utmos import UtmosOptions
 from inference import InferenceOptions
 from mel import MelConfig
 from prep_splits import PrepOptions
 from save_taco_mels import SaveMelsOptions
+from scripts.cut_phrases import PhraseOptions
+from scripts.fit_postfilter import FitPostfilterOptions
+from scripts.make_corpus import CorpusOptions
 from tacotron2.config import Tacotron2Config
 from tacotron2.train import Tacotron2Options
 from train import VocoderOptions
@@ -40,6 +44,10 @@ PROGRAMS = {
     "app.py": (AppOptions,),
     "python -m checkpoint convert": (ConvertOptions,),
     "python -m checkpoint export": (ExportOptions,),
+    "python -m evaluation.utmos": (UtmosOptions,),
+    "scripts/make_corpus.py": (CorpusOptions,),
+    "scripts/cut_phrases.py": (PhraseOptions,),
+    "scripts/fit_postfilter.py": (FitPostfilterOptions,),
 }
 
 
