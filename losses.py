@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-STFT_SIZES = (512, 1024, 2048)  # samples
+from config import STFT_SIZES
 
 
 def discriminator_loss(real_scores: list[Tensor], generated_scores: list[Tensor]) -> Tensor:

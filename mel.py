@@ -3,11 +3,9 @@
 With the default settings it computes the official HiFi-GAN's mel, up to the scale of the values.
 """
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
+from dataclasses import fields, replace
 
 import numpy as np
 import torch
@@ -15,163 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.errors import UserError
-from common.files import read_json
-from common.options import check_options, option
-
-MEL_SCALES = ("db", "ln", "log10")
-MEL_FILTERS = ("slaney", "htk")
-PADDINGS = ("same", "center")
-
-# Names in the official HiFi-GAN's JSON files, and ours.
-OFFICIAL_NAMES = {"win_size": "window_size", "fmax_for_loss": "fmax_loss"}
-
-
-@dataclass(frozen=True)
-class MelConfig:
-    """Settings of a mel spectrogram. Programs that exchange mels must agree on every field.
-
-    Rates and frequencies are in Hz, sizes in samples. `fmax=None` means half the sampling rate.
-
-    `mel_scale` is the scale of the values: "ln" is the natural logarithm of the amplitude, "log10" the
-    decimal logarithm. "db" maps decibels linearly, `min_db` to `-max_scaled_abs` and 0 dB to
-    `max_scaled_abs`, and continues above 0 dB without clipping. In every scale, amplitudes below `min_db` are
-    clamped.
-
-    `mel_filters` is "slaney" for Slaney's filters, which have equal areas, or "htk" for triangles of height 1
-    on HTK's mel scale, the default of torchaudio and of the published Vocos models.
-
-    `padding` is "same" for samples // hop_size frames, each centered on its hop, or "center" for one more,
-    each centered on the first sample of its hop, as in the published Vocos models.
-
-    Raises UserError for settings that are impossible.
-    """
-
-    sampling_rate: int = option(
-        22050, "Sampling rate in Hz", minimum=1, maximum=768_000, group="mel spectrogram"
-    )
-    n_fft: int = option(1024, "Number of samples per Fourier transform", minimum=1, maximum=8192)
-    window_size: int = option(1024, "Number of samples of the Hann window", minimum=1)
-    hop_size: int = option(256, "Number of samples between frames", minimum=1)
-    num_mels: int = option(80, "Number of mel bands", minimum=1, maximum=1024)
-    fmin: float = option(0.0, "Lower edge of the lowest band in Hz", minimum=0)
-    fmax: float | None = option(
-        8000.0, 'Upper edge of the highest band in Hz, or "none" for half the sampling rate'
-    )
-    mel_scale: str = option(
-        "db",
-        "Scale of the values: dB mapped to ±max_scaled_abs, natural logarithm (official) or log10",
-        choices=MEL_SCALES,
-    )
-    min_db: float = option(-100.0, "Raise quieter bins to this level in dB", below=0)
-    max_scaled_abs: float = option(4.0, 'Value of 0 dB in the "db" scale; min_db is its negative', above=0)
-    mel_filters: str = option("slaney", "Mel filters; htk for published Vocos models", choices=MEL_FILTERS)
-    padding: str = option("same", "Alignment of frames; center for published Vocos models", choices=PADDINGS)
-
-    def __post_init__(self):
-        check_options(self)
-        if self.window_size > self.n_fft:
-            raise UserError(
-                f"window_size {self.window_size} is longer than n_fft {self.n_fft}; make n_fft larger"
-            )
-        if self.hop_size > self.window_size:
-            raise UserError(
-                f"hop_size {self.hop_size} is longer than window_size {self.window_size}, so samples between "
-                "frames are lost; make it smaller"
-            )
-        top, nyquist = self.highest_frequency, self.sampling_rate / 2
-        if not 0 <= self.fmin < top <= nyquist:
-            raise UserError(
-                f"fmin {self.fmin} and fmax {top} must satisfy 0 <= fmin < fmax <= {nyquist} (half the "
-                "sampling rate)"
-            )
-
-    @classmethod
-    def from_dict(cls, values: Mapping) -> "MelConfig":
-        """Return the configuration in a parsed `config.json`, ours or an official one, ignoring other keys.
-
-        A file without `mel_scale` is an official one, whose mels are natural logarithms. Raises UserError for
-        values of the wrong type.
-        """
-        renamed = {OFFICIAL_NAMES.get(name, name): value for name, value in values.items()}
-        known = {field.name for field in fields(cls)}
-        settings = {"mel_scale": "ln"} | {name: value for name, value in renamed.items() if name in known}
-        try:
-            return cls(**{name: as_tuples(value) for name, value in settings.items()})
-        except (TypeError, RecursionError) as error:  # a string for a number, lists in lists in lists
-            raise UserError(f"a value in the configuration has the wrong type: {error}") from error
-
-    @classmethod
-    def from_file(cls, path: Path) -> "MelConfig":
-        """Return the configuration in a `config.json`. Raises UserError if the file can't be read."""
-        return cls.from_dict(read_json(path))
-
-    def to_dict(self) -> dict:
-        """Return the fields as a dictionary for `config.json`, the inverse of `from_dict`."""
-        return asdict(self)
-
-    @property
-    def highest_frequency(self) -> float:
-        """Upper edge of the highest mel band in Hz."""
-        return self.sampling_rate / 2 if self.fmax is None else self.fmax
-
-    @property
-    def min_amplitude(self) -> float:
-        """Amplitude of `min_db`, at which smaller amplitudes are clamped."""
-        return 10.0 ** (self.min_db / 20.0)
-
-    @property
-    def stft_padding(self) -> tuple[int, int]:
-        """Samples by which the STFT pads the audio on the left and on the right."""
-        if self.padding == "center":
-            return self.n_fft // 2, self.n_fft - self.n_fft // 2
-        edge = self.n_fft - self.hop_size
-        return edge // 2, edge - edge // 2
-
-    @property
-    def min_samples(self) -> int:
-        """Length of the shortest audio that has a mel: one hop, and more samples than the reflected edge."""
-        return max(self.hop_size, max(self.stft_padding) + 1)
-
-    def num_frames(self, samples: int) -> int:
-        """Return the number of mel frames of audio with this many samples."""
-        return samples // self.hop_size + (self.padding == "center")
-
-    def num_samples(self, frames: int) -> int:
-        """Return the number of samples that a vocoder generates from this many mel frames."""
-        return (frames - (self.padding == "center")) * self.hop_size
-
-    @property
-    def silence(self) -> float:
-        """Value of a mel bin in digital silence."""
-        return self.from_ln(math.log(self.min_amplitude))
-
-    def from_ln(self, ln_amplitude):
-        """Return natural-log amplitudes, a number, an array or a tensor, in this scale: an affine map."""
-        if self.mel_scale == "ln":
-            return ln_amplitude
-        if self.mel_scale == "log10":
-            return ln_amplitude / math.log(10.0)
-        decibels = ln_amplitude * (20.0 / math.log(10.0))
-        return (decibels - self.min_db) * (2.0 * self.max_scaled_abs / -self.min_db) - self.max_scaled_abs
-
-    def to_ln(self, values):
-        """Return values of this scale as natural-log amplitudes: the inverse of `from_ln`."""
-        if self.mel_scale == "ln":
-            return values
-        if self.mel_scale == "log10":
-            return values * math.log(10.0)
-        decibels = (values + self.max_scaled_abs) * (-self.min_db / (2.0 * self.max_scaled_abs)) + self.min_db
-        return decibels * (math.log(10.0) / 20.0)
-
-    @property
-    def ln_per_unit(self) -> float:
-        """Change of the natural-log amplitude per unit of this scale, to compare losses between scales."""
-        return self.to_ln(1.0) - self.to_ln(0.0)
-
-
-def as_tuples(value):
-    """Return lists, nested to any depth, as tuples, which are immutable and comparable."""
-    return tuple(as_tuples(item) for item in value) if isinstance(value, list | tuple) else value
+from config import MEL_SCALES as MEL_SCALES
+from config import MelConfig
 
 
 def mel_filter_bank(config: MelConfig) -> np.ndarray:

@@ -71,6 +71,12 @@ def mixed_precision_option(default: str | None, help: str, group: str | None = N
     return option(default, help, choices=("no", "bf16", "fp16"), group=group)
 
 
+def check_mixed_precision(mixed_precision: str, device: Any) -> None:
+    """Raise UserError for a precision that a device, or the device of this name, does not support."""
+    if mixed_precision == "fp16" and str(device).startswith("cpu"):
+        raise UserError("--mixed_precision fp16 needs a GPU; use bf16 or no on a CPU")
+
+
 def device_option(group: str | None = None) -> Any:
     """Return the field of `--device`."""
     text = "Compute on this device: cpu, cuda, cuda:1, …; default: a GPU if there is one"

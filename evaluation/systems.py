@@ -19,13 +19,13 @@ from common.files import atomic_write, find_file
 from config import HiFiGANConfig
 from corpus.audio import AUDIO_SUFFIXES, read_audio, write_wav
 from corpus.manifest import Clip
+from evaluation import GRIFFIN_LIM, RECORDINGS
 from evaluation.cache import digest, keep, kept, sha256
 from evaluation.workers import Workers
 from mel import MelConfig, MelSpectrogram, convert_mel_scale, griffin_lim
 from synthesis.vocoder import load_vocoder, vocode
 from tacotron2.speak import speak
 
-GRIFFIN_LIM, RECORDINGS = "Griffin-Lim", "Recordings"
 # (resblock, upsample_initial_channel) of the variants of the HiFi-GAN paper
 VARIANTS = {("1", 512): "V1", ("1", 128): "V2", ("2", 256): "V3"}
 # File names of inference.py: <clip><ending>.wav

@@ -7,54 +7,16 @@ from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
 
 from common.files import atomic_write
 from corpus.audio import inspect_clip
 from corpus.manifest import Clip
-from evaluation.metrics import METRICS, Metric, Value
+from evaluation.metrics import COLUMNS, SPEED, Column, Value
 from evaluation.statistics import Difference, Interval, bootstrap_interval, paired_difference
 from evaluation.systems import System
 
-SPEED = "rtf"
 SIGNIFICANCE = 0.05
 FEWEST_CLIPS = 6  # for which a permutation test can be significant
-
-
-class Column(NamedTuple):
-    """A metric in the table. Without `decimals`, values have two significant digits."""
-
-    name: str
-    title: str
-    unit: str
-    higher_is_better: bool
-    description: str
-    decimals: int | None
-
-    @classmethod
-    def of(cls, metric: Metric) -> "Column":
-        return cls(*(getattr(metric, name) for name in cls._fields))
-
-    @property
-    def heading(self) -> str:
-        unit = f" ({self.unit})" if self.unit else ""
-        return f"{self.title}{unit} {'↑' if self.higher_is_better else '↓'}"
-
-    def format(self, value: float, sign: bool = False) -> str:
-        if self.decimals is None:
-            text = np.format_float_positional(value, precision=2, fractional=False, trim="-")
-            return f"+{text}" if sign and value >= 0 else text
-        return f"{value:{'+' if sign else ''}.{self.decimals}f}"
-
-
-COLUMNS = {name: Column.of(metric) for name, metric in METRICS.items()} | {
-    SPEED: Column(
-        SPEED, "RTF", "", False,
-        "real-time factor of the vocoder: seconds of computation per second of audio", None,
-    )
-}  # fmt: skip
 
 
 @dataclass(frozen=True)

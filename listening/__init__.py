@@ -1,0 +1,3 @@
+"""Listening tests: pages for listeners, and their ratings."""
+
+KINDS = ("mos", "abx", "mushra")

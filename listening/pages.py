@@ -21,7 +21,6 @@ from evaluation.cache import digest, write_json
 from evaluation.report import flac, template
 from evaluation.systems import System
 
-KINDS = ("mos", "abx", "mushra")
 PAGE, KEY = "listening_test.html", "listening_test_key.json"
 ANCHOR = "Anchor"  # the recording, low-pass filtered
 ANCHOR_CUTOFF = 3500.0  # Hz, ITU-R BS.1534-3, section 5.1

@@ -12,10 +12,11 @@ from scipy import stats
 
 from common.errors import UserError
 from common.files import read_json
-from evaluation.metrics import Value
-from evaluation.systems import RECORDINGS
-from evaluation.table import Column, Table
-from listening.pages import ANCHOR, KEY, KINDS
+from evaluation import RECORDINGS
+from evaluation.metrics import Column, Value
+from evaluation.table import Table
+from listening import KINDS
+from listening.pages import ANCHOR, KEY
 
 # A listener is removed whose mean rating of the hidden recordings is lower, or whose ratings of repeated
 # sounds differ by more on average; in ABX, who misses more than a quarter of the obvious differences.

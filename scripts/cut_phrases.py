@@ -27,7 +27,8 @@ from common.parser import parse_options
 from corpus.audio import read_audio, write_wav
 from corpus.manifest import read_manifest
 from evaluation.inputs import Unavailable
-from evaluation.recognition import DEFAULT_RECOGNIZER, Recognizer, TimedWord
+from evaluation.metrics import DEFAULT_RECOGNIZER
+from evaluation.recognition import Recognizer, TimedWord
 
 HOP = 0.01  # seconds between two measurements of the level
 MIN_PAUSE = 0.10  # seconds

@@ -14,9 +14,10 @@ from tqdm import tqdm
 from checkpoint.files import is_plain_tensor, read_pickle
 from common.errors import UserError, one_line
 from common.files import visible
+from config import MEL_SCALES, MelConfig
 from corpus.audio import AUDIO_SUFFIXES, read_audio, resample
 from corpus.mel_comparison import unlikely_mel_values
-from mel import MEL_SCALES, MelConfig, MelSpectrogram, convert_mel_scale
+from mel import MelSpectrogram, convert_mel_scale
 
 MEL_SUFFIXES = (".npy", ".npz", ".pt", ".safetensors")
 

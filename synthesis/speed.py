@@ -5,8 +5,6 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-SPEEDS = {"minimum": 0.25, "maximum": 4.0}  # OpenAI's limits
-
 
 def change_speed(mels: Iterable[Tensor], speed: float) -> Iterator[Tensor]:
     """Yield consecutive parts (num_mels, n) of a mel at `speed` times its speed, as soon as possible.

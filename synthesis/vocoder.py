@@ -12,6 +12,7 @@ from checkpoint import load_generator
 from checkpoint.download import local_folder
 from checkpoint.formats.onnx import OnnxGenerator
 from common.errors import UserError
+from common.options import check_mixed_precision
 from generators.build import sensitive_layers
 from generators.vocos import Vocos
 from mel import MelConfig, MelSpectrogram, griffin_lim
@@ -56,12 +57,6 @@ def load_vocoder(
         return OnnxGenerator(path)
     generator = load_generator(path, device)
     return use_mixed_precision(generator, mixed_precision, device)
-
-
-def check_mixed_precision(mixed_precision: str, device: torch.device | str) -> None:
-    """Raise UserError for a precision that the device does not support."""
-    if mixed_precision == "fp16" and torch.device(device).type == "cpu":
-        raise UserError("--mixed_precision fp16 needs a GPU; use bf16 or no on a CPU")
 
 
 def use_mixed_precision(

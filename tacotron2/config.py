@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from common.errors import UserError
 from common.options import not_empty, option
-from mel import MEL_SCALES, MelConfig
+from config import MEL_SCALES, MelConfig
 from text.encoding import INVENTORIES
 
 CHANNELS = {"minimum": 1, "maximum": 65536}

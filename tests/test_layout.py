@@ -11,8 +11,8 @@ from helpers import ROOT
 # Packages and top-level modules, from the lowest layer to the scripts.
 LAYERS = (
     {"common"},
-    {"mel", "text"},
-    {"config", "losses", "generators", "model"},
+    {"config", "mel", "text"},
+    {"losses", "generators", "model"},
     {"corpus", "dataset"},
     {"tacotron2"},
     {"checkpoint"},

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from common.errors import UserError
 from common.parser import build_parser, read_run_settings, select
-from config import HiFiGANConfig
+from config import MEL_SCALES, HiFiGANConfig, MelConfig
 from corpus.audio import inspect_clip, read_audio, write_wav
-from mel import MEL_SCALES, MelConfig
 from tacotron2.config import Tacotron2Config
 from text import INVENTORIES, clean, encode_texts, split_sentences
 from train import VocoderOptions

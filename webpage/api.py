@@ -25,8 +25,8 @@ from starlette.routing import Route
 from common.errors import UserError, one_line
 from common.options import check_options, option
 from corpus.audio import resample, to_pcm
+from synthesis.options import SPEEDS
 from synthesis.speech import TextToSpeech
-from synthesis.speed import SPEEDS
 from webpage.models import Models
 
 MAX_INPUT = 4096  # characters, as in OpenAI's API

@@ -12,9 +12,9 @@ from common.errors import UserError
 from common.plots import plot_mels
 from corpus.audio import DECODING_ERRORS, open_audio, read_audio, resample
 from evaluation.inputs import Unavailable
-from evaluation.metrics import METRICS, Metric, metric_value
+from evaluation.metrics import METRICS, Column, Metric, metric_value
 from evaluation.signal import MEL, log_mel
-from evaluation.table import Column, markdown_rows
+from evaluation.table import markdown_rows
 from synthesis.vocoder import Vocoder, copy_synthesis
 
 RECORDING = "recording"
