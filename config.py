@@ -23,7 +23,6 @@ UPSAMPLINGS = ("transpose", "resize")
 FUSIONS = ("mrf", "misr")
 DISCRIMINATORS = ("mpd", "msd", "mrd")
 
-STFT_SIZES = (512, 1024, 2048)  # samples, in the loss that starts training
 CHANNELS = {"minimum": 1, "maximum": 65536}
 KERNEL = {"minimum": 1, "maximum": 8192}  # samples or frames
 LAYERS = {"minimum": 1, "maximum": 100}

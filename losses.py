@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from config import STFT_SIZES
+STFT_SIZES = (512, 1024, 2048)  # samples
 
 
 def discriminator_loss(real_scores: list[Tensor], generated_scores: list[Tensor]) -> Tensor:

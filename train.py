@@ -2,18 +2,8 @@
 
 import math
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-from common import parser
-from config import HiFiGANConfig
-from training.official import from_official
-from training.options import VocoderOptions
-
-if __name__ == "__main__":  # answer --help and mistakes before the imports that take seconds
-    parser.build_parser("train.py", __doc__, VocoderOptions, HiFiGANConfig).parse_args(
-        from_official(sys.argv[1:])
-    )
 
 import torch
 from accelerate import Accelerator
@@ -21,12 +11,16 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from checkpoint import load_pretrained, read_config
-from common.errors import report_user_errors
+from common import parser
+from common.errors import UserError, report_user_errors
+from common.options import option
 from common.plots import plot_mels, render
+from config import HiFiGANConfig
 from corpus.saved_mels import SavedMels
 from dataset import SegmentDataset, UtteranceDataset
 from generators.build import Discriminators, build_generator
 from losses import (
+    STFT_SIZES,
     adversarial_loss,
     discriminator_loss,
     feature_matching_loss,
@@ -35,13 +29,56 @@ from losses import (
 )
 from mel import MelSpectrogram
 from training.loaders import read_manifests, training_loader, validation_loader, warn_of_other_batch_size
+from training.official import from_official
 from training.optimization import WeightAverage, frozen, set_hyperparameters, skip_unless_finite
+from training.options import RunOptions
 from training.processes import Processes, make_accelerator
 from training.run import TrainingRun
 from training.values import StepMeans, WeightedMeans
 
 NUM_LOGGED_CLIPS = 4
 STFT_LOSS_WEIGHT = 0.1  # relative to the mel loss, in the steps before the discriminators
+
+
+@dataclass(frozen=True, kw_only=True)
+class VocoderOptions(RunOptions):
+    """Options of `train.py`."""
+
+    config: Path | None = option(
+        None, "Read a JSON file with the official key names; flags override its values", group="run and data"
+    )
+    segment_size: int = option(
+        8192, "Number of samples per training segment", minimum=1, maximum=2**22, group="optimization"
+    )
+    beta1: float = option(0.8, "AdamW's decay rate of the gradient average", minimum=0, below=1)
+    beta2: float = option(0.99, "AdamW's decay rate of the squared gradient average", minimum=0, below=1)
+    lr_decay: float = option(0.999, "Factor on the learning rate after each epoch", above=0, maximum=1)
+    lambda_mel: float = option(45.0, "Weight of the mel loss", minimum=0)
+    lambda_feature_mapping: float = option(2.0, "Weight of the feature-matching loss", minimum=0)
+    adversarial_start_steps: int = option(
+        0, "Train only the generator, on mel and STFT losses, for this number of steps at first", minimum=0
+    )
+    ema_decay: float = option(
+        0.0, "Decay of the generator's weight average, which is validated and saved; 0: off",
+        minimum=0, below=1,
+    )  # fmt: skip
+
+    finetune: bool = option(False, "Train on the mels in --path_to_saved_mels", group="fine-tuning")
+    path_to_saved_mels: Path | None = option(
+        None, "Read the mel <clip>.npy of each clip of both manifests in this folder"
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.adversarial_start_steps and self.segment_size <= max(STFT_SIZES) // 2:
+            raise UserError(
+                f"--segment_size is {self.segment_size}; --adversarial_start_steps needs more than "
+                f"{max(STFT_SIZES) // 2} for the STFT loss"
+            )
+        if self.best_metric == "val_loss":
+            raise UserError("--best_metric val_loss is Tacotron 2's; a vocoder has val_mel_loss")
+        if self.finetune != (self.path_to_saved_mels is not None):
+            raise UserError("--finetune and --path_to_saved_mels need each other")
 
 
 class VocoderTrainer:

@@ -14,7 +14,7 @@ SLOW = {
 
 
 @pytest.mark.parametrize("flag, status", [("--help", 0), ("--no_such_flag", 2)])
-@pytest.mark.parametrize("script", ["app.py", "evaluate.py", "inference.py", "train.py"])
+@pytest.mark.parametrize("script", ["app.py", "evaluate.py", "inference.py"])
 def test_help_and_unknown_flags_import_no_slow_package(script, flag, status):
     command = [sys.executable, "-X", "importtime", script, flag]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from common.errors import UserError
 from common.options import Options, mixed_precision_option, option, seed_option
-from config import STFT_SIZES
 
 
 def inside_folder(name: str) -> str | None:
@@ -114,44 +113,3 @@ class RunOptions(Options):
     def folder(self) -> Path:
         """The run's folder."""
         return self.working_directory / self.experiment_name
-
-
-@dataclass(frozen=True, kw_only=True)
-class VocoderOptions(RunOptions):
-    """Options of `train.py`."""
-
-    config: Path | None = option(
-        None, "Read a JSON file with the official key names; flags override its values", group="run and data"
-    )
-    segment_size: int = option(
-        8192, "Number of samples per training segment", minimum=1, maximum=2**22, group="optimization"
-    )
-    beta1: float = option(0.8, "AdamW's decay rate of the gradient average", minimum=0, below=1)
-    beta2: float = option(0.99, "AdamW's decay rate of the squared gradient average", minimum=0, below=1)
-    lr_decay: float = option(0.999, "Factor on the learning rate after each epoch", above=0, maximum=1)
-    lambda_mel: float = option(45.0, "Weight of the mel loss", minimum=0)
-    lambda_feature_mapping: float = option(2.0, "Weight of the feature-matching loss", minimum=0)
-    adversarial_start_steps: int = option(
-        0, "Train only the generator, on mel and STFT losses, for this number of steps at first", minimum=0
-    )
-    ema_decay: float = option(
-        0.0, "Decay of the generator's weight average, which is validated and saved; 0: off",
-        minimum=0, below=1,
-    )  # fmt: skip
-
-    finetune: bool = option(False, "Train on the mels in --path_to_saved_mels", group="fine-tuning")
-    path_to_saved_mels: Path | None = option(
-        None, "Read the mel <clip>.npy of each clip of both manifests in this folder"
-    )
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.adversarial_start_steps and self.segment_size <= max(STFT_SIZES) // 2:
-            raise UserError(
-                f"--segment_size is {self.segment_size}; --adversarial_start_steps needs more than "
-                f"{max(STFT_SIZES) // 2} for the STFT loss"
-            )
-        if self.best_metric == "val_loss":
-            raise UserError("--best_metric val_loss is Tacotron 2's; a vocoder has val_mel_loss")
-        if self.finetune != (self.path_to_saved_mels is not None):
-            raise UserError("--finetune and --path_to_saved_mels need each other")
