@@ -29,7 +29,7 @@ python save_taco_mels.py --path_to_manifest demo/splits/train_metadata.csv demo/
     --path_to_save demo/mels --taco_weights demo/tacotron2/final_checkpoint
 launch train.py --experiment_name finetuned --finetune --path_to_saved_mels demo/mels \
     --path_to_pretrained_weights voices/espeak/hifigan --discriminator_channels 32 --batch_size 8 \
-    --learning_rate 0.00002 --max_train_steps 100
+    --learning_rate 0.00002 --adversarial_start_steps 100 --max_train_steps 100 # new discriminators would do damage at first
 
 echo "== 5/6 Speech: test clips through the small vocoder, and a new text through the fine-tuned models"
 mkdir -p demo/held_out
