@@ -1,7 +1,5 @@
 """Measurement of systems on test clips, with a cache of the values."""
 
-import importlib.metadata
-import inspect
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,8 +11,8 @@ from tqdm import tqdm
 from common.errors import UserError, one_line
 from corpus.audio import read_audio
 from corpus.manifest import Clip
-from evaluation import inputs, utmos
-from evaluation.cache import digest, read_json_or_nothing, sha256, write_json
+from evaluation import metrics, utmos
+from evaluation.cache import code_of, digest, read_json_or_nothing, sha256, write_json
 from evaluation.inputs import Unavailable
 from evaluation.metrics import COLUMNS, DEFAULT_RECOGNIZER, METRICS, SPEED, Value, metric_value
 from evaluation.recognition import RecognizerModel, find_recognizer
@@ -94,36 +92,28 @@ def versions_of(
     """
     versions, reasons, whisper = {}, {}, None
     for name in names:
-        code = [sha256(Path(inspect.getfile(part))) for part in (inputs, METRICS[name].function)]
+        # `metrics` prepares the audio of each of them; what it imports for the others does not count
+        made_with = [code_of(METRICS[name].function.__module__), sha256(Path(metrics.__file__))]
         try:
             if name == "wer":
                 whisper = find_recognizer(recognizer)
-                code.append(sha256(whisper.folder / "model.bin"))
+                made_with += [sha256(path) for path in sorted(whisper.folder.iterdir()) if path.is_file()]
             elif name == "utmos":
-                code.append(utmos_fingerprint())
-            elif name == "distillmos":
-                code.append(installed_version("distillmos"))
-            versions[name] = digest(*code)
+                made_with.append(utmos_weights())
+            versions[name] = digest(*made_with)
         except Unavailable as error:
             reasons[name] = str(error)
     return versions, reasons, whisper
 
 
-def installed_version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return ""  # the metric itself reports what is missing
-
-
-def utmos_fingerprint() -> str:
-    """Return a fingerprint of UTMOS's weights and code. Raises Unavailable without weights."""
+def utmos_weights() -> str:
+    """Return a fingerprint of UTMOS's weights. Raises Unavailable if there are none."""
     try:
         path = utmos.find_checkpoint()
     except (UserError, OSError) as error:
         raise Unavailable(one_line(error)) from error
     os.environ[utmos.CHECKPOINT_VARIABLE] = str(path.resolve())  # inherited by the workers
-    return digest(sha256(path), sha256(Path(utmos.__file__)))
+    return sha256(path)
 
 
 def measure_all(

@@ -20,7 +20,7 @@ from config import HiFiGANConfig
 from corpus.audio import AUDIO_SUFFIXES, read_audio, write_wav
 from corpus.manifest import Clip
 from evaluation import GRIFFIN_LIM, RECORDINGS
-from evaluation.cache import digest, keep, kept, sha256
+from evaluation.cache import code_of, digest, keep, kept, sha256
 from evaluation.workers import Workers
 from mel import MelConfig, MelSpectrogram, convert_mel_scale, griffin_lim
 from synthesis.vocoder import load_vocoder, vocode
@@ -134,7 +134,7 @@ def spoken_mels(path: Path, clips: list[Clip], folder: Path, device: str = "cpu"
             f"{path} has the speakers {', '.join(speakers)}, but {stranger.path.stem} has "
             f"{stranger.speaker or 'none'}; correct the column speaker of the manifest"
         )
-    made_with = [weights_fingerprint(model), model.config.to_dict()]
+    made_with = [code_of(__name__), weights_fingerprint(model), model.config.to_dict()]
     fingerprints = {}
     for clip in clips:
         read = [clip.transcript, seed] + ([clip.speaker] if speakers else [])
@@ -180,7 +180,7 @@ def save_arrays(path: Path, arrays: list[np.ndarray]) -> None:
 def griffin_lim_system(source: MelSource, config: MelConfig, folder: Path, workers: Workers) -> System:
     """Return the baseline without weights, its audio cached in `folder`. Each worker uses one core."""
     config = MelConfig.from_dict(config.to_dict())  # without a model's other settings
-    made_with = digest("griffin_lim", config.to_dict())
+    made_with = digest("griffin_lim", code_of(__name__), config.to_dict())
 
     def make(names: list[str]) -> Iterator[tuple[str, np.ndarray, float]]:
         tasks = ((name, config, source.mels(name, config)) for name in names)
@@ -211,7 +211,7 @@ def vocoder_system(
     config = vocoder.config
     # the weights of a checkpoint, as its file may change while they do not; an .onnx file as a whole
     weights = weights_fingerprint(vocoder) if isinstance(vocoder, nn.Module) else sha256(path)
-    made_with = digest("vocoder", weights, config.to_dict())
+    made_with = digest("vocoder", code_of(__name__), weights, config.to_dict())
 
     def audio_of(mel: Tensor) -> np.ndarray:
         return np.concatenate(list(vocode(vocoder, mel, device)))

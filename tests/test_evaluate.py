@@ -27,7 +27,7 @@ from common.parallel import available_cores
 from config import HiFiGANConfig
 from corpus.audio import read_audio, resample, write_wav
 from corpus.manifest import Clip, read_manifest
-from evaluation import inputs, measuring, perception, recognition, report, signal, systems
+from evaluation import cache, inputs, measuring, perception, recognition, report, signal, systems
 from evaluation.comparison import named_vocoders
 from evaluation.measuring import default_metrics
 from evaluation.metrics import Value
@@ -338,6 +338,94 @@ def test_only_a_changed_clip_is_recomputed(copied, clips, models, tmp_path, coun
     folder = shutil.copytree(copied, tmp_path / "again")
     copy(corpus, folder, models)
     assert sorted(counted) == ["audio"] * 3 + ["mcd"] * 3 + ["mel_l1"] * 3
+
+
+@pytest.fixture
+def changed(monkeypatch, tmp_path):
+    """Return a function that shows the cache another source of a module, or another version of a package."""
+
+    def change(module: str = "", package: str = "") -> None:
+        find, version = cache.source_file, cache.importlib.metadata.version
+        (tmp_path / "changed.py").write_text("x = 1\n")
+        other = tmp_path / "changed.py"
+        monkeypatch.setattr(cache, "source_file", lambda n, root: other if n == module else find(n, root))
+        monkeypatch.setattr(
+            cache.importlib.metadata, "version", lambda n: "99" if n == package else version(n)
+        )
+        cache.code_of.cache_clear()
+
+    yield change
+    cache.code_of.cache_clear()
+
+
+def test_another_mel_frontend_makes_and_measures_everything_again(
+    copied, clips, models, tmp_path, counted, changed
+):
+    folder = shutil.copytree(copied, tmp_path / "again")
+    changed(module="mel")
+    copy(clips, folder, models)
+    assert sorted(counted) == ["audio"] * 9 + ["mcd"] * 9 + ["mel_l1"] * 9
+
+
+@pytest.mark.parametrize(
+    ("change", "metrics"),
+    [
+        ({"module": "text.numbers"}, {"wer"}), ({"package": "ctranslate2"}, {"wer"}),
+        ({"package": "praat-parselmouth"}, set()), ({"package": "xls-r-sqa"}, {"distillmos"}),
+        ({"module": "mel"}, {"mel_l1", "mcd"}), ({"package": "jiwer"}, {"wer"}),
+    ],
+)  # fmt: skip
+def test_metrics_depend_on_their_own_code_and_packages(changed, change, metrics):
+    names = ["wer", "mel_l1", "mcd", "distillmos"]
+    before = measuring.versions_of(names, "tiny.en")[0]
+    if before.keys() != set(names):
+        pytest.skip("needs the packages of all metrics")
+    changed(**change)
+    after = measuring.versions_of(names, "tiny.en")[0]
+    expected = {name for name in names if before[name] != after[name]}
+    assert metrics <= expected and expected - metrics <= {"distillmos"}
+
+
+def test_speech_is_made_again_with_another_transcript_or_another_espeak_ng(
+    clips, models, tmp_path, counted, changed
+):
+    row = manifest_row(clips / "wavs" / "clip0.wav")
+
+    def speak_as(transcript: str) -> list[str]:
+        counted.clear()
+        write_manifest(tmp_path / "test.csv", [row | {"normalized_transcript": transcript}])
+        run(tmp_path, tmp_path / "out", "--taco_weights", models["taco"], "--metrics", "rtf")
+        return counted
+
+    assert speak_as("One.") == speak_as("Another one.") == ["speech", "audio"]
+    assert speak_as("Another one.") == []
+    changed(package="espeakng-loader")
+    assert speak_as("Another one.") == ["speech", "audio"]
+
+
+def test_a_vocoder_with_the_same_weights_and_another_configuration_is_another_vocoder(
+    copied, clips, models, tmp_path, counted
+):
+    other = shutil.copytree(models["tuned"], tmp_path / "tuned")
+    settings = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(settings | {"max_scaled_abs": 3.0}))
+    folder = shutil.copytree(copied, tmp_path / "again")
+    copy(clips, folder, models | {"tuned": other})
+    assert sorted(counted) == ["audio"] * 3 + ["mcd"] * 3 + ["mel_l1"] * 3
+
+
+def test_another_transcript_is_measured_again_by_metrics_that_compare_with_it(
+    clips, tmp_path, counted, monkeypatch
+):
+    heard = lambda metric, audio, rate, reference, reference_rate, transcript, *_: float(len(transcript))  # noqa: E731
+    monkeypatch.setattr(measuring, "metric_value", heard)
+    monkeypatch.setattr(measuring, "versions_of", lambda names, _: (dict.fromkeys(names, "1"), {}, None))
+    row = manifest_row(clips / "wavs" / "clip0.wav")
+    for transcript in ("One.", "Another one.", "Another one."):
+        write_manifest(tmp_path / "test.csv", [row | {"normalized_transcript": transcript}])
+        run(tmp_path, tmp_path / "out", "--system", f"Own={clips / 'wavs'}", "--metrics", "wer", "utmos")
+        (own, _) = rows_of(tmp_path / "out" / "clips.csv")
+        assert own["wer"] == str(float(len(transcript)))
 
 
 def test_a_modified_output_file_is_created_again(copied, clips, models, tmp_path, counted):

@@ -171,6 +171,15 @@ def test_min_db_and_max_scaled_abs_set_the_scale():
     assert torch.allclose(quiet, torch.tensor(-1.0))
 
 
+def test_ten_times_the_amplitude_is_one_unit_of_log10_and_2_3_of_ln():
+    log10 = MelConfig(mel_scale="log10")
+    assert log10.from_ln(math.log(1000.0)) == pytest.approx(3.0)
+    assert log10.to_ln(3.0) == pytest.approx(math.log(1000.0))
+    # 100 dB are 8 units of the scale "db"
+    units = {scale: MelConfig(mel_scale=scale).ln_per_unit for scale in ("ln", "log10", "db")}
+    assert units == pytest.approx({"ln": 1.0, "log10": math.log(10.0), "db": 12.5 * math.log(10.0) / 20})
+
+
 def test_conversion_to_another_scale_is_invertible():
     mel = mel_of(voice(0.3), LN).double()
     for scale in (DB, MelConfig(min_db=-80, max_scaled_abs=1)):

@@ -72,7 +72,7 @@ def test_scores_feature_maps_and_losses_agree_with_the_official_ones(name, judge
         for maps in zip(real_maps, generated_maps, strict=True)
     ]
     # the deepest features are so small that rounding, which depends on the processor, is visible in them
-    np.testing.assert_allclose(differences, official[f"{name}_feature_l1"], rtol=1e-3, atol=5e-10)
+    np.testing.assert_allclose(differences, official[f"{name}_feature_l1"], rtol=1e-3, atol=1e-8)
     losses = {
         "discriminator_loss": discriminator_loss(real_scores, generated_scores),
         "generator_loss": adversarial_loss(generated_scores),

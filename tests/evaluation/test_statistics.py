@@ -27,6 +27,17 @@ def test_the_interval_contains_the_true_mean_with_its_nominal_frequency():
     assert 0.91 < hits < 0.98
 
 
+def test_the_interval_lies_between_the_percentiles_of_means_of_resampled_clips():
+    """A skewed sample, for which other kinds of interval, mirrored or with corrections, differ."""
+    values = np.random.default_rng(0).lognormal(sigma=1.5, size=25)
+    means = np.random.default_rng(1).choice(values, (20_000, 25)).mean(1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    interval = statistics.bootstrap_interval(values)
+    mirrored = 2 * values.mean() - high
+    assert interval.low == pytest.approx(low, abs=0.1 * abs(low - mirrored))
+    assert interval.high == pytest.approx(high, rel=0.02)
+
+
 def test_clips_without_a_value_are_ignored():
     assert statistics.bootstrap_interval([1.0, math.nan, 3.0])[::3] == (2.0, 2)
     one = statistics.bootstrap_interval([4.0])

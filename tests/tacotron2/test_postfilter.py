@@ -22,7 +22,7 @@ from common.errors import UserError
 from corpus.manifest import Clip
 from mel import MelConfig, convert_mel_scale
 from tacotron2.model import Tacotron2
-from tacotron2.postfilter import Postfilter, cosine_transform, design_kernel, modulation_spectrum
+from tacotron2.postfilter import WINDOW, Postfilter, cosine_transform, design_kernel, modulation_spectrum
 from text import encode_texts
 
 fit_postfilter = load_script("scripts/fit_postfilter.py")
@@ -94,6 +94,18 @@ def test_a_designed_filter_restores_the_modulation_spectrum_of_smoothed_mels():
 
     none, half, whole = map(distance, (0.0, 0.5, 1.0))
     assert whole < 0.35 * none and whole < half < 0.8 * none
+
+
+@pytest.mark.parametrize(("ratio", "gain"), [(100.0, 4.0), (0.01, 0.25), (9.0, 3.0), (1 / 9, 1 / 3)])
+def test_the_gain_of_an_amplitude_is_limited_in_both_directions_and_spares_the_level(ratio, gain):
+    predicted = torch.full((3, WINDOW // 2 + 1), 2.0)
+    kernel = design_kernel(ratio * predicted, predicted, taps=9, strength=1.0, limit=4.0)
+    # an equal gain of all modulation frequencies is a single impulse, in the middle
+    expected = torch.zeros(3, 9)
+    expected[:, 4] = torch.tensor([1.0, gain, gain])
+    torch.testing.assert_close(kernel, expected, atol=1e-6, rtol=0)
+    root = design_kernel(ratio * predicted, predicted, taps=9, strength=0.5, limit=4.0)
+    torch.testing.assert_close(root[1], expected[1].sqrt(), atol=1e-6, rtol=0)
 
 
 @pytest.fixture(scope="module")

@@ -317,6 +317,15 @@ def test_the_prenets_dropout_is_active_in_eval_mode_with_its_probability():
     assert torch.equal(model(*given).mel, model(*given).mel)
 
 
+def test_a_mask_drops_the_values_of_each_layer_and_scales_the_others_by_the_share_that_is_kept():
+    """Like dropout, which with p = 0.25 multiplies by 4/3."""
+    prenet = small_model(decoder_prenet_dropout_p=0.25).decoder.prenet
+    first, second = prenet.layers
+    frames, keep = torch.rand(3, 20), torch.rand(3, 2, 24) < 0.75
+    hidden = torch.relu(first(frames)) * keep[:, 0] * 4 / 3
+    torch.testing.assert_close(prenet(frames, keep.float()), torch.relu(second(hidden)) * keep[:, 1] * 4 / 3)
+
+
 @pytest.mark.parametrize("batch", [1, 2, 9])
 @pytest.mark.parametrize("kind", ["cell", "layer"])
 @torch.inference_mode()

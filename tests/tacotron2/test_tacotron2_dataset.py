@@ -171,6 +171,8 @@ def test_batches_differ_between_epochs_and_are_not_ordered_by_length():
     assert not {frozenset(batch) for batch in first} & {frozenset(batch) for batch in second}
     longest = [max(lengths[index] for index in batch) for batch in first]
     assert abs(np.corrcoef(longest, range(len(longest)))[0, 1]) < 0.4
+    # within a pool, sorted batches would become longer and longer
+    assert 0.3 < np.mean(np.diff(longest) > 0) < 0.7
 
 
 def test_the_order_depends_only_on_seed_and_epoch():

@@ -1,0 +1,134 @@
+"""What surrounds the optimizer's steps: their counts and means, the log, and the shares of processes."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from runs import as_own_process, command_line
+from torch import nn
+
+from tacotron2.train import Tacotron2Trainer
+from train import VocoderTrainer, parse_arguments
+from training.checkpoints import Progress
+from training.loaders import clips_per_step, continue_epoch, validation_loader
+from training.optimization import SkippedSteps, frozen, skip_unless_finite
+from training.processes import make_accelerator
+from training.run_log import RunLog
+from training.samplers import EpochSampler
+from training.values import StepMeans, WeightedMeans
+
+NAN, INF = torch.tensor(torch.nan), torch.tensor(torch.inf)
+
+
+def process(index: int, count: int = 2) -> SimpleNamespace:
+    """Return what the code asks an Accelerator about one of several processes."""
+    return SimpleNamespace(process_index=index, num_processes=count, is_main_process=index == 0)
+
+
+def test_skipped_steps_in_a_row_are_counted_from_the_last_step_that_was_not_skipped():
+    steps, one = SkippedSteps(torch.device("cpu"), total=3, in_a_row=2), torch.tensor(1.0)
+    seen = []
+    for norms in ([one, NAN], [INF, one], [one, one], [-INF, NAN], [one]):
+        steps.add(norms)
+        seen.append(steps.read())
+    assert seen == [(4, 3), (5, 4), (5, 0), (6, 1), (6, 0)]
+
+
+@pytest.mark.parametrize("norm", [NAN, INF])
+def test_a_step_with_a_norm_that_is_not_finite_is_skipped(norm):
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    before = model.weight.detach().clone()
+    for value in (norm, torch.tensor(1.0)):
+        assert torch.equal(model.weight, before)
+        model(torch.ones(1, 2)).sum().backward()
+        skip_unless_finite(SimpleNamespace(scaler=None, optimizer=optimizer), value)
+        optimizer.step()
+    assert not torch.equal(model.weight, before)
+
+
+def test_weights_are_frozen_within_the_block_only():
+    model = nn.Linear(2, 2)
+    with frozen(model):
+        assert not model.weight.requires_grad
+    assert model.weight.requires_grad
+
+
+def test_the_optimizers_have_the_official_settings(small_corpus, tmp_path):
+    options, config = parse_arguments(command_line(small_corpus, tmp_path / "run"))
+    with as_own_process():
+        trainer = VocoderTrainer(make_accelerator(options), options, config)
+    for optimizer in (trainer.gen_optimizer, trainer.disc_optimizer):
+        (group,) = optimizer.param_groups
+        assert (group["lr"], group["betas"]) == (0.0002, (0.8, 0.99))
+        assert (group["weight_decay"], group["eps"], group["amsgrad"]) == (0.01, 1e-8, False)
+
+
+def test_the_values_of_a_step_are_the_means_of_its_batches():
+    values = StepMeans(2)
+    values.add(loss=torch.tensor(1.0, requires_grad=True))
+    values.add(loss=torch.tensor(4.0))
+    values.add_once(norm=torch.tensor(7.0))
+    assert values.means == {"loss": 2.5, "norm": 7.0} and not values.means["loss"].requires_grad
+
+
+def test_means_over_clips_are_weighted_and_leave_out_what_is_missing():
+    means = WeightedMeans("loss", "rest", "none")
+    means.add(3, loss=torch.tensor(1.0), rest=None)
+    means.add(1, loss=5.0, rest=2.0)
+    accelerator = SimpleNamespace(device="cpu", reduce=lambda tensor, reduction: tensor)
+    result = means.of_all_processes(accelerator)
+    assert (result["loss"], result["rest"]) == (2.0, 2.0) and np.isnan(result["none"])
+
+
+def test_frames_per_second_are_those_of_all_processes_since_the_last_log(tmp_path, monkeypatch):
+    clock = iter((10.0, 12.0, 12.0, 16.0, 16.0))
+    monkeypatch.setattr("training.run_log.time.perf_counter", lambda: next(clock))
+    accelerator = process(0)
+    accelerator.reduce, accelerator.log = lambda tensor, reduction: tensor, lambda values, step: None
+    options = SimpleNamespace(folder=tmp_path, console_out_iters=1, wandb_log_iters=1)
+    log = RunLog(accelerator, options, None)
+    for step, frames in enumerate((100, torch.tensor(300)), 1):
+        log.add_frames(frames)
+        log.log_step({"loss": torch.tensor(1.0)}, 0.1, Progress(step=step))
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [record["frames_per_second"] for record in records] == [2 * 100 / 2, 2 * 300 / 4]
+    assert [record["step"] for record in records] == [0, 1]
+
+
+def test_processes_validate_different_clips_and_all_of_them():
+    dataset, options = list(range(5)), SimpleNamespace(num_workers=0)
+    shares = [
+        torch.cat(list(validation_loader(process(index), options, dataset))).tolist() for index in (0, 1)
+    ]
+    assert shares == [[0, 2, 4], [1, 3]]
+
+
+def test_an_update_has_the_clips_of_all_batches_of_all_processes():
+    options = SimpleNamespace(batch_size=3, gradient_accumulation_steps=5)
+    assert clips_per_step(process(0, count=2), options) == 30
+
+
+def test_a_loader_continues_an_epoch_after_the_clips_that_were_used():
+    sampler = EpochSampler(8, 2, seed=0)
+    whole = list(sampler)
+    loader = SimpleNamespace(
+        set_epoch=sampler.set_epoch, batch_sampler=SimpleNamespace(sampler=sampler, batch_sampler=None)
+    )
+    del loader.batch_sampler.batch_sampler
+    continue_epoch(loader, epoch=0, clips=4)
+    assert list(sampler) == whole[4:]
+    continue_epoch(loader, epoch=1, clips=0)
+    assert len(list(sampler)) == 8 and {epoch for epoch, _ in sampler} == {1}
+
+
+def test_dropout_differs_between_processes_and_steps_and_repeats_with_the_seed():
+    drawn = []
+    for seed, step, index in [(1, 0, 0), (1, 0, 1), (1, 1, 0), (2, 0, 0), (1, 0, 0)]:
+        trainer = SimpleNamespace(options=SimpleNamespace(seed=seed), accelerator=process(index))
+        Tacotron2Trainer.seed_dropout(trainer, step)
+        drawn.append(torch.rand(8).tolist())
+    assert drawn.pop() == drawn[0]
+    assert len({tuple(values) for values in drawn}) == 4
