@@ -36,7 +36,7 @@ class Streaming:
                 end = min(ready, done + max_frames)
                 audio = self(buffer[..., : end + context - start])
                 audio = audio[..., (done - start) * hop_size : (end - start) * hop_size]
-                if audio.shape[-1] > 0:  # with padding "center", the last frame adds no samples
+                if audio.shape[-1] > 0 or done == 0:  # with padding "center", the last frame adds no samples
                     yield audio
                 done = end
                 keep_from = max(0, done - context)

@@ -64,7 +64,8 @@ class InverseSTFTHead(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
             x = F.leaky_relu(x.to(self.conv_post.bias.dtype), 0.01)
-            x = F.pad(x, (1, 0), mode="reflect")  # N + 1 centered frames span N hops
+            # N + 1 centered frames span N hops; the additional one is a reflection, or the only one again
+            x = torch.cat([x[..., :2][..., -1:], x], dim=2)
             log_magnitude, phase = self.conv_post(x).chunk(2, dim=1)  # (B, n_fft / 2 + 1, N + 1) each
             return self.istft(torch.exp(log_magnitude), torch.sin(phase))
 

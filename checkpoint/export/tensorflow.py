@@ -169,7 +169,7 @@ class VocoderModule(tf.Module):
 
         def head(x):
             x = tf.nn.leaky_relu(x, 0.01)
-            x = tf.concat([x[:, 1:2], x], axis=1)  # reflected
+            x = tf.concat([x[:, :2][:, -1:], x], axis=1)  # reflected
             log_magnitude, phase = tf.split(convolve(x), 2, axis=-1)
             return inverse_stft(module.istft, tf.exp(log_magnitude), tf.sin(phase))
 

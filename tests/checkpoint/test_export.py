@@ -47,10 +47,14 @@ VARIANTS = {
     "resize": RESIZE | {"sampling_rate": 16000, "hop_size": 240, "upsample_rates": (8, 6, 5)},
     "misr": MISR,
     "istft": ISTFT,
+    "istft alone": {
+        "upsample_rates": (1,), "upsample_kernel_sizes": (1,),
+        "gen_istft_n_fft": 512, "gen_istft_hop_size": 256,
+    },
     "vocos": VOCOS,
     "vocos center": VOCOS | {"padding": "center", "mel_filters": "htk", "mel_scale": "ln", "min_db": -140.0},
     "all": MISR | ISTFT | {"upsampling": "resize", "upsample_kernel_sizes": (15, 15)},
-}
+}  # fmt: skip
 
 
 def make_checkpoint(folder: Path, **settings) -> Path:

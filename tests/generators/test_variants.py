@@ -113,6 +113,18 @@ def test_the_istft_head_agrees_with_torch_istft(n_fft, hop_size):
     torch.testing.assert_close(head(x).squeeze(1), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("rate", [1, 4])
+@torch.inference_mode()
+def test_a_mel_of_one_frame_has_the_audio_of_one_frame(rate):
+    """The inverse transform needs one frame more than there are hops, also where there is none to reflect."""
+    rates = {"upsample_rates": (rate,), "upsample_kernel_sizes": (rate,), "hop_size": rate * 64}
+    generator = small_generator(gen_istft_n_fft=128, gen_istft_hop_size=64, **rates)
+    mel = torch.randn(2, 80, 1)
+    audio = generator(mel)
+    assert audio.shape == (2, 1, rate * 64) and audio.isfinite().all() and audio.abs().max() > 0
+    assert torch.equal(torch.cat(list(generator.stream([mel])), dim=-1), audio)
+
+
 @torch.inference_mode()
 def test_resizing_avoids_the_checkerboard_of_transposed_convolutions():
     torch.manual_seed(0)
