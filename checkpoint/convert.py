@@ -1,9 +1,11 @@
 """Write a model in another format: `python -m checkpoint convert`."""
 
+import json
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from checkpoint.files import read_weights
+from checkpoint.download import local_folder
 from checkpoint.formats import official
 from checkpoint.formats.project import write_model
 from checkpoint.load import (
@@ -14,21 +16,22 @@ from checkpoint.load import (
     read_settings,
     weights_path,
 )
-from checkpoint.pretrained import discriminator_path, load_plain_generator
-from checkpoint.weights import load_weights
+from checkpoint.pretrained import load_discriminators, load_plain_generator
+from checkpoint.voices import VOICE_FILE, Voice, read_voice
 from common.errors import UserError
 from common.files import atomic_write, visible
 from common.options import Options, option
-from config import HiFiGANConfig
-from generators.build import Discriminators, build_generator
+from generators.build import build_generator
 from mel import MelConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertOptions(Options):
-    """Write a vocoder or a Tacotron 2 in another format."""
+    """Write a vocoder or a Tacotron 2 in another format, or a voice for the Hugging Face Hub."""
 
-    source: Path = option(help="Folder of a model in any format, or a file in it", positional=True)
+    source: Path = option(
+        help="Folder of a model in any format, a file in it, or a folder with voice.json", positional=True
+    )
     target: Path = option(help="Folder to write, which must be new or empty", positional=True)
     to: str = option(
         help="project: write this project's format. official: write files for jik876/hifi-gan or MISRNet. "
@@ -38,51 +41,66 @@ class ConvertOptions(Options):
     fold_weight_norm: bool = option(
         False, "Write only the generator, with weight norm folded, for inference", group="--to project"
     )
-    half_precision: bool = option(False, "Write 16-bit weights, for inference")
+    half_precision: bool = option(False, "Write 16-bit weights, for inference; also with --to hub")
     speaker: str | None = option(None, "Keep only this speaker of a Tacotron 2 with several")
-    license: str | None = option(
-        None, "License identifier of the Hub, such as mit or cc0-1.0", group="model card of --to hub"
+    discriminators: bool = option(
+        False, "Include the discriminators, from which others can continue training", group="--to hub"
     )
+    push_to_hub: str | None = option(
+        None, "Upload the result to this repository, user/name, which is created if there is none",
+        metavar="NAME",
+    )  # fmt: skip
+    license: str | None = option(None, "License identifier of the Hub, such as mit or cc0-1.0")
     training_data: str | None = option(None, "Describe the training data, in one sentence", metavar="TEXT")
     metrics: str | None = option(
         None, "Describe the quality of the model; default: the last validation of its run", metavar="TEXT"
     )
 
+    def __post_init__(self):
+        super().__post_init__()
+        if self.to != "hub" and (given := self.given("discriminators", "push_to_hub")):
+            raise UserError(f"{given[0]} applies to --to hub, not to --to {self.to}; omit it")
+        if self.discriminators and self.fold_weight_norm:
+            raise UserError("--fold_weight_norm writes the generator only; omit it or --discriminators")
 
-def convert(
-    source: Path,
-    target: Path,
-    to: str,
-    fold: bool = False,
-    half: bool = False,
-    speaker: str | None = None,
-    **card: str | None,
-) -> list[str]:
+
+def convert(options: ConvertOptions) -> list[str]:
     """Write the model at `source` into the folder `target`; return remarks for the user.
 
-    `to` is "project", "official" or "hub". `fold`, `half` and `speaker` apply to "project" (see
-    `write_project`), `card` contains arguments of `hub.model_card`. Raises UserError if `target` is not
-    empty.
+    Raises UserError if `target` is not empty, or if `source` does not have what the options ask for.
     """
+    source, target = local_folder(options.source, discriminators=True), options.target
     if target.exists() and (not target.is_dir() or any(visible(target.iterdir()))):
         raise UserError(f"{target} is there already; name a new or empty folder")
-    if is_tacotron2(source):
-        if to != "project" or fold:
+    check_kind(options, source)
+    with atomic_write(target) as temporary:
+        temporary.mkdir()
+        if options.to == "official":
+            return write_official(temporary, source)
+        if options.to == "hub":
+            return write_hub(temporary, source, options)
+        return write_project(
+            temporary, source, options.fold_weight_norm, options.half_precision, options.speaker
+        )
+
+
+def check_kind(options: ConvertOptions, source: Path) -> None:
+    """Raise UserError for options that do not apply to a voice, a Tacotron 2 or a vocoder."""
+    if is_voice(source):
+        if options.to != "hub" or options.speaker:
+            raise UserError(f"{source} is a voice; use --to hub without --speaker")
+    elif is_tacotron2(source):
+        if options.to != "project" or options.fold_weight_norm:
             raise UserError(
                 f"{source} is a Tacotron 2, which has no weight norm and no other format; use --to project "
                 "without --fold_weight_norm"
             )
-    elif speaker is not None:
+    elif options.speaker is not None:
         raise UserError(f"{source} is a vocoder, which has no speakers; omit --speaker")
-    with atomic_write(target) as temporary:
-        temporary.mkdir()
-        if to == "official":
-            return write_official(temporary, source)
-        if to == "hub":
-            from checkpoint.hub import write_hub_folder  # huggingface_hub is slow to import
 
-            return write_hub_folder(temporary, source, **card)
-        return write_project(temporary, source, fold, half, speaker)
+
+def is_voice(source: Path) -> bool:
+    return (source / VOICE_FILE).is_file()
 
 
 def write_project(folder: Path, source: Path, fold: bool, half: bool, speaker: str | None) -> list[str]:
@@ -109,18 +127,6 @@ def write_project(folder: Path, source: Path, fold: bool, half: bool, speaker: s
     return [f"{', '.join(models)} from {file if file.is_dir() else file.parent}"]
 
 
-def load_discriminators(
-    config: HiFiGANConfig, generator_file: Path
-) -> tuple[Discriminators, dict[str, Path]]:
-    """Return the discriminators of `config`, and the files of those that are next to the generator."""
-    discriminators, found = Discriminators(config), {}
-    for name, discriminator in discriminators.named_children():
-        if path := discriminator_path(generator_file, name):
-            load_weights(discriminator, read_weights(path, name), path)
-            found[name] = path
-    return discriminators, found
-
-
 def write_official(folder: Path, source: Path) -> list[str]:
     """Write the model at `source` for the official code; return remarks for the user.
 
@@ -143,12 +149,49 @@ def write_official(folder: Path, source: Path) -> list[str]:
     return lines + official.write(folder, generator, discriminators, file, read_settings(source))
 
 
+def write_hub(folder: Path, source: Path, options: ConvertOptions) -> list[str]:
+    """Write a vocoder or a voice with a model card; return remarks for the user."""
+    from checkpoint.hub import vocoder_card, voice_card  # huggingface_hub is slow to import
+
+    fold, half, license = not options.discriminators, options.half_precision, options.license
+    if is_voice(source):
+        voice = read_voice(source)
+        lines = write_voice(folder, voice, fold, half)
+        vocoder, card, facts = voice.vocoder, voice_card(voice, license), {"license": license}
+    else:
+        vocoder, facts = source, {"license": license, "training_data": options.training_data}
+        lines = write_project(folder, source, fold, half, None)
+        card = vocoder_card(source, metrics=options.metrics, **facts)
+    if options.discriminators and not any(folder.rglob("m?d.safetensors")):
+        raise UserError(f"{vocoder} holds no discriminators; omit --discriminators")
+    card.save(folder / "README.md")
+    missing = ", ".join(name for name, value in facts.items() if not value)
+    return [*lines, f"the model card does not state: {missing}"] if missing else lines
+
+
+def write_voice(folder: Path, voice: Voice, fold: bool, half: bool) -> list[str]:
+    """Write a voice into a folder that needs no other; return remarks for the user."""
+    lines = []
+    for name, source, speaker in (("tacotron2", voice.taco, voice.speaker), ("vocoder", voice.vocoder, None)):
+        (folder / name).mkdir()
+        lines += write_project(folder / name, source, fold, half, speaker)
+    values = {name: getattr(voice, name) for name in ("title", "language", "licence", "provenance")}
+    values |= {"taco": "tacotron2", "vocoder": "vocoder"}
+    text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+    (folder / VOICE_FILE).write_text(text, encoding="utf-8")
+    if (voice.folder / "LICENSE").is_file():
+        shutil.copyfile(voice.folder / "LICENSE", folder / "LICENSE")
+    return lines
+
+
 def run_convert(options: ConvertOptions) -> None:
-    card = {name: getattr(options, name) for name in ("license", "training_data", "metrics")}
-    settings = (options.fold_weight_norm, options.half_precision, options.speaker)
     try:
-        lines = convert(options.source, options.target, options.to, *settings, **card)
+        lines = convert(options)
     except OSError as error:
         raise UserError(f"can't write {options.target}: {error}; name another folder") from error
     names = ", ".join(sorted(path.name for path in options.target.iterdir()))
     print("\n".join([*lines, f"{options.target} holds {names}"]))
+    if options.push_to_hub:
+        from checkpoint.hub import upload
+
+        print(upload(options.target, options.push_to_hub))

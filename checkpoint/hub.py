@@ -1,19 +1,23 @@
-"""Generators on the Hugging Face Hub: `HubGenerator.from_pretrained("name/of-repository")`.
+"""Generators and voices on the Hugging Face Hub: `HubGenerator.from_pretrained("name/of-repository")`.
 
-A repository contains a model in this project's format and a model card.
+A repository contains a model in this project's format, or a voice, and a model card.
 """
 
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin, snapshot_download
+from huggingface_hub import HfApi, ModelCard, ModelCardData, ModelHubMixin, snapshot_download
 from torch import Tensor, nn
 
+from checkpoint.download import DISCRIMINATORS
 from checkpoint.files import CONFIG_NAME, PROGRESS_NAME
 from checkpoint.formats import vocos
 from checkpoint.formats.project import write_model
 from checkpoint.load import FORMATS, load_generator, weights_path
+from checkpoint.pretrained import load_discriminators
+from checkpoint.voices import Voice
+from common.errors import UserError, one_line
 from common.files import read_json
 from config import HiFiGANConfig
 from generators.build import build_generator
@@ -32,14 +36,16 @@ class HubGenerator(nn.Module, ModelHubMixin):
 
     `from_pretrained` takes a repository or a folder in any format that `load_generator` reads. The other two
     methods take `model_card_kwargs`, the arguments of `model_card`. The attribute `generator` is the network.
+    With `from_pretrained(…, discriminators=True)`, the discriminators next to it are loaded and saved, too.
     """
 
     validation: str | None = None  # validation result of the training run, for the model card
+    discriminators: dict[str, nn.Module]  # by name, such as mpd
 
     def __init__(self, config: HiFiGANConfig | dict):
         super().__init__()
         config = config if isinstance(config, HiFiGANConfig) else HiFiGANConfig.from_dict(config)
-        self.config, self.generator = config, build_generator(config)
+        self.config, self.generator, self.discriminators = config, build_generator(config), {}
 
     def forward(self, mel: Tensor) -> Tensor:
         """Convert a mel (B, num_mels, T) to audio (B, 1, T * hop_size)."""
@@ -50,35 +56,48 @@ class HubGenerator(nn.Module, ModelHubMixin):
         return self.generator.stream(mels, max_frames)
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        write_model(save_directory, self.config, {"generator": self.generator.state_dict()})
+        models = {"generator": self.generator} | self.discriminators
+        write_model(save_directory, self.config, {name: model.state_dict() for name, model in models.items()})
 
     @classmethod
-    def _from_pretrained(cls, *, model_id: str, device: str = "cpu", config=None, **download):
+    def _from_pretrained(
+        cls, *, model_id: str, device: str = "cpu", discriminators: bool = False, config=None, **download
+    ):
         folder = Path(model_id)
         if not folder.is_dir():
-            folder = Path(snapshot_download(model_id, allow_patterns=WANTED_FILES, **download))
-        return open_generator(folder, device)
+            wanted = WANTED_FILES + (DISCRIMINATORS if discriminators else [])
+            folder = Path(snapshot_download(model_id, allow_patterns=wanted, **download))
+        generator, file = load_generator(folder, device), weights_path(folder)
+        opened = cls(generator.config).eval()
+        opened.generator, opened.validation = generator, last_validation(file.parent)
+        if discriminators:
+            networks, found = load_discriminators(generator.config, file)
+            opened.discriminators = {name: networks.get_submodule(name).to(device) for name in found}
+        return opened
 
     def generate_model_card(self, **card) -> ModelCard:
         given = {name: value for name, value in card.items() if value}
         return model_card(self.generator, **{"metrics": self.validation} | given)
 
 
-def open_generator(path: Path, device: str = "cpu") -> HubGenerator:
-    generator = load_generator(path, device)
-    opened = HubGenerator(generator.config).eval()
-    opened.generator = generator
-    opened.validation = last_validation(weights_path(path).parent)
-    return opened
+def vocoder_card(source: Path, **card: str | None) -> ModelCard:
+    """Return the model card of the vocoder at `source`; see `model_card`."""
+    given = {name: value for name, value in card.items() if value}
+    metrics = {"metrics": last_validation(weights_path(source).parent)}
+    return model_card(load_generator(source), **metrics | given)
 
 
-def write_hub_folder(folder: Path, source: Path, **card: str | None) -> list[str]:
-    """Write the model at `source` with a model card; return remarks for the user."""
-    generator = open_generator(source)
-    generator.save_pretrained(folder, model_card_kwargs=card)
-    missing = [name for name in ("license", "training_data") if not card.get(name)]
-    lines = [f"generator from {weights_path(source)}"]
-    return [*lines, f"the model card does not state: {', '.join(missing)}"] if missing else lines
+def upload(folder: Path, repository: str) -> str:
+    """Upload a folder, and return the address of the commit. Raises UserError if this fails."""
+    try:
+        api = HfApi()
+        api.create_repo(repository, exist_ok=True)
+        return str(api.upload_folder(repo_id=repository, folder_path=folder))
+    except Exception as error:  # of the network, the Hub and its client
+        raise UserError(
+            f"can't upload {folder} to {repository}: {one_line(error)}; run `hf auth login`, then "
+            f"`hf upload {repository} {folder}`"
+        ) from error
 
 
 def last_validation(checkpoint: Path) -> str | None:
@@ -147,4 +166,36 @@ The mel has {config.num_mels} bands from {config.fmin:g} to {config.highest_freq
 ```json
 {json.dumps(config.to_dict(), indent=2)}
 ```
+""")
+
+
+def voice_card(voice: Voice, license: str | None = None) -> ModelCard:
+    """Return the README of a voice's repository: usage, provenance and license."""
+    data = ModelCardData(
+        license=license or "unknown",
+        language=voice.language.partition("-")[0],
+        pipeline_tag="text-to-speech",
+        tags=["tacotron2", "voice", "speech"],
+    )
+    return ModelCard(f"""---
+{data.to_yaml()}
+---
+
+# Voice: {voice.title}
+
+Speaks text in the language `{voice.language}`. The folder `tacotron2` has the model from text to mel
+spectrograms, and `vocoder` the one from these to audio.
+
+```bash
+# in the repository that trained this voice
+python inference.py --text "Any sentence of yours." --voice name/of-this-repository
+```
+
+## Provenance
+
+{voice.provenance}
+
+## License
+
+{voice.licence}
 """)

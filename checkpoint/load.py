@@ -14,6 +14,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from checkpoint.download import local_folder
 from checkpoint.files import CONFIG_NAME, config_path, read_pickle, read_weights, weights_file
 from checkpoint.formats import nvidia, official, project, torchaudio, transformers, vocos
 from checkpoint.formats.tacotron2 import read_foreign_tacotron2
@@ -38,6 +39,7 @@ VOCABULARIES = {  # by the number of symbols, which is the number of rows of the
 
 def format_of(path: Path) -> tuple[ModuleType, Path]:
     """Return the format's module and the path to pass to it: for a configuration file, its folder."""
+    path = local_folder(path)
     path = path.parent if path.name in (CONFIG_NAME, vocos.CONFIG_NAME) else path
     return next((module for module in FORMATS if module.matches(path)), project), path
 
@@ -50,6 +52,7 @@ def weights_path(path: Path) -> Path:
 
 def read_settings(path: Path) -> dict:
     """Return the values that `from_dict` of a configuration reads, for a model in any format."""
+    path = local_folder(path)
     if not path.exists():
         raise UserError(f"there is no {path}; name a model's folder, a file in it, or an official g_… file")
     module, place = format_of(path)
@@ -120,6 +123,7 @@ def read_tacotron2(path: Path) -> tuple[Tacotron2Config, dict[str, Tensor], Path
 
 def tacotron2_path(path: Path) -> Path:
     """Return the file of weights: `path` itself, or the one in that folder or next to that `config.json`."""
+    path = local_folder(path)
     file = path / TACOTRON2_FILE if path.is_dir() else path
     file = path.with_name(TACOTRON2_FILE) if path.name == CONFIG_NAME else file
     if not file.is_file():

@@ -6,10 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from checkpoint.download import local_folder
 from checkpoint.files import read_weights
 from checkpoint.load import load_generator_weights, read_config, read_tacotron2, weights_path
 from checkpoint.weights import load_weights
 from common.errors import UserError
+from config import HiFiGANConfig
 from generators.build import Discriminators
 from generators.vocos import Vocos
 from mel import MelConfig, check_same_mel
@@ -25,7 +27,7 @@ def load_pretrained(path: Path | str, generator: Generator | Vocos, discriminato
     Discriminators are loaded if they are next to the generator: in its folder, or in the `do_…` file with the
     number of an official `g_…`. The generator's input is converted if it was trained with another mel scale.
     """
-    path = Path(path)
+    path = local_folder(path, discriminators=True)
     message = load_plain_generator(path, generator)
     for name, discriminator in discriminators.named_children():
         source = discriminator_path(weights_path(path), name)
@@ -89,6 +91,18 @@ def discriminator_path(generator_file: Path, name: str) -> Path | None:
         return own
     is_official = name in OFFICIAL_DISCRIMINATORS and generator_file.name.startswith("g_")
     return official if is_official and official.is_file() else None
+
+
+def load_discriminators(
+    config: HiFiGANConfig, generator_file: Path
+) -> tuple[Discriminators, dict[str, Path]]:
+    """Return the discriminators of `config`, and the files of those that are next to the generator."""
+    discriminators, found = Discriminators(config), {}
+    for name, discriminator in discriminators.named_children():
+        if path := discriminator_path(generator_file, name):
+            load_weights(discriminator, read_weights(path, name), path)
+            found[name] = path
+    return discriminators, found
 
 
 def input_layer(generator: Generator | Vocos) -> nn.Module:

@@ -23,7 +23,7 @@ class Voice:
     `speaker` selects one speaker of a multi-speaker Tacotron 2, which several voices can share.
     """
 
-    name: str
+    folder: Path
     title: str
     language: str
     licence: str
@@ -32,6 +32,10 @@ class Voice:
     vocoder: Path
     speaker: str | None = None
     default: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.folder.resolve().name
 
     def describe(self) -> str:
         """Return the name, language, license and provenance, one per line."""
@@ -52,7 +56,7 @@ def read_voice(folder: Path) -> Voice:
         raise UserError(f"{path}: default must be true or false, and speaker a string")
     texts = {name: values[name] for name in TEXT_FIELDS}
     texts |= {"taco": folder / values["taco"], "vocoder": folder / values["vocoder"]}
-    return Voice(name=folder.resolve().name, speaker=speaker, default=default, **texts)
+    return Voice(folder=folder, speaker=speaker, default=default, **texts)
 
 
 def list_voices(folder: Path = VOICES) -> list[Voice]:

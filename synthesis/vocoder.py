@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from checkpoint import load_generator
-from checkpoint.download import local_folder
 from checkpoint.formats.onnx import OnnxGenerator
 from common.errors import UserError
 from common.options import check_mixed_precision
@@ -46,12 +45,9 @@ def load_vocoder(
 ) -> Generator | Vocos | OnnxGenerator:
     """Load a vocoder in any form that `checkpoint.load_generator` reads, or an exported `.onnx` file.
 
-    `path` can also be a repository of the Hugging Face Hub, `name/of-repository`.
-
     Raises UserError if it can't be loaded, or can't run with this precision.
     """
-    path = local_folder(path)
-    if path.suffix == ".onnx":
+    if Path(path).suffix == ".onnx":
         if mixed_precision != "no":
             raise UserError(f"--mixed_precision applies to PyTorch models, not to {path}; omit it")
         return OnnxGenerator(path)

@@ -1,5 +1,6 @@
-"""Models and voices pulled from a local server with the Hub's API."""
+"""Models and voices pulled from, and pushed to, a local server with the Hub's API."""
 
+import base64
 import hashlib
 import json
 import os
@@ -13,9 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from helpers import RATE, ROOT, voice
+import torch
+from helpers import RATE, ROOT, small_config, small_generator, voice
+from runs import SMALL_MODEL, command_line
 
+from checkpoint import HubGenerator, save_model
+from checkpoint.pretrained import load_discriminators
 from corpus.audio import write_wav
+from generators.build import Discriminators
 
 COMMIT = "0" * 40
 
@@ -41,13 +47,36 @@ def hub(tmp_path):
 
         do_HEAD = do_GET
 
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            if self.path.endswith("/create"):
+                values = json.loads(body)
+                return self.answer(json.dumps({"url": f"{endpoint}/me/{values['name']}"}).encode())
+            if "/preupload/" in self.path:
+                files = [
+                    {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
+                    for file in json.loads(body)["files"]
+                ]
+                return self.answer(json.dumps({"files": files}).encode())
+            if "/commit/" in self.path:
+                name = "/".join(self.path.split("/")[3:5])
+                folder = tmp_path / "hub" / name
+                for line in map(json.loads, body.splitlines()):
+                    if line["key"] == "file":
+                        path = folder / line["value"]["path"]
+                        path.parent.mkdir(parents=True, exist_ok=True)
+                        path.write_bytes(base64.b64decode(line["value"]["content"]))
+                answer = {"commitUrl": f"{endpoint}/{name}/commit/{COMMIT}", "commitOid": COMMIT}
+                return self.answer(json.dumps(answer).encode())
+            return self.answer(b'{"errors": [], "warnings": []}')  # of /api/validate-yaml
+
         def answer(self, body: bytes) -> None:
             self.send_response(200)
             self.send_header("X-Repo-Commit", COMMIT)
             self.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()}"')
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            if self.command == "GET":
+            if self.command != "HEAD":
                 self.wfile.write(body)
 
         def log_message(self, *args):
@@ -56,13 +85,23 @@ def hub(tmp_path):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     endpoint = f"http://127.0.0.1:{server.server_port}"
-    yield os.environ | {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "0"}
+    settings = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "0"}
+    yield os.environ | settings | {"HF_TOKEN": "hf_test"}
     server.shutdown()
 
 
-def infer(folder: Path, environment: dict, *arguments) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "inference.py"), *map(str, arguments)]
+def run(program: list[str], folder: Path, environment: dict, *arguments) -> subprocess.CompletedProcess:
+    command = [sys.executable, *program, *map(str, arguments)]
+    environment = environment | {"PYTHONPATH": str(ROOT)}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def infer(folder: Path, environment: dict, *arguments) -> subprocess.CompletedProcess:
+    return run([str(ROOT / "inference.py")], folder, environment, *arguments)
+
+
+def convert(folder: Path, environment: dict, *arguments) -> subprocess.CompletedProcess:
+    return run(["-m", "checkpoint", "convert"], folder, environment, *arguments)
 
 
 def test_a_voice_and_a_vocoder_are_pulled_by_the_names_of_their_repositories(hub, tmp_path):
@@ -85,3 +124,87 @@ def test_a_voice_and_a_vocoder_are_pulled_by_the_names_of_their_repositories(hub
 
     done = infer(tmp_path, hub, "--checkpoint_file", "me/nothing")
     assert done.returncode == 2 and "there is no me/nothing" in done.stderr and "Traceback" not in done.stderr
+
+
+def save_vocoder(folder: Path) -> Discriminators:
+    torch.manual_seed(1)
+    discriminators = Discriminators(small_config())
+    generator = small_generator()
+    save_model(folder, generator.config, generator=generator, **dict(discriminators.named_children()))
+    return discriminators
+
+
+def test_fine_tuning_continues_with_the_discriminators_of_a_pushed_vocoder(hub, tmp_path, small_corpus):
+    discriminators = save_vocoder(tmp_path / "model")
+    flags = ["--to", "hub", "--discriminators", "--push_to_hub", "me/vocoder", "--license", "mit"]
+    done = convert(tmp_path, hub, "model", "folder", *flags)
+    assert done.returncode == 0 and f"/commit/{COMMIT}" in done.stdout, done.stderr
+    pushed = {path.name for path in (tmp_path / "hub" / "me" / "vocoder").iterdir()}
+    weights = {f"{name}.safetensors" for name in ("generator", "mpd", "msd")}
+    assert pushed == {"README.md", "config.json", *weights}
+
+    write_wav(tmp_path / "test_files" / "a.wav", voice(0.2), RATE)
+    done = infer(tmp_path, hub, "--checkpoint_file", "me/vocoder")
+    assert done.returncode == 0, done.stderr
+    pulled = {path.name for path in (tmp_path / "cache").rglob("*.safetensors")}
+    assert pulled == {"generator.safetensors"}  # speaking needs no discriminators
+
+    settings = {"path_to_pretrained_weights": "me/vocoder", "learning_rate": 1e-12, "max_train_steps": 1}
+    flags = command_line(small_corpus, tmp_path / "run", **dict.fromkeys(SMALL_MODEL), **settings)
+    environment = hub | {"ACCELERATE_USE_CPU": "true"}
+    done = run([str(ROOT / "train.py")], tmp_path, environment, *flags)
+    assert done.returncode == 0 and "msd.safetensors" in done.stdout, done.stderr
+    trained, found = load_discriminators(
+        small_config(), tmp_path / "run" / "final_checkpoint" / "generator.safetensors"
+    )
+    assert set(found) == {"mpd", "msd"}
+    mpd = trained.mpd.discriminators[0].convs[0].weight
+    assert torch.allclose(mpd, discriminators.mpd.discriminators[0].convs[0].weight, atol=1e-6)
+
+
+def test_a_pushed_voice_says_the_same_when_it_is_pulled(hub, tmp_path):
+    shutil.copytree(ROOT / "voices", tmp_path / "voices")
+    flags = ["--to", "hub", "--push_to_hub", "me/speaker"]
+    done = convert(tmp_path, hub, tmp_path / "voices" / "espeak", "folder", *flags)
+    assert done.returncode == 0 and "does not state: license" in done.stdout, done.stderr
+    shutil.rmtree(tmp_path / "voices")  # a pushed voice needs no other folder
+    pushed = tmp_path / "hub" / "me" / "speaker"
+    names = {"LICENSE", "README.md", "tacotron2", "vocoder", "voice.json"}
+    assert {path.name for path in pushed.iterdir()} == names
+    values = json.loads((pushed / "voice.json").read_text())
+    card = (pushed / "README.md").read_text()
+    assert all(values[name] in card for name in ("title", "provenance", "licence"))
+    audio = []
+    for name, voice_name in (("pulled", "me/speaker"), ("bundled", "espeak")):
+        done = infer(tmp_path, hub, "--text", "Hi.", "--voice", voice_name, "--output", f"{name}.wav")
+        assert done.returncode == 0, done.stderr
+        audio.append(soundfile.read(tmp_path / f"{name}.wav")[0])
+    np.testing.assert_allclose(*audio, atol=1e-3)
+
+
+def test_push_to_hub_saves_discriminators_on_request(tmp_path):
+    discriminators = save_vocoder(tmp_path / "model")
+    generator = HubGenerator.from_pretrained(tmp_path / "model", discriminators=True)
+    generator.save_pretrained(tmp_path / "saved")  # what push_to_hub uploads
+    found = load_discriminators(generator.config, tmp_path / "saved" / "generator.safetensors")[0]
+    for key, tensor in discriminators.state_dict().items():
+        assert torch.equal(found.state_dict()[key], tensor), key
+    HubGenerator.from_pretrained(tmp_path / "model").save_pretrained(tmp_path / "alone")
+    assert not (tmp_path / "alone" / "mpd.safetensors").exists()
+
+
+def test_what_cannot_be_pushed_is_refused_in_one_line(hub, tmp_path):
+    save_vocoder(tmp_path / "model")
+    (tmp_path / "model" / "mpd.safetensors").unlink()
+    (tmp_path / "model" / "msd.safetensors").unlink()
+    cases = {
+        "holds no discriminators": ["model", "out", "--to", "hub", "--discriminators"],
+        "applies to --to hub": ["model", "out", "--to", "official", "--push_to_hub", "me/model"],
+        "is a voice; use --to hub": [ROOT / "voices" / "espeak", "out", "--to", "project"],
+        "can't upload": ["model", "folder", "--to", "hub", "--push_to_hub", "me/model"],
+    }
+    for words, arguments in cases.items():
+        environment = hub | ({"HF_ENDPOINT": "http://127.0.0.1:9"} if "upload" in words else {})
+        done = convert(tmp_path, environment, *arguments)
+        assert done.returncode == 2 and words in done.stderr and done.stderr.count("\n") == 1, done.stderr
+        assert not (tmp_path / "out").exists()

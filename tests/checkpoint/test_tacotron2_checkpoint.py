@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from checkpoint import load_pretrained_tacotron2, load_tacotron2, read_tacotron2_config, save_model
-from checkpoint.convert import convert
+from checkpoint.convert import ConvertOptions, convert
 from common.errors import UserError
 from mel import MelConfig
 from tacotron2.config import Tacotron2Config
@@ -370,7 +370,8 @@ def test_silence_is_converted_between_scales(tmp_path):
 def test_convert_writes_any_tacotron_2_in_our_format_in_half_precision(own_folder, tmp_path, form):
     source = {"own": own_folder, "config.json": own_folder / "config.json"}.get(form)
     source = source or save_torchaudio(tmp_path / "theirs.pth", their_model())
-    convert(Path(source), tmp_path / "converted", "project", half=True)
+    options = {"source": Path(source), "target": tmp_path / "converted", "to": "project"}
+    convert(ConvertOptions(**options, half_precision=True))
     halves = load_file(tmp_path / "converted" / "tacotron2.safetensors")
     assert all(tensor.dtype in (torch.float16, torch.int64) for tensor in halves.values())
     before, after = load_tacotron2(source), load_tacotron2(tmp_path / "converted")
