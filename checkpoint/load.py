@@ -16,7 +16,7 @@ from torch import Tensor
 
 from checkpoint.download import local_folder
 from checkpoint.files import CONFIG_NAME, config_path, read_pickle, read_weights, weights_file
-from checkpoint.formats import nvidia, official, project, torchaudio, transformers, vocos
+from checkpoint.formats import nvidia, official, project, torchaudio, transformers, tutorial, vocos
 from checkpoint.formats.tacotron2 import read_foreign_tacotron2
 from checkpoint.formats.transformers import add_input_norm
 from checkpoint.weights import load_weights
@@ -33,7 +33,7 @@ from tacotron2.model import Tacotron2
 FORMATS = (project, vocos, transformers, official, nvidia)
 TACOTRON2_FILE = "tacotron2.safetensors"
 VOCABULARIES = {  # by the number of symbols, which is the number of rows of the embedding
-    module.NUM_SYMBOLS: module.TACOTRON2 for module in (torchaudio, nvidia)
+    module.NUM_SYMBOLS: module.TACOTRON2 for module in (torchaudio, nvidia, tutorial)
 }
 
 
@@ -96,8 +96,9 @@ def load_generator_weights(generator: Generator | Vocos, path: Path) -> None:
 def load_tacotron2(path: Path | str, device: torch.device | str = "cpu") -> Tacotron2:
     """Return a Tacotron 2 in eval mode: a folder with `tacotron2.safetensors`, or a file of another project.
 
-    NVIDIA's and torchaudio's files are recognized by their contents; their mels are converted to the default
-    scale. Raises UserError for a file that is missing, damaged, or does not fit its configuration.
+    NVIDIA's, torchaudio's and the tutorial's files are recognized by their contents; their mels are converted
+    to the default scale. Raises UserError for a file that is missing, damaged, or does not fit its
+    configuration.
     """
     config, state, file = read_tacotron2(Path(path))
     with torch.device("meta"):  # as in load_generator
@@ -117,7 +118,8 @@ def read_tacotron2(path: Path) -> tuple[Tacotron2Config, dict[str, Tensor], Path
     file = tacotron2_path(path)
     if is_own_tacotron2(file):
         return own_tacotron2_config(file), read_weights(file), file
-    settings, state = read_foreign_tacotron2(read_pickle(file), file, VOCABULARIES)
+    contents = read_weights(file) if file.suffix == ".safetensors" else read_pickle(file)
+    settings, state = read_foreign_tacotron2(contents, file, VOCABULARIES)
     return Tacotron2Config.from_dict(settings), state, file
 
 
@@ -128,12 +130,14 @@ def tacotron2_path(path: Path) -> Path:
     file = path.with_name(TACOTRON2_FILE) if path.name == CONFIG_NAME else file
     if not file.is_file():
         found = f"{file.parent} holds no {file.name}" if path.exists() else f"there is no {path}"
-        raise UserError(f"{found}; name a Tacotron 2's folder, or a file of NVIDIA's or torchaudio's")
+        raise UserError(
+            f"{found}; name a Tacotron 2's folder, or a file of the tutorial, NVIDIA or torchaudio"
+        )
     return file
 
 
 def is_own_tacotron2(file: Path) -> bool:
-    return file.suffix == ".safetensors"
+    return file.suffix == ".safetensors" and file.name != "model.safetensors"
 
 
 def own_tacotron2_config(file: Path) -> Tacotron2Config:

@@ -57,7 +57,8 @@ class LocationSensitiveAttention(nn.Module):
 
     def __init__(self, config: Tacotron2Config):
         super().__init__()
-        self.query_layer = linear(config.attention_rnn_dim, config.attention_dim, "tanh")
+        bias = config.attention_query_bias
+        self.query_layer = linear(config.attention_rnn_dim, config.attention_dim, "tanh", bias)
         self.memory_layer = linear(config.encoder_embed_dim, config.attention_dim, "tanh")
         self.v = linear(config.attention_dim, 1)
         self.location_layer = LocationLayer(config)

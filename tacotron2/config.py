@@ -50,6 +50,9 @@ class Tacotron2Config(MelConfig):
     attention_dim: int = option(
         128, "Number of channels in which the attention compares text and state", **CHANNELS
     )
+    attention_query_bias: bool = option(
+        False, "Whether the attention's query has a bias, as in the tutorial's models", flag=False
+    )
     attention_location_n_filters: int = option(
         32, "Number of filters of the location-sensitive attention", **CHANNELS
     )

@@ -1,7 +1,7 @@
-"""Tacotron 2 checkpoints of NVIDIA and torchaudio, which are distinguished by their vocabularies.
+"""Tacotron 2 checkpoints of NVIDIA, torchaudio and the tutorial, distinguished by their vocabularies.
 
-A checkpoint is a pickle of a state dict, or of `{"state_dict": state_dict, …}`. Its frames start half a hop
-earlier than ours.
+A checkpoint is a pickle of a state dict, or of `{"state_dict": state_dict, …}`. The frames of NVIDIA and
+torchaudio start half a hop earlier than ours.
 """
 
 import re
@@ -18,7 +18,22 @@ from text import SYMBOLS
 # (pattern of their names, replacement), applied in this order
 NAMES = (
     (r"^module\.", ""),  # from DistributedDataParallel
-    (r"\.(linear_layer|conv)\.(weight|bias)$", r".\2"),  # NVIDIA wraps each layer in another module
+    (r"\.(linear_layer|linear|conv)\.(weight|bias)$", r".\2"),  # most wrap each layer in another module
+    # the tutorial's
+    (r"^encoder\.embeddings\.", "embedding."),
+    (r"^decoder\.prenet\.layers\.(\d+)\.0\.", r"decoder.prenet.layers.\1."),
+    (r"^decoder\.rnn\.0\.", "decoder.attention_rnn."),
+    (r"^decoder\.rnn\.1\.", "decoder.decoder_rnn."),
+    (r"^decoder\.attention\.", "decoder.attention_layer."),
+    (r"^(decoder\.attention_layer)\.in_proj\.", r"\1.query_layer."),
+    (r"^(decoder\.attention_layer)\.enc_proj\.", r"\1.memory_layer."),
+    (r"^(decoder\.attention_layer)\.energy_proj\.", r"\1.v."),
+    (r"^(decoder\.attention_layer)\.what_have_i_said\.conv\.", r"\1.location_layer.location_conv."),
+    (r"^(decoder\.attention_layer)\.what_have_i_said\.proj\.", r"\1.location_layer.location_dense."),
+    (r"^decoder\.mel_proj\.", "decoder.linear_projection."),
+    (r"^decoder\.stop_proj\.", "decoder.gate_layer."),
+    (r"^decoder\.postnet\.convs\.", "postnet.convolutions."),
+    # everybody's
     (r"convolutions\.(\d+)\.0\.", r"convolutions.\1.conv."),
     (r"convolutions\.(\d+)\.1\.", r"convolutions.\1.norm."),
     (r"^decoder\.decoder_rnn\.((weight|bias)_[ih]h)$", r"decoder.decoder_rnn.\1_l0"),  # a cell, not a layer
@@ -28,13 +43,15 @@ NAMES = (
 # apostrophe, which is also silent and occurs at the ends of words in their texts; two consecutive spaces
 # never occur.
 SUBSTITUTES = {"<pad>": "_", "<end>": "_", "<unknown>": " ", '"': "'"}
+# Their models are trained on natural logarithms, and on texts without an end symbol.
+SETTINGS = {"mel_scale": "db", "inner_mel_scale": "ln", "end_symbol": False, "text_input": "characters"}
 
 
 class Vocabulary(NamedTuple):
     """The characters that a project's models read, in the order of the embedding's rows."""
 
-    symbols: str
-    mel_settings: Callable[[Path], dict] = lambda path: {}  # deviations from the default settings
+    symbols: str | tuple[str, ...]
+    settings: Callable[[Path], dict] = lambda path: {}  # deviations from `SETTINGS`
 
 
 def read_foreign_tacotron2(
@@ -51,21 +68,20 @@ def read_foreign_tacotron2(
         sizes = read_sizes(state)
     except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:  # missing or flat tensors
         raise UserError(
-            f"{path} is not a Tacotron 2 checkpoint of this project, NVIDIA or torchaudio; name such a file, "
-            "or a folder with config.json and tacotron2.safetensors"
+            f"{path} is not a Tacotron 2 checkpoint of this project, the tutorial, NVIDIA or torchaudio; "
+            "name such a file, or a folder with config.json and tacotron2.safetensors"
         ) from error
     num_symbols = len(state["embedding.weight"])
     if num_symbols not in vocabularies:
         raise UserError(
             f"{path} has a vocabulary of {num_symbols} symbols; supported sizes are "
-            f"{' or '.join(map(str, vocabularies))}, which are letters and punctuation"
+            f"{', '.join(map(str, vocabularies))}, which are letters and punctuation"
         )
     vocabulary = vocabularies[num_symbols]
-    rows = [vocabulary.symbols.index(SUBSTITUTES.get(symbol, symbol)) for symbol in SYMBOLS]
+    known = vocabulary.symbols
+    rows = [known.index(symbol if symbol in known else SUBSTITUTES[symbol]) for symbol in SYMBOLS]
     state["embedding.weight"] = state["embedding.weight"][rows]
-    # trained on natural logarithms, and on texts without an end symbol
-    settings = {"mel_scale": "db", "inner_mel_scale": "ln", "end_symbol": False, "text_input": "characters"}
-    return {**settings, **vocabulary.mel_settings(path), **sizes}, state
+    return SETTINGS | vocabulary.settings(path) | sizes, state
 
 
 def rename_tacotron2_weights(state: dict) -> dict[str, Tensor]:
@@ -101,6 +117,7 @@ def read_sizes(state: dict[str, Tensor]) -> dict[str, int]:
         "encoder_kernel_size": encoder_kernel_size,
         "attention_rnn_dim": state["decoder.attention_rnn.weight_hh"].shape[1],
         "attention_dim": state[f"{attention}.query_layer.weight"].shape[0],
+        "attention_query_bias": f"{attention}.query_layer.bias" in state,
         "attention_location_n_filters": filters,
         "attention_location_kernel_size": location_kernel_size,
         "decoder_rnn_dim": state["decoder.decoder_rnn.weight_hh_l0"].shape[1],

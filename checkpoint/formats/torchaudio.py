@@ -10,8 +10,8 @@ NUM_SYMBOLS = 38
 WAVERNN_MEL = {"n_fft": 2048, "window_size": 1100, "hop_size": 275, "fmin": 40.0, "fmax": 11025.0}
 
 
-def mel_settings(path: Path) -> dict:
+def settings(path: Path) -> dict:
     return WAVERNN_MEL if "wavernn" in path.name else {}
 
 
-TACOTRON2 = Vocabulary("_-!'(),.:;? " + string.ascii_lowercase, mel_settings)
+TACOTRON2 = Vocabulary("_-!'(),.:;? " + string.ascii_lowercase, settings)
