@@ -25,6 +25,32 @@ GROUPS = (
 )  # fmt: skip
 METAVARS = {int: "N", float: "X", str: "NAME", Path: "PATH", tuple: "TUPLE"}
 OFFICIAL_NAMES = {"adam_b1": "beta1", "adam_b2": "beta2"}  # keys of the official JSON files
+# Flags of other projects, and ours for the same, of which a script has some.
+FOREIGN_FLAGS = {
+    "-c": ("--config",),
+    "-f": ("--output",),
+    "-i": ("--text_file",),
+    "-m": ("--voice",),
+    "-o": ("--output_dir",),
+    "--data_dir": ("--voice",),
+    "--dataset_dir": ("--path_to_train_manifest",),
+    "--dev_dir": ("--path_to_val_manifest",),
+    "--dev_dumpdir": ("--path_to_val_manifest",),
+    "--dumpdir": ("--input_mels_dir",),
+    "--hifigan": ("--checkpoint_file",),
+    "--input_dir": ("--path_to_ljspeech",),
+    "--length_scale": ("--speed",),
+    "--model": ("--voice",),
+    "--outdir": ("--output_dir", "--path_to_save", "--working_directory"),
+    "--output_file": ("--output",),
+    "--output_raw": ("--stream",),
+    "--resume": ("--resume_from_checkpoint",),
+    "--rootdir": ("--path_to_ljspeech", "--input_wavs_dir"),
+    "--tacotron2": ("--taco_weights",),
+    "--train_dir": ("--path_to_train_manifest",),
+    "--train_dumpdir": ("--path_to_train_manifest",),
+    "--waveglow": ("--checkpoint_file",),
+}
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -38,10 +64,16 @@ class ArgumentParser(argparse.ArgumentParser):
         if not self._subparsers:  # which parse their own flags
             for word in itertools.takewhile(lambda word: word != "--", args):
                 name = word.partition("=")[0]
-                if re.fullmatch(r"--\S+", name) and name not in self._option_string_actions:
-                    nearest = difflib.get_close_matches(name, self._option_string_actions, n=1)
-                    self.error(f"unknown option {name}" + "".join(f"; did you mean {n}?" for n in nearest))
+                if re.fullmatch(r"--\S+|-[A-Za-z]", name) and name not in self._option_string_actions:
+                    hint = "".join(f"; did you mean {flag}?" for flag in self.nearest(name)[:1])
+                    self.error(f"unknown option {name}{hint}")
         return super().parse_known_args(args, namespace)
+
+    def nearest(self, name: str) -> list[str]:
+        """Return the flags of the same meaning for one of another project, or else those of similar names."""
+        known, name = self._option_string_actions, "--" + name[2:].replace("-", "_") if name[2:] else name
+        same = [flag for flag in FOREIGN_FLAGS.get(name, ()) if flag in known]
+        return same or difflib.get_close_matches(name, known, n=1)
 
     def error(self, message: str):
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")

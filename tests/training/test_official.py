@@ -11,6 +11,8 @@ import torch
 from helpers import RATE, ROOT, save_official, small_config, small_generator, speech_mel, voice
 from runs import as_own_process, metrics
 
+import inference
+import prep_splits
 import train
 from corpus.audio import write_wav
 from generators.build import Discriminators
@@ -100,3 +102,26 @@ def test_inference_e2e_vocodes_test_mel_files(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "generated_files_from_mel" / "a_generated_e2e.wav").is_file()
+
+
+@pytest.mark.parametrize(
+    ("program", "command", "flag"),
+    [
+        (train, "-c configs/vocos.yaml", "--config"),  # Vocos
+        (train, "--train-dumpdir dump/train --outdir exp", "--path_to_train_manifest"),  # ParallelWaveGAN
+        (
+            train,
+            "--resume ckpt-100000 --train-dir ./dump/train/",
+            "--resume_from_checkpoint",
+        ),  # TensorFlowTTS
+        (inference, "--checkpoint x.pkl --dumpdir dump --outdir sample", "--checkpoint_file"),
+        (inference, "--model en_US-lessac-medium.onnx --output_file welcome.wav", "--voice"),  # Piper
+        (inference, "--output-raw", "--stream"),
+        (prep_splits, "--rootdir ./ljspeech --outdir ./dump_ljspeech", "--path_to_ljspeech"),
+    ],
+)
+def test_flags_of_other_projects_are_answered_with_ours(checkout, capsys, program, command, flag):
+    with pytest.raises(SystemExit) as stop:
+        program.main(command.split())
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and error.count("\n") == 1 and f"; did you mean {flag}?" in error
