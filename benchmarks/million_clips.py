@@ -85,6 +85,12 @@ def wait_for_step(pid: int, metrics: Path, step: int) -> None:
         time.sleep(0.1)
 
 
+def peak(pid: int) -> int:
+    """Return the most memory that a process has had at any time in bytes."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
+
+
 def memory(pid: int, *names: str) -> int:
     """Return the sum of these entries of a process's memory map in bytes."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
@@ -92,16 +98,18 @@ def memory(pid: int, *names: str) -> int:
 
 
 def measure(code: Path, corpus: Path, manifest: Path, flags: list[str], steps: int) -> np.ndarray:
-    """Return seconds to the first step, bytes of the process, and mean private bytes of its workers."""
+    """Return seconds to the first step and the most bytes of the process until then, its bytes after `steps`,
+    and the mean private bytes of its workers.
+    """
     started = time.perf_counter()
     with training(code, corpus, manifest, flags) as (pid, metrics):
         wait_for_step(pid, metrics, 0)
-        seconds = time.perf_counter() - started
+        seconds, most = time.perf_counter() - started, peak(pid)
         wait_for_step(pid, metrics, steps)  # workers copy memory pages when they use the clips on them
         tasks = Path(f"/proc/{pid}/task").glob("*/children")
         workers = [int(child) for task in tasks for child in task.read_text().split()]
         private = [memory(worker, "Private_Clean", "Private_Dirty") for worker in workers]
-        return np.array([seconds, memory(pid, "Rss"), np.mean(private)])
+        return np.array([seconds, most, memory(pid, "Rss"), np.mean(private)])
 
 
 def main() -> None:
@@ -124,11 +132,12 @@ def main() -> None:
             few, many = (
                 measure(code.resolve(), corpus, manifest, flags, args.steps) for manifest in manifests
             )
-            per_clip = (many - few)[1:] / (args.clips - 1000)
+            per_clip = (many - few)[2:] / (args.clips - 1000)
             print(
-                f"{code}: first step after {many[0]:.1f} s ({few[0]:.1f} s for 1000 clips); bytes per clip: "
+                f"{code}: first step after {many[0]:.1f} s and with at most {many[1] / 1e6:.0f} MB "
+                f"({few[0]:.1f} s and {few[1] / 1e6:.0f} MB for 1000 clips); bytes per clip: "
                 f"{per_clip[0]:.0f} in the process, {per_clip[1]:.0f} more in each worker; "
-                f"process {many[1] / 1e6:.0f} MB, worker {many[2] / 1e6:.0f} MB"
+                f"process {many[2] / 1e6:.0f} MB, worker {many[3] / 1e6:.0f} MB"
             )
 
 

@@ -3,7 +3,7 @@
 import csv
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +23,8 @@ from corpus.audio import AUDIO_SUFFIXES, ClipInfo, inspect_clip
 TEXT_COLUMNS = ("file_path", "normalized_transcript", "speaker")
 NUMBER_COLUMNS = ("duration", "samples", "peak")
 COLUMNS = (*TEXT_COLUMNS, *NUMBER_COLUMNS)
+BATCH = 10_000  # rows that are handled together, so that a manifest takes little more memory than its clips
+BLOCK = 1 << 20  # bytes of a CSV file; a row must be shorter
 
 
 class Clip(NamedTuple):
@@ -42,13 +44,17 @@ class Clip(NamedTuple):
 class Texts:
     """A column of strings in two tensors: all bytes, and where each string ends."""
 
-    def __init__(self, column: pa.ChunkedArray):
-        strings = pc.fill_null(column.cast(pa.large_string()), "").combine_chunks()
-        _, ends, data = strings.buffers()
-        ends = np.frombuffer(ends, np.int64)[strings.offset :][: len(strings) + 1]
-        data = np.frombuffer(data or b"", np.uint8)[ends[0] : ends[-1]]
+    def __init__(self, ends: bytearray, data: bytearray):
         # Tensors, because a DataLoader moves them to shared memory for workers that are not forked.
-        self.ends, self.data = torch.tensor(ends - ends[0]), torch.tensor(data)
+        self.ends = torch.from_numpy(np.frombuffer(ends, np.int64))
+        self.data = torch.from_numpy(np.frombuffer(data, np.uint8))
+
+    def __len__(self) -> int:
+        return len(self.ends) - 1
+
+    def __iter__(self) -> Iterator[str]:
+        for start in range(0, len(self), BATCH):
+            yield from self.slice(start, min(start + BATCH, len(self)))
 
     def slice(self, start: int, stop: int) -> list[str]:
         """Return the strings `start` to `stop - 1`."""
@@ -57,15 +63,20 @@ class Texts:
         return [data[begin - ends[0] : end - ends[0]].decode() for begin, end in itertools.pairwise(ends)]
 
 
+Columns = dict[
+    str, Texts | np.ndarray
+]  # by name: texts, and numbers (rows,) that are NaN where they are missing
+
+
 class Clips(Sequence[Clip]):
     """The clips of a manifest, as a sequence of `Clip` that takes about 150 bytes per clip.
 
     Workers share the memory. A slice is a list. `samples` (clips,) holds the lengths.
     """
 
-    def __init__(self, folder: Path, table: pa.Table, samples: np.ndarray, peaks: np.ndarray):
+    def __init__(self, folder: Path, columns: "Columns", samples: np.ndarray, peaks: np.ndarray):
         self.folder = str(folder)
-        self.paths, self.transcripts, self.speakers = (Texts(table[name]) for name in TEXT_COLUMNS)
+        self.paths, self.transcripts, self.speakers = (columns[name] for name in TEXT_COLUMNS)
         self.samples = torch.tensor(samples, dtype=torch.int64)
         self.peaks = torch.tensor(peaks, dtype=torch.float32)
 
@@ -105,66 +116,67 @@ def read_manifest(
     missing, damaged, not mono, or at another sampling rate in Hz.
     """
     path = Path(path)
-    # Arrow's own allocators keep the memory of the table, which is larger than the clips.
+    # Arrow's own allocators keep the memory of the batches.
     pa.set_memory_pool(pa.system_memory_pool())
-    table, folder = read_table(path, input_wavs_dir)
-    if not table.num_rows:
+    columns, folder = read_columns(path, input_wavs_dir)
+    names = columns["file_path"]
+    if not len(names):
         raise UserError(f"{path} lists no clips")
-    unnamed = np.flatnonzero(pc.equal(pc.fill_null(table["file_path"], ""), "").to_numpy())
+    unnamed = torch.nonzero(names.ends[1:] == names.ends[:-1])
     if len(unnamed):
-        raise UserError(f"row {unnamed[0] + 1} of {path} has no file_path; create the manifest again")
-    clips = Clips(folder, table, *samples_and_peaks(path, folder, table, sampling_rate, check_files))
-    del table
+        raise UserError(f"row {int(unnamed[0]) + 1} of {path} has no file_path; create the manifest again")
+    clips = Clips(folder, columns, *samples_and_peaks(path, folder, columns, sampling_rate, check_files))
     pa.default_memory_pool().release_unused()
     return clips
 
 
 def samples_and_peaks(
-    path: Path, folder: Path, table: pa.Table, sampling_rate: int, check_files: bool
+    path: Path, folder: Path, columns: Columns, sampling_rate: int, check_files: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the length and the peak of each clip. Raises UserError for clips that can't be used."""
-    files = pc.unique(table["file_path"]).to_pylist()  # a file may be listed several times
-    samples, seconds, peaks = (stored_numbers(table[name]) for name in ("samples", "duration", "peak"))
+    names = columns["file_path"]
+    samples, seconds, peaks = (columns[name] for name in ("samples", "duration", "peak"))
     if not np.isnan(samples + seconds + peaks).any():
         refuse_impossible(path, samples, seconds, peaks)
-        problems = missing_files(folder, files) if check_files else {}
+        problems = missing_files(folder, names) if check_files else {}
         # durations are rounded, so for short clips samples / seconds is not exactly the rate
         others = np.flatnonzero(np.abs(samples - seconds * sampling_rate) >= 1)
         for index in others.tolist():
             info = ClipInfo(1, round(samples[index] / max(seconds[index], 1e-9)), 1)
-            problems.setdefault(table["file_path"][index].as_py(), clip_problem(info, sampling_rate))
+            problems.setdefault(names.slice(index, index + 1)[0], clip_problem(info, sampling_rate))
     else:
+        files = list(dict.fromkeys(names))  # a file may be listed several times
         scanned = map_in_threads(inspect_clip, (folder / file for file in files))
         scanned = tqdm(scanned, f"Scanning {path.name}", total=len(files), unit="clip", disable=None)
         infos = dict(zip(files, scanned, strict=True))
         problems = {file: clip_problem(info, sampling_rate) for file, info in infos.items()}
-        rows = [infos[file] for file in table["file_path"].to_pylist()]
+        rows = [infos[file] for file in names]
         samples, peaks = (np.array([getattr(info, name) for info in rows]) for name in ("samples", "peak"))
     found = [f"{folder / file}: {problem}" for file, problem in problems.items() if problem]
     if found:
         raise UserError(
-            f"{len(found)} of {len(files)} clips in {path} can't be used, the first: {found[0]}; fix or "
+            f"{len(found)} of {len(names)} clips in {path} can't be used, the first: {found[0]}; fix or "
             "remove them (prep_splits.py leaves such clips out)"
         )
     return samples, peaks
 
 
-def read_table(path: Path, input_wavs_dir: Path | str | None) -> tuple[pa.Table, Path]:
+def read_columns(path: Path, input_wavs_dir: Path | str | None) -> tuple[Columns, Path]:
     """Return the columns of a manifest or filelist, and the folder that its paths are relative to.
 
-    Absent columns are null. Raises UserError for a file that is not a manifest.
+    Raises UserError for a file that is not a manifest.
     """
     try:
         with path.open("rb") as file:
             is_parquet = file.read(4) == b"PAR1"
         if is_parquet:
-            return read_parquet(path), path.parent
+            return collect(parquet_batches(path)), path.parent
         with path.open(encoding="utf-8-sig", newline="") as file:
             header = next((row for row in csv.reader(file) if row), [])
         if "file_path" in header:
-            return read_csv(path), path.parent
+            return collect(csv_batches(path)), path.parent
         if input_wavs_dir is not None:
-            return read_filelist(path), Path(input_wavs_dir)
+            return collect(filelist_batches(path)), Path(input_wavs_dir)
     except (OSError, ValueError, csv.Error, pa.ArrowException) as error:
         raise UserError(
             f"can't read the manifest {path}: {one_line(error)}; create it with prep_splits.py"
@@ -174,10 +186,34 @@ def read_table(path: Path, input_wavs_dir: Path | str | None) -> tuple[pa.Table,
     )
 
 
-def read_csv(path: Path) -> pa.Table:
-    return pyarrow.csv.read_csv(
+def collect(batches: Iterable[pa.RecordBatch]) -> Columns:
+    """Return the columns of a table that is read in parts. Absent columns are empty texts and NaN."""
+    # Buffers that grow in place: parts, joined and freed at the end, would leave gaps that the process keeps.
+    ends, data = {name: bytearray(8) for name in TEXT_COLUMNS}, {name: bytearray() for name in COLUMNS}
+    for batch in batches:
+        for name in COLUMNS:
+            part = batch[name] if name in batch.schema.names else pa.nulls(len(batch))
+            if name in TEXT_COLUMNS:
+                append(part, ends[name], data[name])
+            else:
+                data[name] += stored_numbers(part).tobytes()
+    texts = {name: Texts(ends[name], data[name]) for name in TEXT_COLUMNS}
+    return texts | {name: np.frombuffer(data[name]) for name in NUMBER_COLUMNS}
+
+
+def append(texts: pa.Array, all_ends: bytearray, all_data: bytearray) -> None:
+    """Append texts to the buffers of a `Texts`."""
+    strings = pc.fill_null(texts.cast(pa.string()), "").cast(pa.large_string())
+    _, ends, data = strings.buffers()
+    ends = np.frombuffer(ends, np.int64)[strings.offset :][: len(strings) + 1]
+    all_ends += (ends[1:] - ends[0] + len(all_data)).tobytes()
+    all_data += memoryview(data or b"")[ends[0] : ends[-1]]
+
+
+def csv_batches(path: Path) -> Iterator[pa.RecordBatch]:
+    with pyarrow.csv.open_csv(
         path,
-        pyarrow.csv.ReadOptions(block_size=1 << 24),
+        pyarrow.csv.ReadOptions(block_size=BLOCK),
         pyarrow.csv.ParseOptions(
             newlines_in_values=True,
             invalid_row_handler=lambda row: "error" if row.text.strip() else "skip",
@@ -187,35 +223,28 @@ def read_csv(path: Path) -> pa.Table:
             include_columns=COLUMNS,
             include_missing_columns=True,
         ),
-    )
+    ) as batches:
+        yield from batches
 
 
-def read_parquet(path: Path) -> pa.Table:
-    table = pyarrow.parquet.read_table(path)
-    columns = {name: table[name] if name in table.column_names else pa.nulls(len(table)) for name in COLUMNS}
-    return pa.table(
-        {
-            name: column.cast(pa.string()) if name in TEXT_COLUMNS else column
-            for name, column in columns.items()
-        }
-    )
+def parquet_batches(path: Path) -> Iterator[pa.RecordBatch]:
+    with pyarrow.parquet.ParquetFile(path) as file:
+        names = [name for name in COLUMNS if name in file.schema_arrow.names]
+        yield from file.iter_batches(BATCH, columns=names)
 
 
-def read_filelist(path: Path) -> pa.Table:
-    """Read the lines `id|text|text` of a filelist. A line without texts has the transcript ""."""
-    files, texts = [], []
+def filelist_batches(path: Path) -> Iterator[pa.RecordBatch]:
+    """Yield the lines `id|text|text` of a filelist. A line without texts has the transcript ""."""
     with path.open(encoding="utf-8-sig", newline="\n") as file:  # a text may contain other line breaks
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            name, *fields = line.strip("\r\n").split("|")
-            has_suffix = os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES
-            files.append(name if has_suffix else f"{name}.wav")
-            texts.append(text_of(fields, f"line {number} of {path}"))
-    table = pa.table({"file_path": files, "normalized_transcript": texts})
-    for name in COLUMNS[2:]:
-        table = table.append_column(name, pa.nulls(len(table)))
-    return table
+        lines = ((number, line) for number, line in enumerate(file, start=1) if line.strip())
+        while batch := list(itertools.islice(lines, BATCH)):
+            files, texts = [], []
+            for number, line in batch:
+                name, *fields = line.strip("\r\n").split("|")
+                has_suffix = os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES
+                files.append(name if has_suffix else f"{name}.wav")
+                texts.append(text_of(fields, f"line {number} of {path}"))
+            yield pa.record_batch({"file_path": files, "normalized_transcript": texts})
 
 
 def text_of(fields: list[str], place: str) -> str:
@@ -229,10 +258,10 @@ def text_of(fields: list[str], place: str) -> str:
     return text
 
 
-def stored_numbers(column: pa.ChunkedArray) -> np.ndarray:
+def stored_numbers(column: pa.Array) -> np.ndarray:
     """Return a column as float64 (rows,), with NaN where it is missing; all NaN if it isn't numeric."""
     try:
-        return column.cast(pa.float64()).to_numpy()
+        return column.cast(pa.float64()).to_numpy(zero_copy_only=False)
     except pa.ArrowException:
         return np.full(len(column), np.nan)
 
@@ -248,9 +277,13 @@ def refuse_impossible(path: Path, samples: np.ndarray, seconds: np.ndarray, peak
         )
 
 
-def missing_files(folder: Path, files: list[str]) -> dict[str, str]:
-    are_files = map_in_threads(lambda file: os.path.isfile(os.path.join(folder, file)), files, chunk=100)
-    missing = [file for file, is_file in zip(files, are_files, strict=True) if not is_file]
+def missing_files(folder: Path, names: Texts) -> dict[str, str]:
+    """Return descriptions of the files that are missing, by name."""
+    missing = {}
+    for start in range(0, len(names), BATCH):
+        files = list(dict.fromkeys(names.slice(start, min(start + BATCH, len(names)))))
+        are_files = map_in_threads(lambda file: os.path.isfile(os.path.join(folder, file)), files, chunk=100)
+        missing |= {file: "" for file, is_file in zip(files, are_files, strict=True) if not is_file}
     return {file: describe_missing(folder / file) for file in missing}
 
 
