@@ -26,12 +26,27 @@ TITLES = {
     "maj": "major", "cpl": "corporal", "adm": "admiral", "cmdr": "commander", "rev": "reverend",
     "hon": "honorable", "sen": "senator", "rep": "representative", "gov": "governor", "pres": "president",
     "supt": "superintendent", "fr": "father", "st": "saint", "mt": "mount", "ft": "fort", "mme": "madame",
-    "mlle": "mademoiselle",
+    "mlle": "mademoiselle", "atty": "attorney", "dist": "district", "insp": "inspector", "det": "detective",
+    "pvt": "private", "pfc": "private first class", "spc": "specialist", "brig": "brigadier",
+    "cdr": "commander", "bp": "bishop", "abp": "archbishop", "msgr": "monsignor", "amb": "ambassador",
+    "sec": "secretary", "secy": "secretary", "treas": "treasurer", "dep": "deputy", "dir": "director",
+    "ens": "ensign", "lieut": "lieutenant", "sts": "saints", "pt": "point", "co": "county",
+}  # fmt: skip
+PLURALS = {  # "Drs. Lee and Ray"
+    f"{short}s": f"{TITLES[short]}s"
+    for short in sorted(word_set("dr prof sen rep gov gen col capt lt sgt maj atty insp det mt"))
+}
+TITLES |= PLURALS
+GIVEN_NAMES = {
+    "Wm": "William", "Chas": "Charles", "Geo": "George", "Jas": "James", "Jos": "Joseph", "Thos": "Thomas",
+    "Robt": "Robert", "Edw": "Edward", "Benj": "Benjamin", "Saml": "Samuel", "Danl": "Daniel", "Jno": "John",
 }  # fmt: skip
 STREETS = {
     "st": "street", "dr": "drive", "ave": "avenue", "av": "avenue", "blvd": "boulevard", "rd": "road",
     "sq": "square", "ln": "lane", "ct": "court", "pl": "place", "pkwy": "parkway", "hwy": "highway",
-    "cir": "circle", "ter": "terrace", "expy": "expressway",
+    "cir": "circle", "ter": "terrace", "expy": "expressway", "fwy": "freeway", "tpke": "turnpike",
+    "cres": "crescent", "trl": "trail", "hts": "heights", "jct": "junction", "mtn": "mountain",
+    "mts": "mountains",
 }  # fmt: skip
 AFTER_NAMES = {
     "jr": "junior", "sr": "senior", "esq": "esquire", "co": "company", "ltd": "limited",
@@ -44,11 +59,23 @@ ANYWHERE = {
     "natl": "national", "asst": "assistant", "assoc": "associate", "bldg": "building", "apt": "apartment",
     "hwy": "highway", "tel": "telephone", "pkg": "package", "qty": "quantity", "mgr": "manager",
     "blvd": "boulevard", "ave": "avenue", "temp": "temperature", "est": "estimated", "incl": "including",
-    "excl": "excluding",
+    "excl": "excluding", "std": "standard", "esp": "especially", "orig": "original", "pct": "percent",
+    "abbr": "abbreviated", "eds": "editors", "wt": "weight", "ht": "height", "diam": "diameter",
+    "amt": "amount",
+    "acct": "account", "appt": "appointment", "mtg": "meeting", "doz": "dozen", "hq": "headquarters",
+    "freq": "frequency", "prob": "probably", "usu": "usually", "prev": "previous", "elev": "elevation",
+    "hr": "hour", "yr": "year", "wk": "week", "wkly": "weekly", "div": "division", "conf": "conference",
+    "refs": "references", "suppl": "supplement",
+    "mgmt": "management",
+    "svc": "service", "svcs": "services", "rcvd": "received", "sched": "scheduled",
+    "ctr": "center", "hosp": "hospital", "transp": "transportation", "ea": "each", "fed": "federal",
+    "co": "company", "inst": "institute", "lang": "language", "lit": "literally",
     "cont": "continued", "attn": "attention", "tbsp": "tablespoon", "tsp": "teaspoon", "chap": "chapter",
     "hrs": "hours",
     "yrs": "years", "lbs": "pounds", "mins": "minutes", "secs": "seconds",
 }  # fmt: skip
+NOUNS = word_set("asst mgr dept bldg apt pkg acct appt mtg assoc ctr hosp inst conf div hwy blvd ave")
+ANYWHERE |= {f"{short}s": f"{ANYWHERE[short]}s" for short in sorted(NOUNS)}
 MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
     "November", "December",
@@ -57,13 +84,18 @@ MONTH_ABBREVIATIONS = {month[:3].lower(): month for month in MONTHS if month != 
 MONTH = "|".join(MONTHS)
 DAYS = {
     "mon": "Monday", "tue": "Tuesday", "tues": "Tuesday", "wed": "Wednesday", "thu": "Thursday",
-    "thur": "Thursday", "thurs": "Thursday", "fri": "Friday", "sat": "Saturday", "sun": "Sunday",
+    "thur": "Thursday", "thurs": "Thursday", "weds": "Wednesday", "fri": "Friday", "sat": "Saturday",
+    "sun": "Sunday",
 }  # fmt: skip
 BEFORE_NUMBERS = {
     "no": "number", "nos": "numbers", "p": "page", "pp": "pages", "pg": "page", "pgs": "pages",
     "vol": "volume", "vols": "volumes", "fig": "figure", "figs": "figures", "ch": "chapter",
     "chs": "chapters", "chap": "chapter", "chaps": "chapters", "sec": "section", "sect": "section",
     "art": "article", "arts": "articles", "c": "circa", "ca": "circa", "est": "established",
+    "mk": "mark", "tbl": "table", "tbls": "tables", "thm": "theorem", "lem": "lemma",
+    "prop": "proposition", "cl": "clause",
+    "sch": "schedule", "ser": "series", "iss": "issue", "pop": "population", "prob": "problem",
+    "fwy": "freeway",
     "ext": "extension", "eq": "equation", "eqs": "equations", "eqn": "equation", "ver": "version",
     "rev": "revision",
     "v": "version", "apt": "apartment", "ste": "suite", "hwy": "highway", "rt": "route", "rte": "route",
@@ -92,7 +124,7 @@ DOTLESS_BEFORE_NUMBERS = word_set(
 )
 # After these, a sentence goes on, and before a number after those of `BEFORE_NUMBERS`. After the others,
 # it ends only before one of `STARTERS`.
-SENTENCE_GOES_ON = frozenset(TITLES.keys() - {"st", "dr", "ft", "mt"}) | word_set(
+SENTENCE_GOES_ON = frozenset(TITLES.keys() - {"st", "dr", "ft", "mt", "co", "pt"}) | word_set(
     "e.g i.e vs viz cf approx rs p pp vols figs sec ca max avg incl excl ft mt"
 )
 ABBREVIATIONS = {**BEFORE_NUMBERS, **ANYWHERE, **AFTER_NAMES, **DAYS, **TITLES}
@@ -110,6 +142,28 @@ STATES = dict(
         )
     )
 )
+# After the name of a city: "Boston, Mass."
+SHORT_STATES = dict(
+    entry.replace("_", " ").split(":")
+    for entry in word_set(
+        """Ala:Alabama Ariz:Arizona Ark:Arkansas Calif:California Cal:California Colo:Colorado
+        Conn:Connecticut
+        Del:Delaware Fla:Florida Ga:Georgia Ill:Illinois Ind:Indiana Kan:Kansas Kans:Kansas Ky:Kentucky
+        La:Louisiana Md:Maryland Mass:Massachusetts Mich:Michigan Minn:Minnesota Miss:Mississippi Mo:Missouri
+        Mont:Montana Neb:Nebraska Nebr:Nebraska Nev:Nevada Okla:Oklahoma Ore:Oregon Pa:Pennsylvania
+        Penn:Pennsylvania Tenn:Tennessee Tex:Texas Va:Virginia Vt:Vermont Wash:Washington Wis:Wisconsin
+        Wyo:Wyoming N.Y:New_York N.J:New_Jersey N.H:New_Hampshire N.M:New_Mexico N.C:North_Carolina
+        N.D:North_Dakota S.C:South_Carolina S.D:South_Dakota R.I:Rhode_Island W.Va:West_Virginia D.C:D_C"""
+    )
+)
+# Before a year or a word, with a slash, or with an apostrophe.
+LIFE = {"b": "born", "d": "died", "m": "married", "fl": "flourished", "r": "reigned"}
+SLASHED = {"w/o": "without", "w/in": "within", "n/a": "not applicable", "c/o": "care of", "b/c": "because",
+           "a/c": "A C", "ac/dc": "A C D C", "s/he": "she or he"}  # fmt: skip
+CONTRACTED = {"gov't": "government", "govn't": "government", "int'l": "international", "nat'l": "national",
+              "dep't": "department", "ass'n": "association", "sec'y": "secretary", "cont'd": "continued",
+              "req'd": "required", "rec'd": "received"}  # fmt: skip
+UNITS_WITH_DOT = word_set("c ch ft h hr hrs l lb lbs m min mins mo ms pt s sec secs tbsp tsp wk yr yrs")
 CAPITALS = word_set(
     "EST PST CST MST ED EX OP ART SEC APP PAR PT PL CT FIG MAX SUN SAT MAR"
 )  # no abbreviations
@@ -147,11 +201,32 @@ def spell_address(match: re.Match) -> str:
 
 def abbreviations(text: str) -> str:
     """Expand abbreviations; a dot that also ends the sentence is kept."""
+    months = "|".join(MONTH_ABBREVIATIONS).title()
+    text = re.sub(rf"(?<=\d)(st|nd|rd|th)? ?-(?=(?:{months})\.)", r"\1 to ", text)  # Mar. 3-Apr. 5
     text = expand(r"(?<![\w.])(?:LL\.|[A-Za-z]\.){2,}(?!\w)", dotted, text)
-    text = expand(r"\bw/(?=\s?\w)", "with ", expand(r"\bw/o\b", "without", text))
-    text = expand(r"\bn/a\b", "not applicable", expand(r"\bc/o\b", "care of", text), re.I)
+    forms = "|".join(sorted({**SLASHED, **CONTRACTED}, key=len, reverse=True))
+    text = expand(
+        rf"(?<![\w/])({forms})(?:\.(?= [a-z]|[,;:]))?(?![\w/])",
+        lambda m: (SLASHED | CONTRACTED)[m[1].lower()],
+        text,
+        re.I,
+    )
+    text = expand(r"\bw/(?=\s?\w)(?!\w\b)", "with ", text)
+    text = expand(r"(?<=\w) ?'n'? ?(?=[Rr]oll\b)|(?<=\bR)'n'(?=B\b)", " and ", text)
     text = expand(r"\b([Pp])h\.?D\b\.?", r"\1 h d", text)
+    text = expand(r"\b([BM])\.\s?Sc\b\.?", r"\1 S c", text)
+    text = expand(
+        rf"(?<![\w.])(?!(?<!\()fl)({'|'.join(LIFE)})\. ?(?=(?:c\. ?)?1?\d{{3}}\b|20\d\d\b)",
+        lambda m: f"{LIFE[m[1]]} ",
+        text,
+    )
+    text = expand(r"\b(N)o\. of\b", r"\1umber of", text)
+    text = expand(r"\b([Ss])td\.? [Dd]ev\b\.?", r"\1tandard deviation", text)
+    text = expand(r"(?<=, )ed\.(?= [A-Z])", "edited by", text)
+    text = expand(r"(?<=\d(?:st|nd|rd|th) )ed\.(?=[,;:)]| [a-z(])", "edition", text)
     text = states_and_streets(text)
+    text = expand(rf"\b({'|'.join(GIVEN_NAMES)})\.(?= [A-Z])", lambda m: GIVEN_NAMES[m[1]], text)
+    text = expand(r"\bRt\. (?=Hon\b)", "Right ", text)
     # initials before a name: "J. K. Rowling"
     text = re.sub(r"(?<![\w.'])([A-Z])\.(?=\s[A-Z])", initial, text)
     dotless, numbered = "|".join(DOTLESS), "|".join(DOTLESS_BEFORE_NUMBERS)
@@ -165,9 +240,20 @@ def abbreviations(text: str) -> str:
 
 def states_and_streets(text: str) -> str:
     """Expand the states and the points of the compass of postal addresses."""
-    if not re.search(r"\b[A-Z]{1,2}\b", text):
+    if not re.search(r"\b[A-Z]{1,2}\b|, [A-Z]\w*\.", text):
         return text
+    short = "|".join(map(re.escape, sorted(SHORT_STATES, key=len, reverse=True)))
+    text = expand(
+        rf"(?<=[a-z]), ({short})\.(?!\w)",
+        lambda m: f", {SHORT_STATES[m[1]]}{'.' if NEW_SENTENCE.match(m.string, m.end()) else ''}",
+        text,
+    )
     states = "|".join(STATES)
+    text = expand(  # Sen. Muskie (D-Maine), Rep. Smith (R-TX)
+        rf"(?<=\b[RDI]-)(?:({short})\.|({states})\b)",
+        lambda m: SHORT_STATES[m[1]] if m[1] else STATES[m[2]],
+        text,
+    )
     text = expand(
         rf"(?<=[a-z]),? ({states})(?= \d{{5}}\b)|(?<=[a-z]), ({states})(?=[,.;:)?!]|$| [a-z])(?!\.\w)",
         state,
@@ -192,6 +278,8 @@ def state(match: re.Match) -> str:
     is_word = code in ("OK", "OH", "HI", "ME", "IN", "OR", "PA", "MA", "LA")
     if not before or not before[-1][0].isupper() or (is_word and match[2] and len(before) == 1):
         return match[0]  # "Well, OK."
+    if code == "MD" and match[2] and re.search(r"[A-Z][\w.]* [A-Z]\w+$", match.string[: match.start()]):
+        return match[0]  # "Jane Roe, MD"
     return match[0].replace(code, STATES[code])
 
 
@@ -209,6 +297,12 @@ def abbreviation(match: re.Match) -> str:
     if match[0].rstrip(".") in CAPITALS:
         return match[0]
     place = Place(match)
+    if (
+        place.word in UNITS_WITH_DOT
+        and not place.written.istitle()
+        and re.search(r"[\d½¼¾] ?$|/$", place.before)
+    ):
+        return match[0]
     for rule in (number_mark, title, calendar, after_name, anywhere):
         words = rule(place)
         if words is not None:
@@ -235,18 +329,30 @@ class Place:
             new_sentence = new_sentence and not self.after.strip(" \"')")
         self.dot = "." if self.has_dot and new_sentence else ""
         self.before_name = re.match(r"\s[\"']?[A-Z]", self.after) is not None and not new_sentence
-        if self.word in STREETS and re.search(r"\d+ (?:[A-Z]\w+ )+$", self.before):  # 10 Downing St. London
+        # "10 Downing St. London", "5th St. Northeast"
+        if self.word in STREETS and re.search(r"\d+ (?:[A-Z]\w+ )+$|\d(?:st|nd|rd|th) $", self.before):
             self.before_name = False
-        self.number_follows = re.match(r"\s?#?(?:\d|[A-Z]{1,2}-?\d|[A-Z]\b(?!\.))", self.after) is not None
+        self.number_follows = (
+            re.match(r"\s?#?(?:\d|[A-Z]{1,2}-?\d|[IVXLC]+\b|[A-Z]\b(?!\.(?!$| [A-Z])))", self.after)
+            is not None
+        )
 
 
 def number_mark(place: Place) -> str | None:
     word, after = place.word, place.after
     if word in ("c", "ca") and not re.match(r"\s?\d{3,4}\b", after):
         return place.written  # "c." can also mean chapter
-    if word not in BEFORE_NUMBERS or not place.number_follows or not re.match(r"\s?#?\w*\d|\s[A-Z]\b", after):
+    if word not in BEFORE_NUMBERS or not place.number_follows:
         return None
-    if not re.match(r"\s?#?\w*-?\d", after) and word not in ("apt", "ste", "rm", "bldg", "app", "rte", "rt"):
+    if not re.match(r"\s?#?\w*-?\d|\s[IVXLC]{2,}\b", after) and word not in (
+        "apt",
+        "ste",
+        "rm",
+        "bldg",
+        "app",
+        "rte",
+        "rt",
+    ):
         return None
     if word == "est" and place.has_dot:
         return "established" if re.match(r"\s?[12]\d{3}\b", after) else "estimated"
@@ -258,8 +364,15 @@ def number_mark(place: Place) -> str | None:
 
 
 def title(place: Place) -> str | None:
-    if place.word in TITLES and place.before_name and place.is_capital:
+    if place.word == "gen" and re.match(r" (?:[XYZ]\b|Alpha)", place.after):
+        return place.written.rstrip(".")
+    is_company = place.word == "co" and re.search(r"(?:^|[a-z],?) $", place.before) is None  # "in Co. Cork"
+    if place.word in TITLES and place.before_name and place.is_capital and not is_company:
         return TITLES[place.word]
+    if place.word == "gen" and re.search(
+        r"(?:Sec|Atty|Secretary|Attorney|Surgeon|Maj|Major|Brig)\.? $", place.before
+    ):
+        return "general" + place.dot
     if place.word in ("mr", "mrs", "ms", "messrs", "prof"):
         return TITLES[place.word] + place.dot
     return None
@@ -277,6 +390,7 @@ def calendar(place: Place) -> str | None:
     beside_date = (
         re.match(rf",? (?:\d|(?:{months})\b)|\s?(?:-|–|to) ?(?:{days})\b", place.after, re.I)
         or re.match(rf",? (?:(?:and|or|to) )?(?:{days})\b\.", place.after, re.I)
+        or re.match(r" (?:night|morning|afternoon|evening)s?\b", place.after)
         or re.search(rf"\b(?:{days})(?:\.,?|day) ?(?:-|–)? ?(?:(?:and|or|to) )?$", place.before, re.I)
     )
     is_day = place.word in DAYS and (beside_date or place.word not in ("mon", "sat", "sun", "wed"))
@@ -296,10 +410,13 @@ def after_name(place: Place) -> str | None:
 def anywhere(place: Place) -> str | None:
     if place.word not in ANYWHERE or (place.written in ("Min", "min") and not place.has_dot):
         return None
-    if place.written in ("Max.", "Min.", "Temp.") and not re.match(r" [a-z\d]", place.after):
-        return None  # a name
-    if place.word in ("min", "hrs", "yrs", "lbs", "mins", "secs", "tsp", "tbsp") and re.search(
-        r"[\d½¼¾] ?$", place.before
-    ):
-        return None  # units
+    if place.word == "co" and (place.is_capital or place.before.endswith("& ")):
+        return None
+    if place.word in ("max", "min", "temp") and place.has_dot:
+        # "I met Max. John left", also after a first reading in lower case
+        described = re.search(
+            r"(?:^|[,(/]|\b(?:the|an?|at|of|with|for|and|or|to|its|their|is|was)) ?$", place.before, re.I
+        )
+        if not (described or re.match(r"[,)]? ?\d", place.after)) or re.match(r" [A-Z]", place.after):
+            return None
     return ANYWHERE[place.word] + place.dot

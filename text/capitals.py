@@ -20,7 +20,7 @@ SHORT_WORDS = word_set(
     POP POT PUB PUT RAG RAN RAT RAW RAY RED RIB RID RIM RIP ROB ROD ROW RUB RUG RUN RYE SAD SAT SAW SAY
     SEA SEE SET SEW SEX SHE SHY SIN SIP SIR SIT SIX SKI SKY SLY SON SUM SUN TAB TAG TAN TAX TEA TEN THE
     TIE TIN TIP TOE TOO TOP TOY TRY TUB TWO UGH UGLY URN USE VAN VET VOW WAR WAS WAX WAY WEB WET WHO WHY
-    WIG WIN WIT WOE WON WOW YES YET YOU ZIP ZOO DR MR MRS MS ST VS"""
+    WIG WIN WIT WOE WON WOW YES YET YOU ZIP ZOO DR MR MRS MS ST VS MAX HA"""
 )
 # Short words in capitals that make it likely that their neighbors are shouted, too.
 COMMON_WORDS = word_set(
@@ -29,7 +29,15 @@ COMMON_WORDS = word_set(
     ON ONE OR OUR OUT OWN PUT RED RUN SAW SAY SEE SHE SO SIR SIX TEN THE TOO TOP TRY TWO UP USE WAR WAS
     WAY WE WHO WHY YES YET YOU IT TO"""
 )
-ACRONYMS = word_set("AIDS SARS PIN SIM RAM ROM SWAT GIF COVID MERS LOL NASDAQ JSON BIOS REM SAM CAM")
+ACRONYMS = word_set(
+    "AIDS SARS PIN SIM RAM ROM SWAT GIF COVID MERS LOL NASDAQ JSON BIOS REM SAM CAM TED LAN WAN YAML MRSA "
+    "HUD ROFL JAG"
+)
+PARTLY_SPELLED = {
+    "HVAC": "H vac", "CPAP": "C pap", "JPEG": "J peg", "MPEG": "M peg", "VRAM": "V ram", "DRAM": "D ram",
+    "SRAM": "S ram", "LSAT": "L sat", "MCAT": "M cat", "GMAT": "G mat", "CMOS": "C moss", "CPAC": "C pack",
+    "USAID": "U S aid", "TOEFL": "toe full", "SAAS": "sass",
+}  # fmt: skip
 # Always read letter by letter, although they could be words.
 INITIALISMS = word_set(
     """FBI CIA USA UK US EU UN TV DVD CD PC BBC CNN NBC CBS ABC IBM USSR USAF UCLA IEEE NCAA NAACP ASAP HTML
@@ -37,7 +45,9 @@ INITIALISMS = word_set(
     PRS LED AI API IQ USS AOL AFL CIO USPS YMCA YWCA ACLU HIV ESPN OECD UCSB UAE IPO AKA FYI ETA SEC MIT
     IRS SUV VIP ADHD UNC IUD EPA AWOL ISBN ASL EMT EKG ECG UTC IMF LGBT UCSF UPS IPA APA ICU ERA EULA CIO
     AARP OCD ADA
-    NYSE ETF ATV OS"""
+    NYSE ETF ATV OS ASPCA RIAA USDA USGA UTEP EEOC USPTO AFAIK ICYMI USOC USTA SEIU ELCA AAPI AAAI IAEA
+    OBGYN IMO
+    QA DOB TBA TBD TBH IDK BTW"""
 ) - {"AWOL", "ERA"}
 ONSET = (
     "(?:[BCDFGHJKLMNPQRSTVWXZ]|[BCFGKPS]L|[BCDFGKPTW]R|[CGPSTW]H|S[CKMNPQTW]|SC[HR]|S[PT]R|SPL|SHR|THR|TW|DW|"
@@ -57,6 +67,9 @@ NAMES = re.compile(
     r"(?<=\b[Tt]he )WHO\b(?! [A-Z]{2})|\bIT(?= (?:department|team|support|staff|manager|guy|company|"
     r"services?|"
     r"industry|security|specialist|workers?|jobs?|systems?|help|infrastructure|professional|sector)\b)"
+    r"|\b(?:SAT|ACT)(?=s\b| (?:scores?|exams?|tests?|prep)\b)|(?<=\b[Tt]he )SAT\b|"
+    r"(?<=SAT and the )ACT\b|(?<=SAT or )ACT\b|(?<=on the )ACT\b"
+    r"|\bAM(?= (?:radio|station|band)|/FM| and FM| or FM)"
 )
 
 
@@ -85,7 +98,7 @@ def capitals(text: str, shouted: bool) -> str:
     text = expand(r"\b([A-Z]{1,2})&([A-Z])\b", lambda m: f"{spell(m[1])} and {m[2]}", text)  # AT&T, R&B
     if not shouted:  # the WHO and IT are also words
         text = expand(NAMES, lambda m: spell(m[0]), text)
-    text = expand(r"\b(?:[BM]Sc|pH|iOS)\b", lambda m: spell(m[0]), text)
+    text = expand(r"\b(?:[BM]Sc|pH|iOS|IoT)\b", lambda m: spell(m[0]), text.replace("SaaS", "SAAS"))
     text = expand(r"\b([a-z]|mac)(?=[A-Z]{2,}s?\b)", r"\1 ", text)  # mRNA
     return expand(r"(?<![A-Za-z'])[A-Z]{2,}(?:s\b|(?![a-z]))", lambda m: capital_word(m, shouted), text)
 
@@ -94,6 +107,8 @@ def capital_word(match: re.Match, shouted: bool) -> str:
     word = match[0].removesuffix("s")
     if word not in INITIALISMS and re.match("['’](?:T|S|D|M|RE|VE|LL)\\b", match.string[match.end() :][:4]):
         return match[0]  # DON'T
+    if word in PARTLY_SPELLED and not shouted:
+        return PARTLY_SPELLED[word] + match[0][len(word) :]
     plural = "'s" if match[0].endswith("s") else ""
     before = match.string[max(0, match.start() - 12) : match.start()]
     after = match.string[match.end() : match.end() + 12]

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from anyascii import anyascii
 
+from text.boundaries import expand
 from text.quantities import CURRENCIES
 
 # Replaced before NFKC, which would turn 2½ into "21⁄2" and lose the lengths of dashes.
@@ -22,7 +23,8 @@ SPOKEN_SYMBOLS = {
     "×": "times", "÷": "divided by", "±": "plus or minus", "≈": "about", "≠": "is not equal to",
     "∞": "infinity", "≤": "is at most", "≥": "is at least", "√": "the square root of", "→": "to", "⇒": "to",
     "←": "from", "↑": "up", "↓": "down", "§": "section", "¶": "paragraph", "©": "copyright",
-    "‰": "per thousand", "№": "No. ", "✓": "check", "✔": "check", "★": "star", "☆": "star", "∑": "sum",
+    "‰": "per thousand", "№": "No. ", "✓": "check", "✔": "check", "♥": "heart", "❤": "heart",
+    "♡": "heart", "★": "star", "☆": "star", "∑": "sum",
     "∫": "integral", "∂": "partial",
 }  # fmt: skip
 KEPT = frozenset("°¢μ") | CURRENCIES.keys()  # later rules read these
@@ -45,17 +47,30 @@ def to_ascii(text: str, keep_accents: bool = False) -> str:
     text = re.sub(r"&(?:#\d{1,7}|#x[0-9a-fA-F]{1,6}|[A-Za-z]{2,8});", lambda m: html.unescape(m[0]), text)
     if not text.isascii():
         text = re.sub(r"[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+", r"^\g<0>", text).replace("^⁻", "^-").replace("^⁺", "^")
-        text = re.sub(r"(?<=[a-zµμ])[·⋅](?=[a-zµμ])", " ", text)  # kg·m
+        text = re.sub(r"(?<=[A-Za-zµμ])[·⋅](?=[A-Za-zµμ])", " ", text)  # kg·m
+        text = re.sub(r"(?<=\d) ?[Å\u212b](?!\w)", " angstroms", text)
         text = re.sub(r"(?<=[a-z\"]) ?× ?(?=\d)", " by ", text)  # 20 cm × 30 cm
-        text = re.sub(r"(?<=\d)[·⋅×] ?(?=10\^)", " times ", text)
+        text = re.sub(r"(?<=\d) ?[·⋅×] ?(?=10\^)", " times ", text)
+        # a 4×4 matrix, 1920×1080; "2 × 3 is 6" is a product
+        verbs = "is|are|equals|makes|gives|and|or|plus|minus|in|on|at|for|to|if|as|of|by"
+        text = re.sub(
+            rf"(?<=\d) ?× ?(?=\d+(?:[- ](?!(?:{verbs})\b)[a-z]| ?×|[a-z]))|(?<=\d{{3}}) ?× ?(?=\d{{3}})",
+            " by ",
+            text,
+        )
+        text = text.replace("ⁿ", "^n")
+        text = re.sub("[ⅰ-ⅻ]", lambda m: f" {int(unicodedata.numeric(m[0]))} ", text)
         text = re.sub(r"\b([12]\d{3})–(?=\d\d\b(?!-))", r"\1 to ", text)  # years; 2020-12 may be a month
         text = re.sub(r"[¼-¾⅐-⅞↉]", lambda m: f" {unicodedata.normalize('NFKC', m[0])} ", text)
         text = re.sub(r"(°\s?\d+)\s?[′']", r"\1 minutes ", text)  # coordinates, not feet
         text = re.sub(r"(minutes\s+\d+)\s?[″\"”]", r"\1 seconds ", text)
         text = re.sub(r"(\d)\s?[″]", r"\1 inches", re.sub(r"(\d)\s?′(?!′)", r"\1 ft ", text))
         text = re.sub(r"(\d)\s?([kM]?)[Ω\u2126](?!\w)", ohms, text)
-        text = re.sub(
-            r"(?<!\w)[Α-ΡΣ-Ωα-λν-ω](?!\w)", lambda m: unicodedata.name(m[0]).split()[3].lower(), text
+        # a letter that stands alone or in a formula: "2πr", "Δt"
+        text = expand(
+            r"(?<![Ͱ-Ͽἀ-῿])(?:[Α-ΡΣ-Ωα-λν-ω]|[μµ](?![A-Za-z]))(?![Ͱ-Ͽἀ-῿])",
+            lambda m: "micro" if m[0] == "µ" else unicodedata.name(m[0]).split()[3].lower(),
+            text,
         )
         # an en dash joins numbers and words; with spaces around it, it is a pause
         text = re.sub(r"(?<=\d)\s?[–—―]\s?(?=[\d$£€])|(?<=[^\W\d])–(?=\w)|(?<=\d)–(?=\w)", "-", text)

@@ -8,6 +8,8 @@ from text.numbers import in_pairs, ordinal, say, say_whole, two_digits
 
 SHORT_MONTH = "|".join(MONTH_ABBREVIATIONS).title()
 SHORT_DAY = "|".join(DAYS).title()
+DAY_LETTERS = {"M": "Monday", "Tu": "Tuesday", "W": "Wednesday", "Th": "Thursday", "F": "Friday",
+               "Sa": "Saturday", "Su": "Sunday"}  # fmt: skip
 DAY, MONTH_NUMBER = r"(0?[1-9]|[12]\d|3[01])", r"(0?[1-9]|1[0-2])"
 CALENDAR = {name.title(): full for name, full in (DAYS | MONTH_ABBREVIATIONS).items()}
 
@@ -19,7 +21,13 @@ def dates(text: str) -> str:
         rf"{year}([-/.]){MONTH_NUMBER}\2{DAY}(?![\w/-]|\.\d)", lambda m: date(*m.group(1, 3, 4)), text
     )
     text = expand(r"(?<![\w/.-])((?:19|20)(\d\d))-(0[1-9]|1[0-2])(?![\w/-]|\.\d)", month_of_year, text)
-    text = re.sub(r"\b((?:19|20)\d\d)/(?=\d\d\b)", r"\1 ", text)  # the winter of 2019/20
+    # the winter of 2019/20, 1999/2000
+    text = re.sub(r"(?<![\w/])(?:(?<=FY)|(?<=AY))?((?:19|20)\d\d)/(?=(?:20|19)?\d\d(?![\w/]))", r"\1 ", text)
+    text = expand(
+        rf"(?<![\w/.-]){MONTH_NUMBER}[/-]((?:19|20)\d\d)(?![\w/-]|\.\d)",
+        lambda m: f"{MONTHS[int(m[1]) - 1]} {in_pairs(m[2])}",
+        text,
+    )  # 03/2020
     text = expand(r"(?<![\w/])(\d{1,2})/(\d{1,2})/(\d{4}|\d{2})(?![\w/])", numeric_date, text)
     text = expand(
         r"\b((?:on|by|until|since|due|before|dated) )(\d{1,2})/(\d{1,2})(?![\w/]|\.\d)",
@@ -39,6 +47,14 @@ def named_dates(text: str) -> str:
     """Expand "Nov 5", "31-Dec-2020", "1st Jan", "Mon-Fri", "Jan-Mar" and "Tue 9am"."""
     if not re.search(rf"(?:{SHORT_DAY}|{SHORT_MONTH}|May|M ?-)", text, re.I):
         return text
+    text = re.sub(
+        rf"(?i)\b(mid|early|late)-({SHORT_MONTH})\b\.?", lambda m: f"{m[1]}-{CALENDAR[m[2].title()]}", text
+    )
+    text = expand(  # May/June
+        rf"\b({SHORT_MONTH}|{MONTH})\.?/({SHORT_MONTH}|{MONTH})\b",
+        lambda m: " and ".join(CALENDAR.get(one, one) for one in m.groups()),
+        text,
+    )
     name = f"{SHORT_DAY}|{SHORT_MONTH}|May|{MONTH}|(?:{'|'.join(set(DAYS.values()))})"
     text = expand(
         rf"(?<![\w-]){DAY}-({SHORT_MONTH}|{MONTH})-(\d{{4}}|\d\d)(?![\w-])",
@@ -47,12 +63,16 @@ def named_dates(text: str) -> str:
         re.I,
     )
     text = expand(
-        rf"(?<![\w-])({name})\.? ?- ?({name})(?![\w-])",
+        rf"(?<![\w-])({name})\.? ?- ?({name})(?:\.(?= ?[\da-z,;:]))?(?![\w-])",
         lambda m: " to ".join(CALENDAR.get(one, one) for one in m.groups()),
         text,
     )
     text = expand(rf"(?<=\d)(st|nd|rd|th)? ?- ?(?=(?:{name})\b)", r"\1 to ", text)  # May 5-June 7
-    text = expand(r"\bM ?- ?F\b", "Monday to Friday", text)
+    text = expand(
+        r"\b(M|Tu|W|Th|F|Sa) ?- ?(W|Th|F|Sa|Su)\b",
+        lambda m: " to ".join(DAY_LETTERS[day] for day in m.groups()),
+        text,
+    )
     # a list of days: "Mon, Wed and Fri", "Tue/Thu", "Sat & Sun"
     beside = r"(?:/|,? ?(?:and|or|&) |, )"
     text = expand(
@@ -67,6 +87,13 @@ def named_dates(text: str) -> str:
         rf"\b({SHORT_DAY})(?={clock}(?:(?:of )?(?:{SHORT_MONTH}|{MONTH}))?|,? (?:{SHORT_MONTH}|{MONTH})\b)"
         rf"|\b(Mon|Tue|Tues|Wed|Thu|Thur|Thurs|Fri)(?= \d)",
         lambda m: CALENDAR[m[0]],
+        text,
+    )
+    # 3-5 May, 2nd-3rd Aug.
+    text = expand(
+        rf"(?<![\w.,/-])(?:[Tt]he )?{DAY}(?:st|nd|rd|th)? ?(?:-|–|to|and|&) ?{DAY}(?:st|nd|rd|th)? (?:of )?"
+        rf"({SHORT_MONTH}|{MONTH})\b(?! [A-Z][a-z]+s\b)\.?",
+        day_range,
         text,
     )
     text = expand(
@@ -90,14 +117,19 @@ def named_dates(text: str) -> str:
     )
 
 
+def day_range(match: re.Match) -> str:
+    first, last, month = match.groups()
+    link = "and" if re.search("and|&", match[0]) else "to"
+    after = match.string[match.end() : match.end() + 6]
+    dot = "." if match[0].endswith(".") and re.match(r"$| [A-Z\d](?!\d{3})", after) else ""
+    dot = "," if re.match(r" \d{4}", after) else dot
+    return f"the {ordinal(first)} {link} {ordinal(last)} of {CALENDAR.get(month, month)}{dot}"
+
+
 def month_of_year(match: re.Match) -> str:
-    """Read 2020-12 as a month, but 2009-10 as two years."""
+    """Read 2020-12 as a month, but 2006-08 as two years."""
     year, short_year, month = match.groups()
-    return (
-        match[0]
-        if int(month) == (int(short_year) + 1) % 100
-        else f"{MONTHS[int(month) - 1]} {in_pairs(year)}"
-    )
+    return match[0] if int(month) > int(short_year) else f"{MONTHS[int(month) - 1]} {in_pairs(year)}"
 
 
 def numeric_date(match: re.Match) -> str:
@@ -127,7 +159,18 @@ def day_first(match: re.Match) -> str:
 
 
 def times(text: str) -> str:
-    text = expand(r"\b([01]\d|2[0-4])([0-5]\d)(?= (?:hours|hrs)\b)", military, text)
+    text = expand(
+        r"\b([01]\d|2[0-4])([0-5]\d)(?= (?:hours|hrs)\b)",
+        military,
+        re.sub(r"(?<=\d{4} )hrs\b", "hours", text),
+    )
+    text = expand(
+        r"(?<=\b)((?:at|to|until|by|from|around) )(0\d)([0-5]\d)\b(?![,.-]\d)",
+        lambda m: f"{m[1]}{two_digits(m[2])} {'hundred' if m[3] == '00' else two_digits(m[3])}",
+        text,
+    )
+    text = re.sub(r"(?<=\b[12]\d\d\d to )0(?=\d\b)", "oh ", text)  # 1801-09
+    text = re.sub(r"(?<![\w.:])(\d{1,2})\.([0-5]\d)(?=\s?[ap]\.?m\b)", r"\1:\2", text)  # 7.30pm
     text = expand(
         r"(?<![\w:.])(\d{1,2}):([0-5]\d)(?::([0-5]\d))?(?![\w:]*\d)(\s?[AaPp]\.?\s?[Mm]\b)?", clock, text
     )
@@ -160,8 +203,8 @@ def clock(match: re.Match) -> str:
 
 def decade(match: re.Match) -> str:
     century, tens = match.groups()
-    if not century and tens == "0":  # "the 00s" has no agreed reading
-        return match[0]
+    if not century and tens == "0":
+        return "two thousands"
     if century and tens == "0":
         return in_pairs(f"{century}00") + "s"
     word = "tens" if tens == "1" else say(tens + "0")[:-1] + "ies"

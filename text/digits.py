@@ -5,12 +5,12 @@ import re
 from text.abbreviations import STATES
 from text.boundaries import expand
 from text.capitals import is_word, spell
-from text.numbers import digit_by_digit, in_pairs
+from text.numbers import digit_by_digit, in_pairs, say_whole
 
 # What names digits that are read one by one, and digits that are read in pairs if there are few.
 CODES = (
     r"(?i:zip|postal code|postcode|pin|passcode|password|codes?|otp|extension|account|serial|routing|"
-    r"case(?= n)|docket|claim|"
+    r"case(?= n)|docket|ssn|social|vin|ein|area code|last four|swift|upc|sku|pnr|claim|"
     r"tracking|badge|reference|confirmation|card|imei|isbn|passport|social security|license|license plate|id)"
 )
 NUMBERED = (
@@ -18,9 +18,14 @@ NUMBERED = (
     r"docket|form|highway|route|interstate|model|item|part|frame|exhibit|policy|claim|batch|lot|booking|"
     r"receipt|transaction|job|request|bug|issue|version)"
 )
+COUNTED = (
+    "people|percent|dollars|euros|pounds|cents|points|times|years|days|hours|minutes|months|weeks|miles|users|items|"
+    "words|lines|letters|characters|digits|votes|tests|samples|customers|friends|members"
+)
 LINK = (
-    r"(?:(?: (?i:number|numbers|no\.?|num\.?|code|id|is|was|has been|reads|ends in|ending in|changed to)"
-    r"|:| ?#| -) ?){0,3}"
+    r"(?:(?: (?i:number|numbers|no\.?|num\.?|code|id|is|are|was|has been|reads|ends in|ending in|"
+    r"ending with|ends with|digits|changed to)"
+    r"|:| ?#| -|'s) ?){0,3}"
 )
 MARK = r"(?: (?i:number|no\.?|num\.?|id|code))?(?:: ?| ?#)?"
 # "call 911", "text 741741": a number of any length
@@ -55,7 +60,8 @@ def telephones(text: str) -> str:
         rf"(?<![\w.,+-])(?:{'|'.join(TELEPHONE)})(?!\w|-\w|[.,]\d)", lambda m: in_groups(m[0]), text
     )
     return expand(
-        rf"\b({CALL})(\d[\d -]{{1,14}}\d)(?: or (\d{{3}}))?(?![\w,]|[.:-]\d| [a-z]+s\b| [ap]\.?m)",
+        rf"\b({CALL})(\d[\d -]{{1,14}}\d)(?: or (\d{{3}}))?(?!\w|[,.:-]\d| (?!(?:is|was|as|has|always|"
+        rf"unless)\b)[a-z]+s\b| [ap]\.?m)",
         lambda m: m[1] + in_groups(m[2]) + (f" or {digit_by_digit(m[3])}" if m[3] else ""),
         text,
     )
@@ -87,13 +93,30 @@ def named_digits(text: str) -> str:
         lambda m: m[1] + ", ".join(map(digit_by_digit, filter(None, m.group(2, 3)))),
         text,
     )
+    # zip codes 10001 and 10002
     text = expand(
-        rf"\b({CODES}{LINK} ?)(\d[\d-]*\d)(?![\w%]|[,.:]\d| (?:[a-z]+s|people|percent)\b)",
-        lambda m: re.sub(r" ?# ?", " number ", m[1]) + in_groups(m[2]),
+        r"(?<=codes )\d{4,}(?:(?:,? and | or |, )\d{4,})+\b(?![,.]\d)",
+        lambda m: re.sub(r"\d+", lambda one: digit_by_digit(one[0]), m[0]),
         text,
     )
     text = expand(
-        rf"\b({NUMBERED}{MARK} ?)((?:[A-Z]{{1,3}}[ -]?)?)(\d{{3,}})(?![\w,]|[.:-]\d|-[A-Z]\b)", numbered, text
+        rf"\b({CODES}{LINK} ?)(\d[\d-]*\d)(?![\w%]|[,.:]\d| (?:{COUNTED})\b)",
+        lambda m: re.sub(r" ?# ?", " number ", m[1]) + in_groups(m[2]),
+        text,
+    )
+    # No. 22-451, case 20-1234
+    text = expand(
+        r"\b((?:[Nn]umber|[Cc]ase|[Dd]ocket|EIN|[Oo]rder|[Ii]nvoice|[Pp]olicy|[Ff]ile|"
+        r"[Pp]art)(?: [Nn]umber)? #?)(\d+-\d{3,})(?![\w-])",
+        lambda m: m[1].replace("#", "number ") + in_groups(m[2]),
+        text,
+    )
+    text = expand(r"\b(\d{3})\(([a-z])\)(?:\((\d)\))?", lambda m: section(m), text)  # 401(k)
+    text = expand(  # Beverly Hills 90210
+        r"(?<=[a-z] )([A-Z][a-z]+ )(\d{5})(?=[.,;:!?)]|$)(?!,\d)", lambda m: m[1] + digit_by_digit(m[2]), text
+    )
+    text = expand(
+        rf"\b({NUMBERED}{MARK} ?)((?:[A-Z]{{1,3}}[ -]?)?)(\d{{3,}})(?!\w|[,.:-]\d|-[A-Z]\b)", numbered, text
     )
     text = expand(
         r"(?<![\w.,$-])(\d{4,8})(?= (?:is|as|was) (?:your|my|the|his|her|our) \w*\s?(?:code|pin|password))",
@@ -103,17 +126,24 @@ def named_digits(text: str) -> str:
     )
     # airliners: the 747, a Boeing 737-800
     text = expand(
-        r"\b((?:Boeing|[Tt]he|[Aa]) )(7[0-9]7)(?:-(\d{3}))?\b(?![.,]\d|-| [a-z]+s\b| p)",
+        r"\b((?:Boeing|[Tt]he|[Aa]) )(7[0-9]7)(?:-(\d{1,3}))?\b(?![.,]\d|-| (?!has\b|is\b|"
+        r"was\b)[a-z]+s\b| p)",
         lambda m: m[1] + " ".join(map(in_pairs, filter(None, m.group(2, 3)))),
         text,
     )
     return expand(
-        r"(?<![\w.,$/-])(?<!Porsche )(911)"
-        r"(?= (?:call|operator|dispatcher|emergency|number)|[.,;:!?]|$)"
+        r"(?<![\w.,$/-])(?<!Porsche )(911|988|999)"
+        r"(?= (?:lifeline|hotline|call|operator|dispatcher|emergency|number)|(?<=911)(?:[.,;:!?]|$))"
         r"|(?<=\bto )911\b|(?<=\ba )911\b|(?<=\bthe )911\b",
         lambda m: digit_by_digit(m[0]),
         text,
     )
+
+
+def section(match: re.Match) -> str:
+    """Read 401(k) and 501(c)(3) as "four oh one k" and "five oh one c three"."""
+    number, letter, part = match.groups()
+    return f"{in_pairs(number)} {letter.upper()}" + (f" {say_whole(part)}" if part else "")
 
 
 def numbered(match: re.Match) -> str:

@@ -1,13 +1,24 @@
 """Spell out numbers: cardinals, ordinals, decimals, fractions, years and Roman numerals."""
 
 import re
-from functools import cache, lru_cache
+from functools import lru_cache
+
+from num2words import num2words
 
 # Digits with or without thousands commas and decimals; or decimals alone.
 NUMBER = r"(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)"
 FRACTION = r"(?:(?:\d+ )?\d+/\d+)"
-SCALES = {"k": "thousand", "m": "million", "mn": "million", "b": "billion", "bn": "billion", "tn": "trillion"}
-SCALE = r"(?:\s?(hundred|thousand|million|billion|trillion|crore|lakh|bn|mn|tn|[kmb])\b)?"
+SCALES = {
+    "k": "thousand",
+    "m": "million",
+    "mn": "million",
+    "b": "billion",
+    "bn": "billion",
+    "tn": "trillion",
+    "tr": "trillion",
+    "t": "trillion",
+}
+SCALE = r"(?:\s?(hundred|thousand|million|billion|trillion|crore|lakh|bn|mn|tn|tr|[kmb]|(?<=\d)[tT])\b)?"
 ROMAN = r"(?=[IVXLC])(?:X[CL]|L?X{0,3})(?:I[XV]|V?I{0,3})(?<=[IVXLC])\b"
 ROMAN_DIGITS = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100}
 NAMED_FRACTIONS = frozenset(map(str, [*range(2, 21), 32, 64, 100, 1000]))
@@ -38,7 +49,7 @@ def say_whole(digits: str) -> str:
     """Return an integer in words; one with a leading zero or above 15 digits is read digit by digit."""
     if len(digits) > 15 or (len(digits) > 1 and digits[0] == "0"):
         return digit_by_digit(digits)
-    return inflector().number_to_words(digits, andword="")
+    return num2words(int(digits)).replace(" and ", " ")
 
 
 def digit_by_digit(digits: str) -> str:
@@ -64,7 +75,7 @@ def ordinal(digits: str) -> str:
     digits = digits.replace(",", "")
     if len(digits) > 15:
         return digit_by_digit(digits)
-    return inflector().number_to_words(inflector().ordinal(int(digits)), andword="")
+    return num2words(int(digits), to="ordinal").replace(" and ", " ")
 
 
 def say_fraction(written: str) -> str:
@@ -74,7 +85,9 @@ def say_fraction(written: str) -> str:
     top, bottom = fraction.split("/")
     if top == bottom or (not whole and int(top) + int(bottom) == 100 and int(top) >= 50):  # "50/50", "80/20"
         return f"{say(whole)} {say(top)} {say(bottom)}".strip()
-    if not top.strip("0") or bottom not in NAMED_FRACTIONS:
+    if not whole and 1 <= int(top) <= 12 and 21 <= int(bottom) <= 31:  # a date or an expiry: 12/25
+        return f"{say(top)} {say(bottom)}"
+    if not top.strip("0") or not (bottom in NAMED_FRACTIONS or (top == "1" and len(bottom) > 1)):
         return f"{say(whole)} {say(top)} over {say(bottom)}".strip()
     name = {"2": "half", "4": "quarter"}.get(bottom, ordinal(bottom))
     if top == "1":
@@ -92,12 +105,18 @@ def roman_numerals(text: str) -> str:
         return text
     text = re.sub(r"\bWW(II?)\b", r"World War \1", text)
     # a single I may be the next word: "I told George I was leaving"
+    text = re.sub(r"\b((?:King|Queen|Pope|Emperor|Tsar|Kaiser) [A-Z][a-z]+) I\b", r"\1 the first", text)
     text = re.sub(
         rf"\b({REGNAL}) (?!I\b(?!['’]s\b|[.,;:)]|$| of\b| and\b))({ROMAN})\b(?:\.(?=[,;:]| [a-z]))?",
         lambda m: f"{m[1]} the {ordinal(roman(m[2]))}",
         text,
     )
-    text = re.sub(rf"\b({PARTS}) ({ROMAN})\b", numbered, text, flags=re.I)
+    # "Part I", "part II", but "the part I like" and "Appendix C"
+    parts = rf"(?<!question )\b((?i:{PARTS}))"
+    text = re.sub(rf"{parts} ((?i:(?=[IVXLC]{{2}}){ROMAN})|[VX]\b|I\b(?=[.,;:)]|$| of\b))", numbered, text)
+    text = re.sub(
+        rf"\b({PARTS}) (I)\b(?! (?:am|have|had|will|would|can|think|like|want|saw)\b)", numbered, text
+    )
     text = re.sub(rf"^(?=[IVX]{{2}}){ROMAN}(?=\. [\"']?[A-Z])", lambda m: say(roman(m[0])), text)  # a heading
     # "I, II and III"; not the pronoun in "II, IV and I" or the sizes L and XL
     one = rf"(?![ILC]\b){ROMAN}"
@@ -121,10 +140,3 @@ def roman(numeral: str) -> str:
     values = [ROMAN_DIGITS[letter] for letter in numeral.upper()]
     following = [*values[1:], 0]
     return str(sum(-one if one < two else one for one, two in zip(values, following, strict=True)))
-
-
-@cache
-def inflector():
-    import inflect  # imported here because it takes two seconds and most sentences have no numbers
-
-    return inflect.engine()

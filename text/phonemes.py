@@ -23,6 +23,7 @@ from common.errors import UserError, one_line
 from text.characters import TYPOGRAPHY
 from text.espeak import espeak, transcribe
 from text.normalization import clean
+from text.respelling import respell
 from text.tokens import UNKNOWN_ID, to_ids
 
 PUNCTUATION = " !'\"(),-.:;?…—¡¿"
@@ -74,7 +75,7 @@ def phonemize(
             while stand_in in text.lower():
                 stand_in += "mi"
             text, written = _set_aside(text, lexicon or {}, stand_in)
-            text = clean(text, phonemes=True) if english else _tidy(text)
+            text = respell(clean(text, phonemes=True)) if english else _tidy(text)
             ipa = _text_to_ipa(library, text, ENGLISH_PAUSE if english else OTHER_PAUSE, stand_in, written)
             results.append(" ".join(ipa.split()))
     return results

@@ -35,9 +35,33 @@ CODES = {
     "SEK": ("Swedish krona", "Swedish kronor", "ore", "ore"), "ZAR": ("rand", "rand", "cent", "cents"),
     "NOK": ("Norwegian krone", "Norwegian kroner", "ore", "ore"),
     "DKK": ("Danish krone", "Danish kroner", "ore", "ore"),
-    "PLN": ("zloty", "zlotys", "grosz", "groszy"), "THB": CURRENCIES["฿"],
+    "PLN": ("zloty", "zlotys", "grosz", "groszy"), "THB": CURRENCIES["฿"], "NGN": CURRENCIES["₦"],
+    "PHP": ("Philippine peso", "Philippine pesos", "centavo", "centavos"), "VND": CURRENCIES["₫"],
+    "UAH": CURRENCIES["₴"], "CZK": ("koruna", "koruny", "haler", "halers"),
+    "MYR": ("ringgit", "ringgit", "sen", "sen"),
+    "HUF": ("forint", "forints", "filler", "fillers"), "IDR": ("rupiah", "rupiah", "sen", "sen"),
+    "AED": ("dirham", "dirhams", "fils", "fils"), "SAR": ("riyal", "riyals", "halala", "halalas"),
+    "EGP": ("Egyptian pound", "Egyptian pounds", "piaster", "piasters"),
+    "KES": ("shilling", "shillings", "cent", "cents"),
+    "PKR": ("Pakistani rupee", "Pakistani rupees", "paisa", "paise"),
+    "ETH": ("ether", "ether", "g wei", "g wei"),
+    "ARS": ("Argentine peso", "Argentine pesos", "centavo", "centavos"),
+    "CLP": ("Chilean peso", "Chilean pesos", "centavo", "centavos"),
+    "COP": ("Colombian peso", "Colombian pesos", "centavo", "centavos"),
 }  # fmt: skip
-SIGNS = CURRENCIES | CODES | {"R$": CODES["BRL"], "MX$": CODES["MXN"], "Fr.": CODES["CHF"]}
+SIGNS = (
+    CURRENCIES
+    | CODES
+    | {
+        "R$": CODES["BRL"],
+        "MX$": CODES["MXN"],
+        "Fr.": CODES["CHF"],
+        "RM": CODES["MYR"],
+        "kr": ("krona", "kronor", "ore", "ore"),
+        "zl": CODES["PLN"],
+        "Kc": CODES["CZK"],
+    }
+)
 SIGNS |= {
     f"{prefix}$": tuple(
         f"{country} {name}" if name.startswith("dollar") else name for name in CURRENCIES["$"]
@@ -45,48 +69,73 @@ SIGNS |= {
     for prefix, country in DOLLARS.items()
 }
 SIGN = "|".join(sorted(map(re.escape, SIGNS), key=len, reverse=True))
+PREFIXES = {"p": "pico", "n": "nano", "μ": "micro", "m": "milli", "c": "centi", "d": "deci", "h": "hecto",
+            "k": "kilo", "M": "mega", "G": "giga", "T": "tera", "P": "peta"}  # fmt: skip
+# Each with the prefixes in use; "-" stands for the unit without a prefix.
+SI = {
+    "m": ("meter", "-nμmcdk"), "g": ("gram", "-nμmk"), "s": ("second", "-pnμm"), "l": ("liter", "-μmcdh"),
+    "L": ("liter", "-μmcdh"), "Hz": ("hertz", "-kMGT"), "W": ("watt", "-μmkMGT"),
+    "Wh": ("watt hour", "-kMGT"),
+    "V": ("volt", "-μmkM"), "A": ("amp", "nμmk"), "Ah": ("amp hour", "-mk"), "VA": ("volt amp", "kM"),
+    "J": ("joule", "-mkMG"), "N": ("newton", "-mkM"), "Pa": ("pascal", "-hkMG"), 
+    "mol": ("mole", "-nμmk"), "M": ("molar", "nμm"), "T": ("tesla", "mμn"), "F": ("farad", "pnμm"),
+    "H": ("henry", "nμm"), "Bq": ("becquerel", "-kMG"), "Sv": ("sievert", "-mμ"), "Gy": ("gray", "-m"),
+    "B": ("byte", "kMGTP"), "b": ("bit", "MG"), "bit": ("bit", "kMG"), "bps": ("bit per second", "kMGT"),
+    "cal": ("calorie", "-k"), "Da": ("dalton", "-kM"), "pc": ("parsec", "kMG"), "bar": ("bar", "-m"),
+    "lm": ("lumen", "-"), "lx": ("lux", "-"), "cd": ("candela", "-"), "sr": ("steradian", "-"),
+    "t": ("tonne", "-MG"), "Wp": ("watt peak", "-kMG"), "U": ("unit", "-m"), "bp": ("base pair", "k"),
+    "Pa·s": ("pascal second", "-m"),
+}  # fmt: skip
 UNITS = {
-    "km": "kilometer", "kms": "kilometer", "m": "meter", "cm": "centimeter", "mm": "millimeter",
-    "μm": "micrometer", "nm": "nanometer", "mi": "mile", "yd": "yard", "yds": "yard", "ft": "foot",
-    "kg": "kilogram", "kgs": "kilogram", "g": "gram", "mg": "milligram", "μg": "microgram",
-    "mcg": "microgram", "ng": "nanogram", "lb": "pound", "lbs": "pound",
-    "oz": "ounce", "fl oz": "fluid ounce",
-    "fl. oz": "fluid ounce", "tsp": "teaspoon", "tbsp": "tablespoon", "l": "liter", "L": "liter",
-    "ml": "milliliter", "mL": "milliliter", "cl": "centiliter", "dl": "deciliter", "dL": "deciliter",
-    "μl": "microliter", "μL": "microliter", "gal": "gallon", "qt": "quart", "pt": "pint", "cc": "c c",
-    "s": "second", "sec": "second", "secs": "second", "ms": "millisecond", "μs": "microsecond",
-    "ns": "nanosecond", "min": "minute", "mins": "minute", "h": "hour", "hr": "hour", "hrs": "hour",
-    "wk": "week", "wks": "week", "mo": "month", "mos": "month", "yr": "year", "yrs": "year",
-    "Hz": "hertz", "kHz": "kilohertz", "MHz": "megahertz", "GHz": "gigahertz", "THz": "terahertz",
-    "mW": "milliwatt", "W": "watt", "kW": "kilowatt", "MW": "megawatt", "GW": "gigawatt", "Wh": "watt hour",
-    "kWh": "kilowatt hour", "MWh": "megawatt hour", "mV": "millivolt", "V": "volt", "kV": "kilovolt",
-    "mA": "milliamp", "mAh": "milliamp hour", "Ah": "amp hour", "μA": "microamp", "μF": "microfarad",
-    "J": "joule", "kJ": "kilojoule", "N": "newton", "kN": "kilonewton", "Pa": "pascal", "hPa": "hectopascal",
-    "kPa": "kilopascal", "MPa": "megapascal", "psi": "pound per square inch",
-    "mmHg": "millimeter of mercury", "mm Hg": "millimeter of mercury", "mol": "mole", "mmol": "millimole",
-    "cal": "calorie", "cals": "calorie", "kcal": "kilocalorie", "dB": "decibel", "kB": "kilobyte",
-    "KB": "kilobyte", "MB": "megabyte", "GB": "gigabyte", "TB": "terabyte", "PB": "petabyte",
-    "MiB": "mebibyte", "GiB": "gibibyte", "Mb": "megabit", "Gb": "gigabit", "kbps": "kilobit per second",
-    "Mbps": "megabit per second", "Gbps": "gigabit per second", "mph": "mile per hour",
-    "kph": "kilometer per hour", "kmh": "kilometer per hour", "mpg": "mile per gallon",
-    "fps": "frame per second",
+    ("" if prefix == "-" else prefix) + sign: PREFIXES.get(prefix, "") + name
+    for sign, (name, prefixes) in SI.items()
+    for prefix in prefixes
+} | {
+    **{f"{prefix}eV": f"{PREFIXES[prefix]} electron volt" for prefix in "mkMGT"}, "eV": "electron volt",
+    "kms": "kilometer", "mi": "mile", "nmi": "nautical mile", "yd": "yard", "yds": "yard", "ft": "foot",
+    "kgs": "kilogram", "mcg": "microgram", "lb": "pound", "lbs": "pound", "Mt": "megaton",
+    "oz": "ounce", "fl oz": "fluid ounce", "fl. oz": "fluid ounce", "tsp": "teaspoon", "tbsp": "tablespoon",
+    "gal": "gallon", "qt": "quart", "pt": "pint", "cc": "c c", "ct": "carat",
+    "cwt": "hundredweight", "mCi": "millicurie", "mS": "millisiemens", "μS": "microsiemens",
+    "lbf": "pound of force",
+    **{f"{sign}s": name for sign, name in {"pt": "pint", "qt": "quart", "gal": "gallon", "tsp": "teaspoon",
+       "tbsp": "tablespoon", "bbl": "barrel", "ct": "carat", "oz": "ounce"}.items()},
+    "bbl": "barrel", "ac": "acre",
+    "sec": "second", "secs": "second", "min": "minute", "mins": "minute", "h": "hour", "hr": "hour",
+    "hrs": "hour", "wk": "week", "wks": "week", "mo": "month", "mos": "month", "yr": "year", "yrs": "year",
+    "Myr": "million year", "Gyr": "billion year", "ly": "light year", "AU": "astronomical unit",
+    "psi": "pound per square inch", "mmHg": "millimeter of mercury", "mm Hg": "millimeter of mercury",
+    "inHg": "inch of mercury", "atm": "atmosphere", "Torr": "torr", "cals": "calorie", "dB": "decibel",
+    "dBA": "decibel", "dBm": "d B m", "BTU": "B T U", "KB": "kilobyte", "KiB": "kibibyte", "MiB": "mebibyte",
+    "GiB": "gibibyte", "TiB": "tebibyte", "mph": "mile per hour", "kph": "kilometer per hour",
+    "kmh": "kilometer per hour", "kmph": "kilometer per hour", "mpg": "mile per gallon",
+    "gpm": "gallon per minute", "cfm": "cubic foot per minute", "fps": "frame per second",
     "rpm": "revolution per minute", "bpm": "beat per minute", "ppm": "part per million",
-    "ppb": "part per billion", "dpi": "dot per inch", 
-    "kt": "knot", "kts": "knot", "Nm": "newton meter", "hp": "horsepower", "ha": "hectare",
+    "ppb": "part per billion", "dpi": "dot per inch", "ppi": "pixel per inch", "px": "pixel",
+    "MP": "megapixel",
+    "kn": "knot", "kt": "knot", "kts": "knot", "Nm": "newton meter", "N m": "newton meter",
+    "ft-lb": "foot pound", "ft-lbs": "foot pound", "lb-ft": "pound foot", "ft lb": "foot pound",
+    "hp": "horsepower",
+    "ha": "hectare", "IU": "international unit", "pcs": "piece", "doz": "dozen", "rev": "revolution",
+    "c.": "cup",
     "°C": "degree Celsius", "° C": "degree Celsius", "°F": "degree Fahrenheit", "° F": "degree Fahrenheit",
-    "°": "degree", "px": "pixel", "MP": "megapixel", "IU": "international unit",
+    "°": "degree", "°K": "kelvin",
     **{f"{power}{dot} {sign}": f"{words} {name}" for power, words in {"sq": "square", "cu": "cubic"}.items()
        for dot in ("", ".") for sign, name in {"ft": "foot", "in": "inch", "mi": "mile", "yd": "yard",
                                                 "m": "meter", "km": "kilometer", "cm": "centimeter"}.items()},
     "sqft": "square foot", "sqm": "square meter",
 }  # fmt: skip
+# Single capitals, only after a number and a space: "300 K"; but not "a 10 K run" or "5 A Street".
+CAPITAL_UNITS = {"A": "amp", "K": "kelvin", "T": "tesla", "F": "degree Fahrenheit", "C": "degree Celsius"}
 # Also understood in capitals: "180 LBS"; the others are rarely written so, or have another meaning.
 ANY_CASE = word_set(
     "km kms cm mm kg kgs mg lb lbs oz tsp tbsp ml gal ft yd yds sec secs mins hr hrs yrs mph kph mpg rpm "
-    "psi dpi kwh mah khz mhz ghz hz sqft db bpm"
+    "psi dpi kwh mah khz mhz ghz hz sqft db bpm kb mb gb tb kbps mbps gbps"
 )
-FOLDED = {sign.lower(): name for sign, name in UNITS.items()}
-UNITS |= {form: FOLDED[sign] for sign in ANY_CASE for form in (sign.upper(), sign.capitalize())}
+FOLDED = {sign.lower(): name for sign, name in UNITS.items()} | {
+    f"{prefix.lower()}b": f"{PREFIXES[prefix]}byte" for prefix in "kMGT"
+}
+UNITS = {form: FOLDED[sign] for sign in ANY_CASE for form in (sign, sign.upper(), sign.capitalize())} | UNITS
 UNITS |= {"SQ FT": "square foot", "FL OZ": "fluid ounce", "Sq Ft": "square foot", "sq feet": "square foot"}
 UNIT = "|".join(sorted(map(re.escape, UNITS), key=len, reverse=True))
 # Understood without a number, as in "dose (μg)"; the other units are also words or names.
@@ -99,11 +148,24 @@ PERIODS = (
     "pound|ounce|ton|tonne|mile|foot|user|seat|student|unit|item|page|game|piece|call|head|acre|square foot"
 )
 POWERS = {"2": "square ", "3": "cubic "}
+# Before "9A" or "50c" these make it a name.
+NAMED = re.compile(
+    r"\b(?:(?i:room|apartment|suite|unit|seat|section|sections|gate|page|figure|table|class|platform|row|route|highway|"
+    r"bus|article|rule|item|exhibit|building|number|flight|terminal|chapter|appendix|model|grade|step|question|"
+    r"hall|pier|dock|door|block|lot|bay|stand|zone|line|paragraph|level|type|group|part|form|schedule|size|"
+    r"title|version)|[a-z]+[A-Z]\w*|[A-Z][a-z]+[A-Z]\w*) ?$"
+)
 COUNTED_IN_MILLIONS = (  # "1m" before one of these is a million, not a meter
     "people|users|views|viewers|followers|subscribers|downloads|copies|visitors|customers|readers|voters|"
     "jobs|homes|households|tons|tonnes|barrels|years|dollars|pounds|euros|steps|words|likes|fans|employees"
 )
-PLURALS = {"foot": "feet", "inch": "inches", "hertz": "hertz", "horsepower": "horsepower", "c": "c"}
+PLURALS = {"foot": "feet", "inch": "inches", "henry": "henries"} | {
+    noun: noun
+    for noun in word_set(
+        "hertz kilohertz megahertz gigahertz terahertz horsepower c U m lux molar kelvin "
+        "hundredweight millisiemens microsiemens nanomolar micromolar millimolar dozen tesla bar millibar"
+    )
+}
 DURATION = {"d": "day", "h": "hour", "hr": "hour", "hrs": "hour", "m": "minute", "min": "minute",
             "mins": "minute", "s": "second", "sec": "second"}  # fmt: skip
 
@@ -112,7 +174,7 @@ def money(text: str) -> str:
     text = re.sub(r"\$\s?([\d.,]*\d)\s?(USD|CAD|AUD|NZD|HKD|SGD|TWD)\b", r"\2 \1", text)  # $25 CAD
     european = r"\d{1,3}(?:\.\d{3})+,\d\d"
     text = re.sub(
-        rf"(?<=€){european}(?!\d)|(?<![\w.]){european}(?=\s?(?:€|EUR\b))",
+        rf"(?<![\w.,]){european}(?!\d)|(?<=€)\d{{1,3}},\d\d(?!\d)|(?<![\w.,])\d{{1,3}},\d\d(?=\s?(?:€|EUR\b))",
         lambda m: m[0].replace(".", "").replace(",", "."),
         text,
     )
@@ -132,15 +194,24 @@ def money(text: str) -> str:
         rf"(?<=\w)([{''.join(map(re.escape, CURRENCIES))}])({NUMBER})(?:{SCALE})()", amount, text, re.I
     )
     # "5€", "5¢", "50p"; not 1080p
-    after = f"[{''.join(CURRENCIES)}]|{'|'.join(CODES)}"
+    after = f"[{''.join(CURRENCIES)}]|{'|'.join(filter(str.isalpha, SIGNS))}"
     text = expand(
         rf"(?<![\w.,])({NUMBER}){SCALE}\s?({after})(?![\w])(?!\s?\d)()",
         lambda m: say_amount(SIGNS[m[3]], m[1], m[2], ""),
         text,
     )
-    names = {"¢": ("cent", "cents"), "p": ("penny", "pence")}
-    pattern = rf"(?<![\w.,])(?!\d{{4}}p)({NUMBER})(?:\s?(¢)|(p)\b)"
-    return expand(pattern, lambda m: f"{say(m[1])} {names[m[2] or m[3]][m[1] != '1']}", text)
+    names = {"¢": ("cent", "cents"), "p": ("penny", "pence"), "c": ("cent", "cents")}
+    pattern = rf"(?<![\w.,])(?!\d{{4}}p)({NUMBER})(?:\s?(¢)|(p)\b|(?<=\b\d\d)(c)\b(?!-))"
+    return expand(
+        pattern,
+        lambda m: m[0] if is_name(m) else f"{say(m[1])} {names[m[2] or m[3] or m[4]][m[1] != '1']}",
+        text,
+    )
+
+
+def is_name(match: re.Match) -> bool:
+    """Return whether the number belongs to the word before it: "room 9A", "iPhone 5c"."""
+    return NAMED.search(match.string[max(0, match.start() - 24) : match.start()]) is not None
 
 
 def money_range(match: re.Match) -> str:
@@ -181,6 +252,9 @@ def units(text: str) -> str:
         r"(\d)\"? ?x ?(\d+)\"(?! ?x)", r"\1 by \2 inches", re.sub(r"(\d)\" ?x ?(?=\d+\" ?x)", r"\1 by ", text)
     )
     text = re.sub(r"(\d\s?ft\.? \d+)\s?in\b\.?", r"\1 inches", text)
+    text = re.sub(r"(\d)ft(?=\d)", r"\1 ft ", re.sub(r"(?<![\w.,])(\d+)h([0-5]\d)\b", r"\1 h \2", text))
+    text = re.sub(r"(\d) ?[lL]/100 ?km\b", r"\1 liters per hundred kilometers", text)
+    text = re.sub(r"(?<=\d)-in\b\.?", "-inch", text)
     # a 27" monitor; the pattern skips whole quotations, whose end is not an inch sign
     text = re.sub(
         r"(?<!\w)(['\"])(?:(?!\1).)*\1?|(\b(?:[Aa]n?|[Tt]he) )?(?<![\d.])(\d[\d.]*)(['\"])(?=[ -][a-z])",
@@ -188,10 +262,14 @@ def units(text: str) -> str:
         text,
     )
     counted = rf"(?= (?:{COUNTED_IN_MILLIONS})\b)"
+    text = re.sub(rf"(?<=\d)[bB]{counted}", " billion", text)
     text = re.sub(rf"(?<=\d)[mM]{counted}", " million", re.sub(rf"(?<=\d)[kK]{counted}", " thousand", text))
     # with a space and without a dot it is a preposition: "5 in the morning"
-    text = re.sub(r"(\d)(?: ?in\.(?= [a-z])|in\b)", r"\1 inches", text)
-    text = re.sub(r"\b1 inches", "1 inch", text)
+    text = re.sub(r"(?<!\d )\b([1-9]\d?/\d+) in\b(?! the| a )", r"\1 of an inch", text)
+    sized = r"(?:thick|wide|long|deep|tall|high|across|apart|diameter|of (?:rain|snow|water)|by|x|×)\b"
+    text = re.sub(rf"(\d)(?: ?in\.(?= [a-z])|in\b| in(?= {sized}|[,;)]))", r"\1 inches", text)
+    text = re.sub(r"(\d [1-9]\d?/\d+) in\b(?! the| a )", r"\1 inches", text)
+    text = re.sub(r"(?<![\d.,/])1 inches", "1 inch", text)
     sign = "|".join(sorted(DURATION, key=len, reverse=True))
     text = expand(rf"(?<![\w.,])(?:\d+ ?(?:{sign})(?: ?(?=\d)|\b)){{2,4}}(?!\w)", duration, text)
     # number, space or hyphen, unit, power, per another unit; a dot within the sentence belongs to the unit
@@ -199,13 +277,42 @@ def units(text: str) -> str:
         rf"(?<![\w.,])({FRACTION}|{NUMBER})",
         rf"({UNIT})(?:\^?([23]))?(?:/({UNIT}|H|S)(?:\^?([23]))?)?",
     )
-    text = expand(rf"{number}([ -]?){unit}(?:\.(?= [a-z0-9]))?(?![\w'&])", measure, text)
+    text = expand(rf"{number}([ -]?){unit}(?:\.(?= [a-z0-9]|[,;:)]))?(?![\w'&])", measure, text)
+    text = expand(
+        rf"{number}(?<=\d)( |(?<=\.\d))([{''.join(CAPITAL_UNITS)}])\b(?!['&/-]| [A-Z\d]|\.\w)",
+        capital_unit,
+        text,
+    )
+    text = expand(r"(?<=degrees )([CF])\b", lambda m: {"C": "Celsius", "F": "Fahrenheit"}[m[1]], text)
+    text = re.sub(r"/ea(?:ch)?\b\.?", " each", text)
     names = "|".join(
         {name.split()[-1] for names in SIGNS.values() for name in names} | {"million", "billion"}
     )
     per = rf"(?:{UNIT})|{PERIODS}"
     text = re.sub(rf"\b({names})/({per})\b", lambda m: f"{m[1]} per {UNITS.get(m[2], m[2])}", text)
-    return text
+    # words/min, steps/s
+    return expand(
+        r"(?<=[a-z]{3})/(min|sec|hr|yr|wk|mL|dL|kg|km|lb|[hsL])\b\.?(?! [A-Z])(?<!\.)",
+        lambda m: f" per {UNITS[m[1]]}",
+        text,
+    )
+
+
+def capital_unit(match: re.Match) -> str:
+    """Read "300 K" and "20 C", but not "a 10 K run" and "salaries of 80 K"."""
+    number, _, sign = match.groups()
+    before, after = match.string[: match.start()], match.string[match.end() :]
+    if (
+        is_name(match)
+        or "/" in number
+        or len(number) > 5
+        or re.match(r" (?:run|race|walk|league|grade)", after)
+    ):
+        return match[0]
+    if sign == "K" and re.search(r"(?i:salar|pay|paid|earn|cost|worth|price|follow|step)|[$£€]\s?$", before):
+        return match[0]
+    unit = CAPITAL_UNITS[sign]
+    return f"{say(number)} {unit if number == '1' or is_adjective(match) else plural(unit)}"
 
 
 def units_alone(text: str) -> str:
@@ -228,6 +335,8 @@ def duration(match: re.Match) -> str:
 
 def powers(text: str) -> str:
     """Read "m^-1" as "per meter", "10^-3" as "ten to the minus three", "10^6" as "ten to the sixth"."""
+    if "^" not in text:  # these patterns take the most time
+        return text
     text = expand(
         rf"(?:(?<=\d)|(?<![\w.]))\s?\b({UNIT})\^-([123])(?!\d)",
         lambda m: f" per {powered(UNITS[m[1]], m[2])}",
@@ -261,20 +370,31 @@ def measure(match: re.Match) -> str:
     number, gap, sign, power, per, per_power = match.groups()
     if sign == "s" and not gap and number.isdigit():  # 90s
         return match[0]
+    if len(sign) == 1 and not gap and is_name(match):  # bus 9W
+        return match[0]
     unit = UNITS[sign]
     top, slash, bottom = number.rpartition(" ")[2].partition("/")
     proper = slash and " " not in number and int(top) < int(bottom)  # "one half kilometer"
-    # "a 10 lb bag"
-    adjective = re.search(
-        r"\b[Aa]n? $", match.string[max(0, match.start() - 3) : match.start()]
-    ) and re.match(
-        r" (?!(?:of|per|and|or|to|in|at|is|was|from|for|a|an|the)\b)[A-Za-z]",
-        match.string[match.end() : match.end() + 6],
-    )
+    adjective = is_adjective(match)
     if number != "1" and gap != "-" and not proper and not adjective:
         unit = plural(unit)
+    if proper and gap != "-" and not adjective:
+        whole = "half" if number == "1/2" else f"{say(number)} of"
+        number, unit = "", f"{whole} {'an' if re.match('[aeio](?!ne)|hour', unit) else 'a'} {unit}"
     over = f" per {powered(UNITS.get(per) or UNITS[per.lower()], per_power)}" if per else ""
-    return f"{say(number)}{'-' if gap == '-' else ' '}{powered(unit, power)}{over}"
+    return f"{say(number) if number else ''}{'-' if gap == '-' else ' '}{powered(unit, power)}{over}".strip()
+
+
+def is_adjective(match: re.Match) -> bool:
+    """Return whether the unit is singular because it describes a noun: "a 10 lb bag"."""
+    return (
+        re.search(r"\b[Aa]n? $", match.string[max(0, match.start() - 3) : match.start()]) is not None
+        and re.match(
+            r" (?!(?:of|per|and|or|to|in|at|is|was|from|for|a|an|the)\b)[A-Za-z]",
+            match.string[match.end() : match.end() + 6],
+        )
+        is not None
+    )
 
 
 def unit_alone(match: re.Match) -> str:

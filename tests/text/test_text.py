@@ -284,7 +284,7 @@ READINGS = {
         "a 5-km run": "a five-kilometer run",
         "a 10 lb. bag": "a ten pound bag",
         "It weighs 5 kg. The": "it weighs five kilograms. the",
-        "1/2 km and 2 1/2 km": "one half kilometer and two and a half kilometers",
+        "1/2 km and 2 1/2 km": "half a kilometer and two and a half kilometers",
         "5 in the morning": "five in the morning",
         "5-10 km": "five to ten kilometers",
         "$3.99/lb": "three dollars, ninety-nine cents per pound",
