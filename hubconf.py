@@ -20,7 +20,7 @@ from synthesis import hub as _hub
 
 _HIFIGAN_VOICE = "espeak"  # the bundled voice whose vocoder is a HiFi-GAN
 
-dependencies = ["torch", "numpy", "safetensors", "tqdm", "inflect", "anyascii", "espeakng_loader"]
+dependencies = ["torch", "numpy", "safetensors", "tqdm", "num2words", "anyascii", "espeakng_loader"]
 
 
 def hifigan(checkpoint=None, model_math="fp32"):

@@ -3,7 +3,7 @@
     python -m checkpoint export --voice espeak --output espeak_onnx
     python scripts/speak_onnx.py espeak_onnx "Any sentence of yours." speech.wav
 
-Needs numpy, onnxruntime, soundfile, inflect, anyascii and, for voices that read phonemes, espeakng-loader.
+Needs numpy, onnxruntime, soundfile, num2words, anyascii and, for voices that read phonemes, espeakng-loader.
 With the same seed it says the same as inference.py: sentences, numbers and repeated attempts are those of
 `text` and `tacotron2.reading`, which need no PyTorch either.
 """
