@@ -25,6 +25,7 @@ from mel import MelConfig, MelSpectrogram
 from synthesis.denoiser import make_denoiser
 from synthesis.inputs import MEL_SUFFIXES, files_in, input_mels, read_text
 from synthesis.speech import MAX_BATCH, STREAM_FRAMES, Sentence, TextToSpeech, join_sentences, report_problem
+from synthesis.timestamps import word_times, write_timestamps
 from synthesis.vocoder import (
     CHUNK_FRAMES,
     GriffinLim,
@@ -86,6 +87,8 @@ def speak_texts(options: InferenceOptions, vocoder: Vocoder) -> str:
         for sentence in sentences:
             report_problem(sentence.utterance)
         write_output(path, [join_sentences(sentences, tts.silence)], tts.sampling_rate)
+        if options.timestamps:
+            write_timestamps(options.timestamps, word_times(tts, sentences))
         if options.plot:
             plot_sentences(path.with_suffix(".png"), sentences, tacotron2.config)
     return "1 file written" if is_stdout(path.parent) else str(path)

@@ -21,8 +21,8 @@ import soundfile
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tacotron2.reading import READING_LIMITS, Failure, attention_problem, max_seconds, pause_after
-from text import encode_texts, split_sentences
+from tacotron2.reading import READING_LIMITS, Failure, attention_problem, max_seconds
+from text import encode_texts, split_pieces
 
 MAX_ATTEMPTS = 6
 
@@ -37,15 +37,16 @@ class OnnxVoice:
             for name in ("encoder", "decoder_step", "postnet", "vocoder")
         )
 
-    def speak(self, text: str, seed: int = 0) -> np.ndarray:
-        """Return the audio (samples,) of a text, with a pause after each sentence."""
+    def speak(self, text: str, seed: int = 0, speed: float = 1.0) -> np.ndarray:
+        """Return the audio (samples,) of a text, with a pause before each sentence but the first."""
         parts = []
-        for sentence in split_sentences(text):
-            silence = np.zeros(round(pause_after(sentence) * self.config["sampling_rate"]), dtype=np.float32)
-            parts += [self.vocoder.run(None, {"mel": self.best_mel(sentence, seed)})[0][0, 0], silence]
+        for piece in split_pieces(text):
+            silence = np.zeros(round(piece.before / speed * self.config["sampling_rate"]), dtype=np.float32)
+            mel = change_speed(self.best_mel(piece.text, seed), piece.speed * speed)
+            parts += [silence, self.vocoder.run(None, {"mel": mel})[0][0, 0]]
         if not parts:
             raise ValueError("there is nothing to say in the text; it needs words")
-        return np.concatenate(parts[:-1])
+        return np.concatenate(parts)
 
     def best_mel(self, sentence: str, seed: int) -> np.ndarray:
         """Return the vocoder's mel (1, num_mels, frames) of the first good attempt, or the best one."""
@@ -88,6 +89,14 @@ class OnnxVoice:
         return self.postnet.run(None, {"mel": mel})[0], Failure.of(problem, stopped)
 
 
+def change_speed(mel: np.ndarray, speed: float) -> np.ndarray:
+    """Return a mel (1, num_mels, frames) with its frames interpolated as in `synthesis.speed`."""
+    frames = mel.shape[2]
+    positions = (np.arange(max(1, round(frames / speed))) + 0.5) * speed - 0.5
+    bands = [np.interp(positions, np.arange(frames), band) for band in mel[0]]
+    return mel if speed == 1 else np.stack(bands)[None].astype(np.float32)
+
+
 def dropout_masks(config: dict, seed: int) -> Iterator[np.ndarray]:
     """Yield the prenet's dropout mask (1, layers, width) of each step, as PyTorch draws it from this seed."""
     random = np.random.RandomState(seed)
@@ -102,10 +111,13 @@ if __name__ == "__main__":
     parser.add_argument("text", help="text to speak")
     parser.add_argument("output", type=Path, help="WAV file to write")
     parser.add_argument("--seed", type=int, default=0, help="seed of the prenet's dropout")
+    parser.add_argument("--speed", type=float, default=1.0, help="how many times as fast, from 0.25 to 4")
     args = parser.parse_args()
+    if not 0.25 <= args.speed <= 4:
+        parser.error("--speed must be from 0.25 to 4")
     try:
         voice = OnnxVoice(args.voice)
-        audio = voice.speak(args.text, args.seed)
+        audio = voice.speak(args.text, args.seed, args.speed)
         soundfile.write(args.output, audio, voice.config["sampling_rate"])
     except Exception as error:  # those of ONNX Runtime have no common base class
         parser.exit(2, f"{parser.prog}: error: can't speak with {args.voice}: {error!r}\n")

@@ -18,6 +18,10 @@ from config import MEL_SCALES
 SPEEDS = {"minimum": 0.25, "maximum": 4.0}  # OpenAI's limits
 
 
+def other_than_timestamps(path: Path) -> str | None:
+    return None if Path(path).suffix.lower() in (".srt", ".json") else "a .srt or .json file"
+
+
 def other_than_audio(path: Path) -> str | None:
     return None if Path(path).suffix.lower() in (".wav", ".flac") else "a .wav or .flac file"
 
@@ -80,6 +84,9 @@ class InferenceOptions(Options):
     output: Path | None = option(
         None, "Write this .wav or .flac file, and replace an earlier one", check=other_than_audio
     )
+    timestamps: Path | None = option(
+        None, "Write the times of the spoken words to this .srt or .json file", check=other_than_timestamps
+    )
     seed: int = seed_option(0, "Tacotron 2's prenet dropout")
     denoising_strength: float = option(
         0.0, "Subtract the vocoder's bias spectrum times this factor; typical values are 0.005 to 0.1",
@@ -100,7 +107,7 @@ class InferenceOptions(Options):
             return
         if not (self.speaks or self.checkpoint_file or self.voice) and self.vocoder == "hifigan":
             raise UserError("--checkpoint_file is missing: name a vocoder, or use --vocoder griffin_lim")
-        only_text = self.given("taco_weights", "speaker", "seed", "lexicon", "speed")
+        only_text = self.given("taco_weights", "speaker", "seed", "lexicon", "speed", "timestamps")
         if only_text and not self.speaks:
             raise UserError(f"{only_text[0]} requires text; add --text or --text_file")
         if self.speaks and (self.mel_scale or self.transposed):
@@ -110,8 +117,8 @@ class InferenceOptions(Options):
             raise UserError(
                 f"{only_neural[0]} applies to neural vocoders; omit it with --vocoder griffin_lim"
             )
-        if self.stream and (self.denoising_strength or self.plot):
-            raise UserError("--denoising_strength and --plot need the whole audio; omit them or --stream")
+        if self.stream and (whole := self.given("denoising_strength", "plot", "timestamps")):
+            raise UserError(f"{whole[0]} needs the whole audio; omit it or --stream")
         if str(self.output_dir) == "-" and not self.stream:
             raise UserError("--output_dir - requires --stream; add it or name a folder")
         check_mixed_precision(self.mixed_precision, self.device)

@@ -16,6 +16,7 @@ from synthesis.speed import change_speed
 from synthesis.vocoder import MIXED_PRECISIONS, Vocoder, load_vocoder, vocode, vocode_chunks
 from tacotron2.model import Tacotron2
 from tacotron2.speak import Utterance, speak_sentences, split_text, stream_sentence
+from text import Piece
 
 STREAM_FRAMES = 43  # frames per chunk of a stream: 0.5 s at 22.05 kHz
 MAX_BATCH = 16  # sentences that Tacotron 2 speaks at a time
@@ -23,10 +24,15 @@ MAX_BATCH = 16  # sentences that Tacotron 2 speaks at a time
 
 @dataclass(frozen=True)
 class Sentence:
-    """A spoken sentence: its text, mel and attention in `utterance`, and its audio (samples,)."""
+    """A spoken sentence: its text, mel and attention in `utterance`, and its audio (samples,).
+
+    `speed` and `before`, the seconds of silence before it, are those of its `text.Piece`.
+    """
 
     utterance: Utterance
     audio: np.ndarray
+    speed: float = 1.0
+    before: float = 0.0
 
 
 class TextToSpeech:
@@ -66,10 +72,10 @@ class TextToSpeech:
         # another model with the same weights, since others may use the given one with another precision
         self.tacotron2 = tacotron2.with_packed_decoder(decoder_dtype)
 
-    def audio_of(self, mel: Tensor) -> np.ndarray:
-        """Convert a mel (num_mels, T) in Tacotron 2's scale to audio (samples,)."""
+    def audio_of(self, mel: Tensor, speed: float = 1.0) -> np.ndarray:
+        """Convert a mel (num_mels, T) in Tacotron 2's scale to audio (samples,), faster by `speed`."""
         mel = convert_mel_scale(mel, self.tacotron2.config, self.vocoder.config)
-        mel = torch.cat(list(change_speed([mel], self.speed)), dim=1)
+        mel = torch.cat(list(change_speed([mel], speed * self.speed)), dim=1)
         return self.denoise(np.concatenate(list(vocode(self.vocoder, mel, self.device))))
 
     def autocast(self) -> torch.autocast:
@@ -102,8 +108,14 @@ class TextToSpeech:
 
     def sentences(self, text: str, seed: int = 0, first_batch: int = 1) -> Iterator[Sentence]:
         """Yield each sentence of a text as soon as its audio is complete, the first before the others."""
-        for utterance in self.speak_batches(split_text(text, self.tacotron2.config), seed, first_batch):
-            yield Sentence(utterance, self.audio_of(utterance.mel))
+        yield from self.speak_pieces(split_text(text, self.tacotron2.config), seed, first_batch)
+
+    def speak_pieces(self, pieces: list[Piece], seed: int = 0, first_batch: int = 1) -> Iterator[Sentence]:
+        """Yield each piece of a text as soon as its audio is complete."""
+        spoken = self.speak_batches([piece.text for piece in pieces], seed, first_batch)
+        for piece, utterance in zip(pieces, spoken, strict=True):
+            audio = self.audio_of(utterance.mel, piece.speed)
+            yield Sentence(utterance, audio, piece.speed, piece.before)
 
     def synthesize(self, text: str, seed: int = 0) -> np.ndarray:
         """Return the audio (samples,) of a text, with pauses between its sentences."""
@@ -119,35 +131,34 @@ class TextToSpeech:
         complete.
         """
         first, *others = split_text(text, self.tacotron2.config)
-        pause = 0.0
 
         def first_mels() -> Iterator[Tensor]:
-            nonlocal pause
-            parts = stream_sentence(self.tacotron2, first, seed, self.lexicon)
+            parts = stream_sentence(self.tacotron2, first.text, seed, self.lexicon)
             utterance = yield from self.under_autocast(parts)
             on_utterance(utterance)
-            pause = utterance.pause
 
-        yield from self.vocode(first_mels())
-        for utterance in self.speak_batches(others, seed):
+        if first.before:
+            yield self.silence(first.before)
+        yield from self.vocode(first_mels(), first.speed)
+        spoken = self.speak_batches([piece.text for piece in others], seed)
+        for piece, utterance in zip(others, spoken, strict=True):
             on_utterance(utterance)
-            yield self.silence(pause)
-            yield from self.vocode(utterance.mel.split(STREAM_FRAMES, dim=1))
-            pause = utterance.pause
+            yield self.silence(piece.before)
+            yield from self.vocode(utterance.mel.split(STREAM_FRAMES, dim=1), piece.speed)
 
-    def vocode(self, mels: Iterable[Tensor]) -> Iterator[np.ndarray]:
+    def vocode(self, mels: Iterable[Tensor], speed: float = 1.0) -> Iterator[np.ndarray]:
         """Convert consecutive parts (num_mels, n) of a mel in Tacotron 2's scale to audio in chunks (n,)."""
         source, target = self.tacotron2.config, self.vocoder.config
         converted = (convert_mel_scale(mel, source, target) for mel in mels)
-        yield from vocode_chunks(self.vocoder, change_speed(converted, self.speed), self.device)
+        yield from vocode_chunks(self.vocoder, change_speed(converted, speed * self.speed), self.device)
 
 
 def join_sentences(sentences: list[Sentence], silence: Callable[[float], np.ndarray]) -> np.ndarray:
-    """Return the audio (samples,) of sentences with their pauses between them."""
+    """Return the audio (samples,) of sentences with the pauses before them."""
     parts = []
     for sentence in sentences:
-        parts += [sentence.audio, silence(sentence.utterance.pause)]
-    return np.concatenate(parts[:-1])
+        parts += [silence(sentence.before), sentence.audio]
+    return np.concatenate(parts)
 
 
 def load_text_to_speech(

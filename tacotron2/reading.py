@@ -7,8 +7,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 LIMIT_SECONDS = 2.0  # maximum duration of a sentence without the limit per token
-# Silence after a sentence or clause in seconds, by its last character. The ends of the mels add 0.15 s.
-PAUSES = {".": 0.3, "!": 0.3, "?": 0.3, ";": 0.2, ":": 0.2, ",": 0.1}
 
 
 @dataclass(frozen=True)
@@ -42,11 +40,6 @@ class Failure(IntEnum):
     def of(cls, problem: str, stopped: bool) -> "Failure":
         """Return the failure of an attempt with a result of `attention_problem`."""
         return (cls.MISREAD if stopped else cls.ENDLESS) if problem else cls.NONE
-
-
-def pause_after(text: str) -> float:
-    """Return the duration in seconds of the silence after a sentence or clause."""
-    return PAUSES.get(text.rstrip("\"')]”’»").strip()[-1:], 0.05)
 
 
 def max_seconds(text_input: str, num_tokens):

@@ -191,7 +191,7 @@ def read_text_file(path: Path) -> None:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         return
-    sentences = split_text(text, Tacotron2Config())
+    sentences = [piece.text for piece in split_text(text, Tacotron2Config())]
     for text_input in ("characters", "phonemes"):
         encode_texts(sentences, Tacotron2Config(text_input=text_input))
 

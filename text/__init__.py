@@ -2,6 +2,7 @@
 
 from text.encoding import INVENTORIES, encode_texts, spoken_ids, warn_of_foreign_scripts
 from text.espeak import languages
+from text.markup import PAUSES, Piece, pause_after, split_pieces, with_pauses
 from text.normalization import clean
 from text.phonemes import encode_phonemes, phonemize, read_lexicon
 from text.sentences import split_sentences

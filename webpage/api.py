@@ -194,10 +194,8 @@ async def error_response(request: Request, error: Exception) -> JSONResponse:
 
 def spoken(tts: TextToSpeech, text: str) -> Iterator[np.ndarray]:
     """Yield the audio (n,) of each sentence, with the pause before it."""
-    pause = 0.0
     for sentence in tts.sentences(text):
-        yield np.concatenate([tts.silence(pause), sentence.audio])
-        pause = sentence.utterance.pause
+        yield np.concatenate([tts.silence(sentence.before), sentence.audio])
 
 
 def encode(chunks: Iterator[np.ndarray], sampling_rate: int, kind: str) -> Iterator[bytes]:

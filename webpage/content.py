@@ -18,8 +18,9 @@ from corpus.audio import to_pcm
 from evaluation.report import data_uri, flac
 from mel import MelConfig
 from synthesis.pronunciation import as_sentences, pronounce
-from synthesis.speech import Sentence, TextToSpeech, join_sentences
+from synthesis.speech import TextToSpeech, join_sentences
 from tacotron2.speak import split_text
+from text import Piece, with_pauses
 from webpage.copying import Sound, copies, metrics_table, plot_copies, read_clip
 from webpage.models import OWN_VOCODER, Models
 
@@ -39,7 +40,7 @@ def show_pronunciation(models: Models, text: str, voice: str) -> Iterator[str]:
     """Yield what the voice reads, one line per sentence."""
     check_length(text)
     config = models.text_to_speech(voice, OWN_VOCODER).tacotron2.config
-    yield "\n".join(pronounce(split_text(text, config), config))
+    yield "\n".join(pronounce([piece.text for piece in split_text(text, config)], config))
 
 
 def speak_text(
@@ -48,9 +49,10 @@ def speak_text(
     """Yield the page's outputs for a text: its pronunciation, then each sentence, then the whole audio."""
     check_length(text)
     tts = models.text_to_speech(voice, vocoder, speed)
-    sentences = split_text(text, tts.tacotron2.config)
+    pieces = split_text(text, tts.tacotron2.config)
+    sentences = [piece.text for piece in pieces]
     pronunciation = "\n".join(pronounce(sentences, tts.tacotron2.config))
-    for outputs in speech_outputs(tts, sentences, sentences, seed):
+    for outputs in speech_outputs(tts, pieces, sentences, seed):
         yield pronunciation, *outputs
 
 
@@ -63,20 +65,19 @@ def speak_pronunciation(
     lines = [line.strip() for line in pronunciation.splitlines() if any(map(str.isalpha, line))]
     if not lines:
         raise UserError("the pronunciation is empty; write one line per sentence")
-    for outputs in speech_outputs(tts, as_sentences(lines, tts.tacotron2.config), lines, seed):
+    sentences = as_sentences(lines, tts.tacotron2.config)
+    for outputs in speech_outputs(tts, with_pauses(sentences), lines, seed):
         yield pronunciation, *outputs
 
 
-def speech_outputs(
-    tts: TextToSpeech, sentences: list[str], titles: list[str], seed: float
-) -> Iterator[tuple]:
+def speech_outputs(tts: TextToSpeech, pieces: list[Piece], titles: list[str], seed: float) -> Iterator[tuple]:
     """Yield (HTML of the sentences so far, whole audio or None, progress) whenever there is more."""
     check_seed(int(seed or 0))
     run, html, spoken, failed = secrets.token_hex(4), "", [], []
-    total = f"{len(sentences)} sentence{'s' if len(sentences) > 1 else ''}"
+    total = f"{len(pieces)} sentence{'s' if len(pieces) > 1 else ''}"
     yield "", None, f"0 of {total}"
-    for title, utterance in zip(titles, tts.speak_batches(sentences, int(seed or 0)), strict=True):
-        sentence = Sentence(utterance, tts.audio_of(utterance.mel))
+    for title, sentence in zip(titles, tts.speak_pieces(pieces, int(seed or 0)), strict=True):
+        utterance = sentence.utterance
         spoken.append(sentence)
         problem = f"failed in {utterance.attempts} attempts: {utterance.problem}" if utterance.problem else ""
         if problem:

@@ -33,9 +33,9 @@ from generators.vocos import Vocos
 from mel import check_same_mel, convert_mel_scale
 from model import Generator
 from tacotron2.model import AttentionState, Memory, Tacotron2
-from tacotron2.reading import LIMIT_SECONDS, PAUSES, READING_LIMITS
+from tacotron2.reading import LIMIT_SECONDS, READING_LIMITS
 from tacotron2.speak import speak_sentences
-from text import INVENTORIES
+from text import INVENTORIES, PAUSES
 
 GATE_THRESHOLD = 0.5
 CALIBRATION_SENTENCES = (

@@ -121,8 +121,11 @@ def test_dropout_masks_equal_those_of_torch(speak_onnx):
 
 def test_without_torch_a_bundled_voice_says_what_inference_says(speak_onnx, tmp_path):
     main(["export", "--voice", "espeak", "--output", str(tmp_path / "onnx")])
-    expected = load_text_to_speech(find_voice("espeak")).synthesize(TEXT)
-    audio = speak_onnx.OnnxVoice(tmp_path / "onnx").speak(TEXT)
+    text = TEXT + ' [pause 0.7] <prosody rate="slow">Take five.</prosody>'
+    tts = load_text_to_speech(find_voice("espeak"))
+    tts.speed = 1.25
+    expected = tts.synthesize(text)
+    audio = speak_onnx.OnnxVoice(tmp_path / "onnx").speak(text, speed=1.25)
     assert audio.shape == expected.shape
     np.testing.assert_allclose(audio, expected, rtol=0, atol=1e-3)
 
