@@ -64,7 +64,11 @@ def with_pauses(sentences: list[str]) -> list[Piece]:
 def parse(text: str) -> Iterator[Piece | float]:
     """Yield the pauses of a text in seconds, and what is between them; texts of one speed are joined."""
     root, joined = read_markup(text), Piece("")
-    for part in [*(plain(text, 1.0) if root is None else walk(root, 1.0)), 0.0]:
+    try:
+        parts = [*(plain(text, 1.0) if root is None else walk(root, 1.0)), 0.0]
+    except RecursionError as error:
+        raise UserError("the SSML of the text has too many tags within tags; write it flatter") from error
+    for part in parts:
         if isinstance(part, Piece) and (part.speed == joined.speed or not joined.text.strip()):
             joined = Piece(joined.text + part.text, part.speed)
             continue

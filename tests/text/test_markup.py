@@ -75,7 +75,14 @@ def test_text_that_only_looks_like_markup_is_spoken():
 
 
 @pytest.mark.parametrize(
-    "text", ["Hi <break time='1s'>.", "<speak>Hi", '<!DOCTYPE x [<!ENTITY a "b">]><speak>&a;</speak>']
+    "text",
+    [
+        "Hi <break time='1s'>.",
+        "<speak>Hi",
+        '<!DOCTYPE x [<!ENTITY a "b">]><speak>&a;</speak>',
+        "<speak>" + "<s>" * 3000 + "Hi." + "</s>" * 3000 + "</speak>",
+    ],
+    ids=["open", "no-end", "entity", "deep"],
 )
 def test_damaged_ssml_is_refused_in_one_line(text):
     with pytest.raises(UserError, match="SSML of the text") as refused:
