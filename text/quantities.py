@@ -353,7 +353,7 @@ def powers(text: str) -> str:
 
 def powered(unit: str, power: str | None) -> str:
     """Return "square meter" and "cubic meter", but "second squared"."""
-    if power and unit == "second":
+    if power in ("2", "3") and unit == "second":
         return f"{unit} {'squared' if power == '2' else 'cubed'}"
     return POWERS.get(power, "") + unit
 
