@@ -16,7 +16,7 @@ if __name__ == "__main__":  # answer --help and mistakes before the imports that
     build_parser("evaluate.py", __doc__, EvaluateOptions).parse_args()
 
 from common.errors import UserError, report_user_errors
-from evaluation import GRIFFIN_LIM, RECORDINGS, report
+from evaluation import BUILT_IN_NAMES, report
 from evaluation.comparison import Comparison, named_vocoders
 from listening.pages import write_listening_test
 from listening.ratings import add_ratings
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
         options.output_dir,
         tacotron2=options.taco_weights,
         vocoders=vocoders,
-        folders=named_folders(options.system, {GRIFFIN_LIM, RECORDINGS, *vocoders}),
+        folders=named_folders(options.system, {*BUILT_IN_NAMES, *vocoders}),
         is_copy_synthesis=options.copy_synthesis,
         sampling_rate=options.sampling_rate,
         seed=options.seed,

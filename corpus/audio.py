@@ -19,6 +19,8 @@ from common.files import atomic_write
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 SAMPLING_RATES = range(1000, 768_001)  # in Hz; a damaged header can state any other
+MOST_CHANNELS = 32
+MOST_VALUES = 1 << 28  # samples times channels of a file that is read as a whole: 1 GiB, 3 hours at 22,050 Hz
 UNKNOWN_BYTES = 0x7FFF0000  # programs that write WAV files to a pipe state this size or a larger one
 # libsndfile reads a truncated file up to its end, and reports what is missing only in its log.
 TRUNCATED = re.compile(r"^ *(?:data|SSND) : (\d+) \(should be (\d+)\)|^\*\*\* Calculated frame count", re.M)
@@ -88,6 +90,8 @@ def open_audio(source: Path | str | BytesIO, start: int = 0, block: int = BLOCK)
     with opened as decoder:
         if decoder.sampling_rate not in SAMPLING_RATES:
             raise ValueError(f"its header states a sampling rate of {decoder.sampling_rate} Hz")
+        if decoder.channels > MOST_CHANNELS:  # whose decoding takes gigabytes
+            raise ValueError(f"it has {decoder.channels} channels; at most {MOST_CHANNELS} are read")
         if start and decoder.codec not in SEEKABLE:
             decoder.blocks = drop_start(decoder.blocks, start)
         yield decoder
@@ -235,9 +239,13 @@ def read_channels(
     DECODING_ERRORS.
     """
     with open_audio(source, start, BLOCK if samples is None else min(BLOCK, samples)) as decoder:
-        parts, missing = [np.zeros((0, decoder.channels), np.float32)], samples
+        parts, missing, size = [np.zeros((0, decoder.channels), np.float32)], samples, 0
         for block in decoder.blocks:
             parts.append(block[:missing])
+            size += parts[-1].size
+            if size > MOST_VALUES:
+                hours = MOST_VALUES / decoder.channels / decoder.sampling_rate / 3600
+                raise ValueError(f"it is longer than {hours:.1f} hours; split the file")
             if missing is not None and (missing := missing - len(parts[-1])) <= 0:
                 break
         return np.concatenate(parts) if len(parts) != 2 else parts[1], decoder.sampling_rate

@@ -1,3 +1,4 @@
 """Comparison of systems: metrics, statistics, table and report."""
 
-GRIFFIN_LIM, RECORDINGS = "Griffin-Lim", "Recordings"  # names of systems
+# Names of systems: the baseline, the last row, and the low-pass filtered recording of MUSHRA tests
+GRIFFIN_LIM, RECORDINGS, ANCHOR = BUILT_IN_NAMES = "Griffin-Lim", "Recordings", "Anchor"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from common.errors import UserError
 from common.options import Options, device_option, mixed_precision_option, option, seed_option
-from evaluation import GRIFFIN_LIM, RECORDINGS
+from evaluation import BUILT_IN_NAMES
 from evaluation.metrics import COLUMNS, DEFAULT_RECOGNIZER, METRICS
 from listening import KINDS
 
@@ -87,17 +87,18 @@ class EvaluateOptions(Options):
                 f"--metrics {aligned[0]} needs audio aligned with the recordings, which speech from text is "
                 "not; remove it, or use --copy_synthesis"
             )
-        named_folders(self.system, {GRIFFIN_LIM, RECORDINGS})
+        named_folders(self.system, BUILT_IN_NAMES)
 
 
 def named_folders(texts: Iterable[str], taken: Collection[str] = ()) -> dict[str, Path]:
     """Return the folders of `--system NAME=DIR` by name. Raises UserError if one is malformed or taken."""
-    folders = {}
+    folders, taken = {}, {name.casefold() for name in taken}
     for text in texts:
         name, _, folder = (part.strip() for part in text.partition("="))
         if not (name and folder):
             raise UserError(f"--system {text!r} is not NAME=DIR, such as --system 'WaveNet=wavs/wavenet'")
-        if name in folders or name in taken:
+        if name.casefold() in taken:
             raise UserError(f"--system {text!r}: there is already a row {name!r}; use another name")
         folders[name] = Path(folder)
+        taken.add(name.casefold())
     return folders

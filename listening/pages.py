@@ -17,12 +17,12 @@ from common.errors import UserError
 from common.files import atomic_write
 from corpus.audio import read_audio
 from corpus.manifest import Clip
+from evaluation import ANCHOR
 from evaluation.cache import digest, write_json
 from evaluation.report import flac, template
 from evaluation.systems import System
 
 PAGE, KEY = "listening_test.html", "listening_test_key.json"
-ANCHOR = "Anchor"  # the recording, low-pass filtered
 ANCHOR_CUTOFF = 3500.0  # Hz, ITU-R BS.1534-3, section 5.1
 LEVEL = 10 ** (-26 / 20)  # active RMS of all sounds, where their peaks permit it
 PEAK = 0.95

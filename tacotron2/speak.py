@@ -68,7 +68,8 @@ def speak_sentences(
 
     Each attempt draws a different dropout. A sentence that never succeeds is returned with its best attempt
     and its `problem`. The result depends only
-    on the sentences, the seed and the lexicon (see `text.read_lexicon`), not on the batches.
+    on the sentences, the seed and the lexicon (see `text.read_lexicon`), and not on the batches, except for
+    rounding (see `Tacotron2.infer`).
     """
     spoken: list[Utterance | None] = [None] * len(sentences)
     waiting = sorted(range(len(sentences)), key=lambda number: len(sentences[number]))

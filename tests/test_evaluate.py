@@ -587,7 +587,10 @@ def assert_reported(capsys, clips: Path, folder: Path, flags: list, *words: str)
     assert all(word in error for word in words), error
 
 
-@pytest.mark.parametrize("system", ["Own", "=folder", "Own=", "=", "Recordings=wavs", "Griffin-Lim=wavs"])
+@pytest.mark.parametrize(
+    "system",
+    ["Own", "=folder", "Own=", "=", "Recordings=wavs", "Griffin-Lim=wavs", "griffin-lim=wavs", "Anchor=wavs"],
+)
 def test_a_system_that_is_not_name_and_folder_is_refused(clips, tmp_path, capsys, system):
     assert_reported(capsys, clips, tmp_path, ["--system", system], "--system", repr(system))
 

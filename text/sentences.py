@@ -1,5 +1,6 @@
 """Split text into sentences, and long sentences into clauses, that Tacotron 2 can speak."""
 
+import itertools
 import re
 from collections.abc import Iterable
 
@@ -99,6 +100,7 @@ def is_next_item(first: str, following: str) -> bool:
 def clauses(words: list[str], max_characters: int) -> list[str]:
     """Cut a sentence at its best pauses into pieces of about equal length."""
     lengths = [spoken_length(word) + 1 for word in words]
+    costs = [cut_cost(*pair) for pair in itertools.pairwise(words)]
     pieces, remaining = [], sum(lengths)
     start = 0
     while start < len(words):
@@ -111,7 +113,7 @@ def clauses(words: list[str], max_characters: int) -> list[str]:
             length += lengths[end - 1]
             if length - 1 > max_characters and best_cost < INSIDE_A_NUMBER:
                 break
-            cost = cut_cost(words[end - 1], words[end]) + 2 * abs(length - ideal) / max_characters
+            cost = costs[end - 1] + 2 * abs(length - ideal) / max_characters
             if cost < best_cost:
                 best, best_cost = end, cost
         end = best or len(words)

@@ -7,6 +7,8 @@ import pytest
 import soundfile
 from helpers import RATE, voice
 
+from common.errors import UserError
+from corpus import audio as audio_files
 from corpus.audio import inspect_clip, mix_down, read_audio
 from corpus.conversion import SilentClip, convert_audio
 from corpus.mel_comparison import mel_of, wrong_mel
@@ -54,6 +56,27 @@ def test_lengths_of_real_files_that_state_another_one(shared):
     assert found["vbr_noxing"] == pytest.approx(10.6, abs=0.1)
     assert found["vbr_xing"] == pytest.approx(10.6, abs=0.1)
     assert found["cat_hi_lo"] == pytest.approx(11.9, abs=0.1)
+
+
+def test_a_small_file_of_many_channels_is_refused_before_it_is_decoded(tmp_path):
+    """Silence of 255 channels takes 200 bytes per second in Vorbis, and 200 MB per second when decoded."""
+    path = tmp_path / "silence.ogg"
+    soundfile.write(path, np.zeros((19200, 255), np.float32), 192_000, format="OGG")
+    with pytest.raises(UserError, match="255 channels; at most 32"):
+        read_audio(path)
+    assert "255 channels" in inspect_clip(path).problem
+
+
+@pytest.mark.parametrize("form, subtype", [("WAV", "PCM_16"), ("OGG", "VORBIS")])
+def test_samples_times_channels_of_a_file_that_is_read_as_a_whole_are_limited(
+    tmp_path, monkeypatch, form, subtype
+):
+    path = write(tmp_path / "long", form, subtype, np.stack([voice(30.0), voice(30.0, seed=1)], 1))
+    monkeypatch.setattr(audio_files, "MOST_VALUES", 40 * RATE)
+    with pytest.raises(UserError, match=r"longer than 0\.0 hours; split the file"):
+        read_audio(path)
+    assert len(read_audio(path, RATE, 10 * RATE)[0]) == 10 * RATE  # a part of it
+    assert inspect_clip(path).samples == 30 * RATE
 
 
 def test_channels_that_cancel_are_not_averaged():

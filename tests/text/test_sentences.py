@@ -1,6 +1,7 @@
 """Sentences of the kinds that people report, with their spoken form, and claims about all rules."""
 
 import re
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -177,3 +178,28 @@ def test_scripts_that_english_voices_cannot_read_are_named_once_with_the_languag
     split_text("Привет", SimpleNamespace(text_input="phonemes", language="ru", end_symbol=True))
     split_text("Café Zoë", voice)
     assert capsys.readouterr().err == ""
+
+
+TRIGGERS = [
+    "1", "1,", "1.", "7,", "0", "$1", "$1.50", "$5_billion", "1/2", "Dr.", "St.", "No._5", "pp._3-4",
+    "3:45", "10:30:15", "3_p.m.", "1st", "IV", "XIV.", "I.", "°", "5_km", "5kg", "a.", "..", "…", "(", "[",
+    "]", "[x", "[nəˈvɑːdə]", "'", '"', "“", "—", "--", "-", "1-", "1–2", "é", "http://a.b/", "a@b.c", "#",
+    "A.B.", "U.S.", "50%", "1e5", "№", "&", "+", "=", "/", "x^2", "1990s", "'90s", "²", "½", "中", "_",
+    "May_5,_1990", "5/6/1990", "1990-05-06", "£", "(555)_123-4567", "192.168.0.1", "v1.2.3", "H2O",
+    "COVID-19", "e.g.", "?", "?!", "1,000,", "3'4\"", "<b>", "&amp;", "🙂", "WORD", "a'", "ﬁ",
+]  # fmt: skip
+
+
+def seconds_to_split(unit: str, length: int) -> float:
+    start = time.process_time()
+    split_sentences((unit * length)[:length])  # which also cleans the text
+    return time.process_time() - start
+
+
+def test_long_texts_of_any_repeated_trigger_of_a_rule_are_split_in_time():
+    """20,000 characters in less than 2 s; a rule of quadratic cost takes minutes."""
+    units = [trigger.replace("_", " ") for trigger in TRIGGERS]
+    seconds = {unit: seconds_to_split(unit, 2000) for unit in [*units, *(f"{unit} " for unit in units)]}
+    slowest = sorted(seconds, key=seconds.get)[-5:]
+    seconds = {unit: seconds_to_split(unit, 20_000) for unit in slowest}
+    assert max(seconds.values()) < 2.0, seconds
