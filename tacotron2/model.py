@@ -347,9 +347,9 @@ class Tacotron2(nn.Module):
         """Speak a batch of sentences, padded tokens (B, L) with their lengths (B,). Requires eval mode.
 
         `max_frames` limits the mels: one number, or one per sentence (B,). `seeds`, one number or one per
-        sentence, determine the prenet's dropout, so the same sentence and seed yield the same mel in any batch
-        up to rounding, which depends on the size of a matrix product. The attention can amplify it: of 12
-        sentences, 11 agreed within 0.004 in natural logarithms, and one read differently, by 0.63.
+        sentence, determine the prenet's dropout. The same sentence and seed yield the same mel in any batch,
+        except for rounding, which depends on the size of a matrix product, and which the attention can
+        amplify: of 12 sentences, 11 agreed within 0.004, and one differed by 0.63.
         """
         config, batch = self.config, len(tokens)
         mels, attention = [[] for _ in range(batch)], [[] for _ in range(batch)]

@@ -197,9 +197,9 @@ def seconds_to_split(unit: str, length: int) -> float:
 
 
 def test_long_texts_of_any_repeated_trigger_of_a_rule_are_split_in_time():
-    """20,000 characters in less than 2 s; a rule of quadratic cost takes minutes."""
+    """20,000 characters in less than 2 s on an idle core, and in at most twice that on a busy one."""
     units = [trigger.replace("_", " ") for trigger in TRIGGERS]
     seconds = {unit: seconds_to_split(unit, 2000) for unit in [*units, *(f"{unit} " for unit in units)]}
-    slowest = sorted(seconds, key=seconds.get)[-5:]
-    seconds = {unit: seconds_to_split(unit, 20_000) for unit in slowest}
-    assert max(seconds.values()) < 2.0, seconds
+    for unit in sorted(seconds, key=seconds.get)[-5:]:
+        few, many = seconds_to_split(unit, 4000), seconds_to_split(unit, 20_000)
+        assert many < 4.0 and many < 10 * few, unit  # a quadratic rule takes 25 times as long
