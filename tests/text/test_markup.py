@@ -43,6 +43,8 @@ def test_prosody_changes_the_speed_of_its_content(rate, speed):
     text = f"<speak>Fine. <prosody rate='{rate}'>Very <emphasis>well.</emphasis></prosody> Bye.</speak>"
     assert [piece[:2] for piece in said(text)][::2] == [("fine.", 1), ("bye.", 1)] or speed == 1
     assert ("very well.", pytest.approx(speed), 0.3) in said(text)
+    nested = said(f"<prosody rate='50%'><prosody rate='{rate}'>Slow.</prosody></prosody>")
+    assert nested[0][1] == pytest.approx(min(speed / 2, 4) if rate != "99" else 4)
 
 
 def test_phonemes_are_spoken_as_written():
