@@ -11,7 +11,7 @@ from common.errors import UserError
 from corpus import audio as audio_files
 from corpus.audio import inspect_clip, mix_down, read_audio
 from corpus.conversion import SilentClip, convert_audio
-from corpus.mel_comparison import mel_of, wrong_mel
+from corpus.mel_comparison import mel_of, unlikely_mel_values, wrong_mel
 from mel import MelConfig
 
 FORMATS = [
@@ -77,6 +77,18 @@ def test_samples_times_channels_of_a_file_that_is_read_as_a_whole_are_limited(
         read_audio(path)
     assert len(read_audio(path, RATE, 10 * RATE)[0]) == 10 * RATE  # a part of it
     assert inspect_clip(path).samples == 30 * RATE
+
+
+@pytest.mark.parametrize("scale", ["db", "ln"])
+def test_values_far_below_the_clamp_or_above_full_scale_are_unlikely(scale):
+    """With room of 22 dB below and 26 dB above; HTK's filters sum more of the neighbors."""
+    for filters, highest in (("slaney", 3.0), ("htk", 8.0)):
+        config = MelConfig(mel_scale=scale, mel_filters=filters)
+        lowest = config.to_ln(config.silence) - 2.5
+        for value, is_unlikely in (
+            (lowest + 0.1, False), (lowest - 0.1, True), (highest - 0.1, False), (highest + 0.1, True)
+        ):  # fmt: skip
+            assert bool(unlikely_mel_values(np.full((80, 2), config.from_ln(value)), config)) == is_unlikely
 
 
 def test_channels_that_cancel_are_not_averaged():

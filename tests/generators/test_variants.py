@@ -21,7 +21,7 @@ from corpus.audio import write_wav
 from corpus.manifest import read_manifest
 from dataset import SegmentDataset
 from generators.build import Discriminators, build_generator
-from generators.multi_resolution import MultiResolutionDiscriminator
+from generators.multi_resolution import MultiResolutionDiscriminator, ResolutionDiscriminator
 from generators.variants import InverseSTFTHead, MultiInputSharedResidual, ResizeConvolution
 from mel import MelSpectrogram, griffin_lim
 from model import Generator, WNConvTranspose1d
@@ -115,7 +115,7 @@ def test_the_istft_head_agrees_with_torch_istft(n_fft, hop_size):
 
 @pytest.mark.parametrize("rate", [1, 4])
 @torch.inference_mode()
-def test_a_mel_of_one_frame_has_the_audio_of_one_frame(rate):
+def test_a_mel_of_one_frame_has_audio_and_one_of_many_streams_frame_by_frame(rate):
     """The inverse transform needs one frame more than there are hops, also where there is none to reflect."""
     rates = {"upsample_rates": (rate,), "upsample_kernel_sizes": (rate,), "hop_size": rate * 64}
     generator = small_generator(gen_istft_n_fft=128, gen_istft_hop_size=64, **rates)
@@ -123,6 +123,9 @@ def test_a_mel_of_one_frame_has_the_audio_of_one_frame(rate):
     audio = generator(mel)
     assert audio.shape == (2, 1, rate * 64) and audio.isfinite().all() and audio.abs().max() > 0
     assert torch.equal(torch.cat(list(generator.stream([mel])), dim=-1), audio)
+    mel = torch.randn(2, 80, 40)
+    parts = torch.cat(list(generator.stream(mel.split(1, dim=-1))), dim=-1)
+    torch.testing.assert_close(parts, generator(mel), rtol=0, atol=1e-6)
 
 
 @torch.inference_mode()
@@ -481,6 +484,18 @@ def test_discriminators_are_combined_in_the_order_of_the_config():
     sum(score.square().mean() for score in scores).backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in model.mrd.parameters())
     assert audio.grad.abs().sum() > 0
+
+
+def test_a_resolution_is_judged_by_magnitudes_of_hann_windows():
+    judge = ResolutionDiscriminator((512, 128, 400), 4)
+    seen = []
+    judge.convs[0].register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0]))
+    audio = torch.randn(2, 1, 2048)
+    judge(audio)
+    padded = torch.nn.functional.pad(audio, (192, 192), mode="reflect")[:, 0]
+    window = torch.hann_window(400)
+    expected = torch.stft(padded, 512, 128, 400, window, center=False, return_complex=True).abs()
+    torch.testing.assert_close(seen[0][:, 0], expected.transpose(1, 2))
 
 
 def test_gradients_of_the_multi_resolution_discriminator_are_finite_in_silence():

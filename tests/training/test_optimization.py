@@ -1,20 +1,26 @@
 """What surrounds the optimizer's steps: their counts and means, the log, and the shares of processes."""
 
+import copy
 import json
+from dataclasses import replace
+from itertools import chain
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from helpers import voice
 from runs import as_own_process, command_line
 from torch import nn
 
+from mel import MelSpectrogram
 from tacotron2.train import Tacotron2Trainer
 from train import VocoderTrainer, parse_arguments
 from training.checkpoints import Progress
 from training.loaders import clips_per_step, continue_epoch, validation_loader
 from training.optimization import SkippedSteps, frozen, skip_unless_finite
 from training.processes import make_accelerator
+from training.run import TrainingRun
 from training.run_log import RunLog
 from training.samplers import EpochSampler
 from training.values import StepMeans, WeightedMeans
@@ -98,6 +104,20 @@ def test_frames_per_second_are_those_of_all_processes_since_the_last_log(tmp_pat
     assert [record["step"] for record in records] == [0, 1]
 
 
+def test_a_run_ends_after_patience_validations_without_progress():
+    options = SimpleNamespace(max_train_steps=None, patience=2, training_epochs=9)
+    ends = [
+        TrainingRun.is_finished.fget(SimpleNamespace(options=options, progress=Progress(**progress)))
+        for progress in (
+            {"validations_since_best": 1},
+            {"validations_since_best": 2},
+            {"epoch": 9},
+            {"epoch": 8},
+        )
+    ]
+    assert ends == [False, True, True, False]
+
+
 def test_processes_validate_different_clips_and_all_of_them():
     dataset, options = list(range(5)), SimpleNamespace(num_workers=0)
     shares = [
@@ -132,3 +152,58 @@ def test_dropout_differs_between_processes_and_steps_and_repeats_with_the_seed()
         drawn.append(torch.rand(8).tolist())
     assert drawn.pop() == drawn[0]
     assert len({tuple(values) for values in drawn}) == 4
+
+
+def test_two_steps_are_those_of_a_plain_implementation_of_the_papers_equations(small_corpus, tmp_path):
+    """Losses, weights, and the average of the weights. Without spectral norm, which counts forward passes."""
+    settings = {"discriminators": ["mpd"], "ema_decay": 0.5, "segment_size": 2048, "learning_rate": 0.01}
+    options, config = parse_arguments(command_line(small_corpus, tmp_path / "run", **settings))
+    with as_own_process():
+        trainer = VocoderTrainer(make_accelerator(options), options, config)
+        generator, judge = copy.deepcopy(trainer.generator), copy.deepcopy(trainer.discriminators.mpd)
+        average = copy.deepcopy(generator)
+        decay = {"lr": 0.01, "betas": (0.8, 0.99), "weight_decay": 0.01}
+        gen_optimizer = torch.optim.AdamW(generator.parameters(), **decay)
+        disc_optimizer = torch.optim.AdamW(judge.parameters(), **decay)
+        to_mel, for_loss = MelSpectrogram(config), MelSpectrogram(replace(config, fmax=None))
+        real = torch.from_numpy(np.stack([voice(0.1, seed=seed)[:2048] for seed in (1, 2)]))
+
+        for step, share in enumerate((1 / 10, 2 / 11)):
+            values = trainer.step([{"audio": real}], step)
+
+            generated = generator(to_mel(real))
+            real_scores, generated_scores = judge(real[:, None])[0], judge(generated.detach())[0]
+            pairs = zip(real_scores, generated_scores, strict=True)
+            disc_loss = sum(((1 - r) ** 2).mean() + (g**2).mean() for r, g in pairs)
+            disc_optimizer.zero_grad()
+            disc_loss.backward()
+            disc_optimizer.step()
+
+            (_, real_maps), (scores, maps) = judge(real[:, None]), judge(generated)
+            flat = zip(chain(*real_maps), chain(*maps), strict=True)
+            matching = sum((r.detach() - g).abs().mean() for r, g in flat)
+            mel_loss = (for_loss(real[:, None]) - for_loss(generated)).abs().mean()
+            adversarial = sum(((1 - score) ** 2).mean() for score in scores)
+            gen_optimizer.zero_grad()
+            (adversarial + 2 * matching + 45 * mel_loss).backward()
+            gen_optimizer.step()
+            with torch.no_grad():
+                for mean, weight in zip(average.parameters(), generator.parameters(), strict=True):
+                    mean.mul_(share).add_(weight, alpha=1 - share)
+
+            expected = {"disc_loss": disc_loss, "adversarial_loss": adversarial, "mel_loss": mel_loss}
+            expected |= {"feature_matching_loss": matching, "mel_loss_ln": mel_loss * 12.5 * np.log(10) / 20}
+            for name, value in expected.items():
+                torch.testing.assert_close(
+                    values[name], value.detach().float(), rtol=1e-3, atol=1e-5, msg=name
+                )
+    for ours, theirs in ((trainer.generator, generator), (trainer.average.model, average)):
+        for (name, one), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-4, msg=name)
+
+
+def test_the_learning_rate_of_an_epoch_is_decayed_once_per_epoch_before_it(small_corpus, tmp_path):
+    options, config = parse_arguments(command_line(small_corpus, tmp_path / "run", lr_decay=0.5))
+    with as_own_process():
+        trainer = VocoderTrainer(make_accelerator(options), options, config)
+    assert [trainer.set_learning_rate(epoch) for epoch in (0, 1, 3)] == [2e-4, 1e-4, 0.25e-4]

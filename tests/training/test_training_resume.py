@@ -261,9 +261,13 @@ def test_two_processes_train_like_one_with_twice_the_batch_size(small_corpus, au
     settings = {"training_epochs": 3, "lr_decay": 0.5, "batch_size": 2, "path_to_pretrained_weights": audible}
     said = complete(LAUNCH_TWO, command_line(small_corpus, folder, **settings, max_train_steps=3))
     assert said.count("2 steps per epoch") == 1, said  # printed by one process, so both belong to one run
-    settings["resume_from_checkpoint"] = "latest"  # in the middle of an epoch
+    for ours, theirs in zip(metrics(folder, "train"), metrics(alone, "train")[:3], strict=True):
+        names = [name for name in ours if name.endswith(("loss", "norm"))]
+        assert [ours[name] for name in names] == pytest.approx([theirs[name] for name in names], rel=1e-4)
+    # in the middle of an epoch, now with the same clips in two batches
+    settings |= {"resume_from_checkpoint": "latest", "batch_size": 1, "gradient_accumulation_steps": 2}
     complete(TORCHRUN, command_line(small_corpus, folder, **settings, num_workers=1))
-    assert_trained_alike(folder, alone, tolerance=1e-4)
+    assert_trained_alike(folder, alone, tolerance=2e-3, buffers=False)  # spectral norm: see below
     rates = [record["learning_rate"] for record in metrics(folder, "train")]
     assert rates == pytest.approx([2e-4, 2e-4, 1e-4, 1e-4, 0.5e-4, 0.5e-4])
 
