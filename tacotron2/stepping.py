@@ -42,13 +42,15 @@ class SteppingLSTM:
     """Single steps of an LSTM for inference: x (B, in) and the state (hidden, cell) to the next state.
 
     A step is bound by the bandwidth of reading the weights, 72 MB with the paper's sizes in float32, and half
-    as much with `dtype` bfloat16. The cell state and the gates' sums are in float32. Later changes of the
-    layer's weights have no effect.
+    as much with `dtype` bfloat16, for which processors without AVX-512 use float32. The cell state and the
+    gates' sums are in float32. Later changes of the layer's weights have no effect.
     """
 
     def __init__(self, layer: nn.LSTM | nn.LSTMCell, dtype: torch.dtype = torch.float32):
         self.weights = weight_ih, weight_hh, bias_ih, bias_hh = tuple(layer.parameters())
         self.dtype, self.is_packed = dtype, can_pack(weight_ih)
+        if self.is_packed and dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            self.dtype = dtype = torch.float32
         if self.is_packed:
             self.from_x = packed_linear(weight_ih.to(dtype), bias_ih.to(dtype))
             self.from_hidden = packed_linear(weight_hh.to(dtype), bias_hh.to(dtype))

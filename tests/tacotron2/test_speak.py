@@ -259,6 +259,11 @@ def test_a_streamed_mel_equals_that_of_infer(tmp_path, frames_per_step, chunk_fr
     assert (streamed.frames, streamed.stopped) == (whole.frames, whole.stopped)
 
 
+HAS_BF16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+needs_bf16 = pytest.mark.skipif(not HAS_BF16, reason="this processor has no AVX-512")
+
+
+@needs_bf16
 def test_lstms_in_bf16_change_the_mel_little(models):
     model, tokens = load_tacotron2(models["taco"]), torch.tensor([encode("A sentence of some length.")])
     expected = model.infer(tokens, None, 9, 0).mel
@@ -276,6 +281,16 @@ def test_a_lexicon_is_refused_by_a_model_of_characters(models, tmp_path, capsys)
     assert leaving.value.code == 2 and "phonemes" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(HAS_BF16, reason="this processor has AVX-512")
+def test_without_avx512_bf16_speaks_in_float32(models):
+    model = load_tacotron2(models["taco"])
+    precise, coarse = (
+        speech.TextToSpeech(model, GriffinLim(model.config), mixed_precision=name) for name in ("no", "bf16")
+    )
+    assert np.array_equal(precise.synthesize("A sentence."), coarse.synthesize("A sentence."))
+
+
+@needs_bf16
 def test_two_speakers_with_other_precisions_share_a_model(models):
     model = load_tacotron2(models["taco"])
 
