@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from common.errors import UserError, one_line
-from common.files import visible
+from common.files import read_json, visible
 
 CONFIG_NAME = "config.json"
 PROGRESS_NAME = "progress.json"  # step, epoch and flags of a training checkpoint
@@ -33,6 +33,22 @@ def config_path(path: Path) -> Path:
 def folder_of(path: Path) -> Path:
     """Return `path` if it is a folder, else the folder that contains it."""
     return path if path.is_dir() else path.parent
+
+
+def read_model_config(path: Path) -> dict:
+    """Return a model's `config.json`. Raises UserError if it lacks a setting of the mels.
+
+    Without `mel_scale` it is an official one, which calls the window `win_size`.
+    """
+    values = read_json(config_path(path))
+    window = "window_size" if "mel_scale" in values else "win_size"
+    names = ("sampling_rate", "n_fft", window, "hop_size", "num_mels", "fmin", "fmax")
+    if missing := [name for name in names if name not in values]:
+        raise UserError(
+            f"{config_path(path)} lacks {', '.join(missing)}, on which the audio depends; use the file that "
+            "belongs to the model, or add the values that it was trained with"
+        )
+    return values
 
 
 def newest_file(folder: Path, patterns: Iterable[str]) -> Path | None:

@@ -15,7 +15,14 @@ import torch
 from torch import Tensor
 
 from checkpoint.download import local_folder
-from checkpoint.files import CONFIG_NAME, config_path, read_pickle, read_weights, weights_file
+from checkpoint.files import (
+    CONFIG_NAME,
+    config_path,
+    read_model_config,
+    read_pickle,
+    read_weights,
+    weights_file,
+)
 from checkpoint.formats import nvidia, official, project, torchaudio, transformers, tutorial, vocos
 from checkpoint.formats.tacotron2 import read_foreign_tacotron2
 from checkpoint.formats.transformers import add_input_norm
@@ -148,7 +155,7 @@ def own_tacotron2_config(file: Path) -> Tacotron2Config:
             f"{file} is not a Tacotron 2 checkpoint: {path} describes another model; name a Tacotron 2's "
             "folder"
         )
-    return Tacotron2Config.from_dict(values)
+    return Tacotron2Config.from_dict(read_model_config(file))
 
 
 def is_tacotron2(path: Path) -> bool:

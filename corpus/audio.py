@@ -1,4 +1,4 @@
-"""Read and write audio files as float32 arrays in [-1, 1], with soundfile and, for MPEG audio, PyAV.
+"""Read and write audio files as float32 arrays in [-1, 1], with soundfile and, for MPEG and AAC, PyAV.
 
 The length of a file is what it decodes to: the headers of lossy formats often state none, or a wrong one.
 """
@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 
@@ -17,13 +18,15 @@ import soxr
 from common.errors import UserError, one_line
 from common.files import atomic_write
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".m4a", ".webm")
 SAMPLING_RATES = range(1000, 768_001)  # in Hz; a damaged header can state any other
 MOST_CHANNELS = 32
 MOST_VALUES = 1 << 28  # samples times channels of a file that is read as a whole: 1 GiB, 3 hours at 22,050 Hz
+UNKNOWN_FORMAT = 1  # libsndfile's code
 UNKNOWN_BYTES = 0x7FFF0000  # programs that write WAV files to a pipe state this size or a larger one
 # libsndfile reads a truncated file up to its end, and reports what is missing only in its log.
 TRUNCATED = re.compile(r"^ *(?:data|SSND) : (\d+) \(should be (\d+)\)|^\*\*\* Calculated frame count", re.M)
+FLAC_START = re.compile(rb"fLaC[\0\x80]\0\0\x22")  # and the header of its first block
 STATED_SAMPLES = re.compile(r"^fact : \d+\s+frames +: (\d+)", re.M)  # in the same log, of a WAV file
 LONGEST_BLOCK = 4096  # samples of a speech codec, the last of which is padded
 DECODING_ERRORS = (soundfile.SoundFileError, RuntimeError, OSError, ValueError, MemoryError)
@@ -33,7 +36,7 @@ BLOCK = 1 << 18  # samples that are decoded at a time
 SEEKABLE = {"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"}
 # ... and those which are decoded from the start for each segment. Others are not for training: speech codecs.
 SEQUENTIAL = {
-    "MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III", "MPEG", "VORBIS", "OPUS", "OGG",
+    "MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III", "MPEG", "VORBIS", "OPUS", "OGG", "FLAC",
     "ALAC_16", "ALAC_20", "ALAC_24", "ALAC_32",
 }  # fmt: skip
 
@@ -78,13 +81,17 @@ def open_audio(source: Path | str | BytesIO, start: int = 0, block: int = BLOCK)
     The format is recognized by the file's contents. Raises one of DECODING_ERRORS for a damaged or truncated
     file, also while it is decoded.
     """
-    if isinstance(source, BytesIO):
-        source.seek(0)
     head = first_bytes(source)
     if is_mpeg(head):
-        opened = open_mpeg(source)
+        opened = open_with_ffmpeg(source)
+    elif head[4:8] == b"ftyp":  # M4A, MP4
+        opened = open_with_ffmpeg(source, "mov")
+    elif head.startswith(b"\x1aE\xdf\xa3"):  # WebM, in which browsers record
+        opened = open_with_ffmpeg(source, "matroska")
     elif head.startswith(b"OggS"):
-        opened = open_ogg(source)
+        opened = open_parts(source, ogg_starts(contents(source)))
+    elif head.startswith(b"fLaC") and len(starts := flac_starts(source)) > 1:
+        opened = open_parts(source, starts)
     else:
         opened = open_with_soundfile(source, start, block)
     with opened as decoder:
@@ -109,15 +116,28 @@ def is_mpeg(head: bytes) -> bool:
     return head.startswith(b"ID3") or (len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0)
 
 
+def open_sequentially(source: Path | str | BytesIO) -> SequentialFile:
+    if isinstance(source, BytesIO):
+        source.seek(0)
+    try:
+        return SequentialFile(source)
+    except soundfile.LibsndfileError as error:
+        if error.code != UNKNOWN_FORMAT:
+            raise
+        raise ValueError(
+            "its format is unknown; convert it, for example: ffmpeg -i <file> <file>.wav"
+        ) from error
+
+
 @contextmanager
 def open_with_soundfile(source: Path | str | BytesIO, start: int, block: int) -> Iterator[OpenAudio]:
-    with SequentialFile(source) as file:
+    with open_sequentially(source) as file:
         match = TRUNCATED.search(file.extra_info)
         if match and not (match[1] and int(match[1]) >= UNKNOWN_BYTES):
             sizes = f": it has {match[2]} bytes of audio, not {match[1]} as its header states"
             raise ValueError(f"the file is truncated{sizes if match[1] else ''}")
         if file.subtype.startswith("MPEG"):  # in a WAV file
-            with open_mpeg(source) as decoder:
+            with open_with_ffmpeg(source) as decoder:
                 yield decoder
             return
         length = file.frames
@@ -138,20 +158,47 @@ def read_blocks(file: soundfile.SoundFile, length: int, block: int) -> Iterator[
         raise ValueError(f"the file is truncated or damaged: its last {length} samples are missing")
 
 
-@contextmanager
-def open_ogg(source: Path | str | BytesIO) -> Iterator[OpenAudio]:
-    """Decode all streams of an Ogg file that consists of several in succession; libsndfile reads only one."""
-    data = source.getvalue() if isinstance(source, BytesIO) else Path(source).read_bytes()
+def contents(source: Path | str | BytesIO) -> bytes:
+    return source.getvalue() if isinstance(source, BytesIO) else Path(source).read_bytes()
+
+
+def ogg_starts(data: bytes) -> list[int]:
+    """Return where the streams of an Ogg file begin that follow each other."""
     starts, previous_begins = [], False
     for page in re.finditer(rb"OggS\0(.)", data, re.S):
         begins = bool(page[1][0] & 2)  # a stream
         if begins and not previous_begins:
             starts.append(page.start())
         previous_begins = begins
-    parts = [data[start:end] for start, end in zip(starts, [*starts[1:], len(data)], strict=True)] or [data]
-    with SequentialFile(BytesIO(parts[0])) as first:
-        properties = first.samplerate, first.channels
-        codec = first.subtype if first.subtype in SEQUENTIAL else "OGG"
+    return starts or [0]
+
+
+def flac_starts(source: Path | str | BytesIO) -> list[int]:
+    """Return where the FLAC files begin that a file was joined from."""
+    if isinstance(source, BytesIO):
+        return [match.start() for match in FLAC_START.finditer(source.getvalue())]
+    status = Path(source).stat()
+    return starts_in_file(str(source), status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=1 << 16)  # for segments, which are read again and again
+def starts_in_file(path: str, _size: int, _modified: int) -> list[int]:
+    return [match.start() for match in FLAC_START.finditer(Path(path).read_bytes())]
+
+
+@contextmanager
+def open_parts(source: Path | str | BytesIO, starts: list[int]) -> Iterator[OpenAudio]:
+    """Decode a file that was joined from several, which begin at `starts`; libsndfile reads only one."""
+    data = contents(source)
+    parts = [data[start:end] for start, end in zip(starts, [*starts[1:], len(data)], strict=True)]
+    try:
+        with SequentialFile(BytesIO(parts[0])) as first:
+            properties = first.samplerate, first.channels
+            codec = first.subtype if first.subtype in SEQUENTIAL else first.format
+    except soundfile.SoundFileError:  # FLAC, as FFmpeg writes it into Ogg
+        with open_with_ffmpeg(source, "ogg") as decoder:
+            yield decoder
+        return
 
     def blocks() -> Iterator[np.ndarray]:
         for part in parts:
@@ -163,12 +210,20 @@ def open_ogg(source: Path | str | BytesIO) -> Iterator[OpenAudio]:
 
 
 @contextmanager
-def open_mpeg(source: Path | str | BytesIO) -> Iterator[OpenAudio]:
-    """Decode MPEG audio with FFmpeg, in full. libsndfile stops at the length that it estimates or is told."""
-    import av  # only these files need it
+def open_with_ffmpeg(source: Path | str | BytesIO, kind: str | None = None) -> Iterator[OpenAudio]:
+    """Decode MPEG audio, or a container of the given kind, in full.
 
+    libsndfile stops MPEG audio at the length that it estimates or is told.
+    """
     try:
-        with av.open(source if isinstance(source, BytesIO) else str(source)) as container:
+        import av  # only these files need it
+    except ImportError as error:
+        raise ValueError("it needs PyAV: pip install av, or convert the file to WAV or FLAC") from error
+
+    if isinstance(source, BytesIO):
+        source.seek(0)
+    try:
+        with av.open(source if isinstance(source, BytesIO) else str(source), format=kind) as container:
             if not container.streams.audio:
                 raise ValueError("it has no audio")
             stream = container.streams.audio[0]

@@ -71,11 +71,14 @@ Columns = dict[
 class Clips(Sequence[Clip]):
     """The clips of a manifest, as a sequence of `Clip` that takes about 150 bytes per clip.
 
-    Workers share the memory. A slice is a list. `samples` (clips,) holds the lengths.
+    Workers share the memory. A slice is a list. `samples` (clips,) holds the lengths, `source` is the
+    manifest.
     """
 
-    def __init__(self, folder: Path, columns: "Columns", samples: np.ndarray, peaks: np.ndarray):
-        self.folder = str(folder)
+    def __init__(
+        self, source: Path, folder: Path, columns: "Columns", samples: np.ndarray, peaks: np.ndarray
+    ):
+        self.source, self.folder = source, str(folder)
         self.paths, self.transcripts, self.speakers = (columns[name] for name in TEXT_COLUMNS)
         self.samples = torch.tensor(samples, dtype=torch.int64)
         self.peaks = torch.tensor(peaks, dtype=torch.float32)
@@ -125,7 +128,9 @@ def read_manifest(
     unnamed = torch.nonzero(names.ends[1:] == names.ends[:-1])
     if len(unnamed):
         raise UserError(f"row {int(unnamed[0]) + 1} of {path} has no file_path; create the manifest again")
-    clips = Clips(folder, columns, *samples_and_peaks(path, folder, columns, sampling_rate, check_files))
+    clips = Clips(
+        path, folder, columns, *samples_and_peaks(path, folder, columns, sampling_rate, check_files)
+    )
     pa.default_memory_pool().release_unused()
     return clips
 

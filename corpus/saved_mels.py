@@ -13,7 +13,7 @@ from common.files import find_file
 from common.parallel import map_in_threads
 from corpus.audio import read_audio
 from corpus.manifest import Clip
-from corpus.mel_comparison import OTHER_AUDIO, unlikely_mel_values, wrong_mel
+from corpus.mel_comparison import OTHER_AUDIO, OTHER_LEVEL, unlikely_mel_values, wrong_mel
 from mel import MelConfig, check_same_mel
 
 NUM_COMPARED = 20  # clips per manifest
@@ -75,7 +75,7 @@ class SavedMels:
 
     def problems_with_values(self, manifests: Sequence[Sequence[Clip]]) -> list[str]:
         """Open about 20 mels per manifest, and compare them with the mels of the audio."""
-        problems, doubts, unrelated = [], [], []
+        problems, doubts, unrelated, levels = [], [], [], []
         sample = chain(*(clips[:: max(1, len(clips) // NUM_COMPARED)] for clips in manifests))
         for number, clip in enumerate(sample):
             mel = np.array(self.open(clip))
@@ -84,13 +84,15 @@ class SavedMels:
             elif not np.isfinite(mel).all():
                 problems.append(f"{clip.path.stem} (its mel holds values that are not finite)")
             elif reason := self.compare_with_audio(clip, mel, number < NUM_COMPARED_CLOSELY):
-                (unrelated if reason == OTHER_AUDIO else problems).append(
-                    f"{clip.path.stem} (its mel {reason})"
-                )
+                kinds = unrelated if reason == OTHER_AUDIO else problems
+                kinds = levels if reason.startswith(OTHER_LEVEL) else kinds
+                kinds.append(f"{clip.path.stem} (its mel {reason})")
             elif doubt := unlikely_mel_values(mel, self.config):
                 doubts.append(f"{self.file(clip)} {doubt}")
         if doubts and not problems:
             warnings.warn(f"{doubts[0]}; is it in the vocoder's --mel_scale?", stacklevel=4)
+        if levels and not problems:
+            warnings.warn(f"{levels[0]}; the vocoder will learn to change the level", stacklevel=4)
         # a model may fail on a single clip; files are exchanged in pairs
         return problems + (unrelated if len(unrelated) > 1 else [])
 

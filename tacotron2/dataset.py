@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from common.errors import UserError
-from corpus.manifest import Clip
+from corpus.manifest import Clip, Clips
 from dataset import read_segment
 from mel import MelSpectrogram
 from tacotron2.config import Tacotron2Config
@@ -33,8 +33,9 @@ class TextMelDataset(Dataset):
         for clip in clips:
             if problem := self.problem_with(clip):
                 unsuitable.setdefault(problem, []).append(clip.path.stem)
+        source = f" of {clips.source}" if isinstance(clips, Clips) else ""
         for (problem, remedy), names in unsuitable.items():
-            raise UserError(f"{len(names)} clips {problem}, the first {names[0]}; {remedy}")
+            raise UserError(f"{len(names)} clips{source} {problem}, the first {names[0]}; {remedy}")
 
     def problem_with(self, clip: Clip) -> tuple[str, str] | None:
         """Return why a clip can't be used, and the remedy, or None."""

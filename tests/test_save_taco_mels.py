@@ -20,10 +20,10 @@ from tacotron2_runs import train_here as train_tacotron2_here
 import save_taco_mels
 from checkpoint import load_tacotron2, save_model
 from common.parallel import available_cores
-from corpus.audio import write_wav
+from corpus.audio import read_audio, write_wav
 from corpus.manifest import read_manifest
 from corpus.saved_mels import SavedMels
-from mel import MelConfig
+from mel import MelConfig, MelSpectrogram
 from tacotron2.config import Tacotron2Config
 from tacotron2.model import Tacotron2
 
@@ -374,3 +374,13 @@ def test_mels_of_a_tacotron_2_after_one_step_fit_their_audio(shared, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         SavedMels(tmp_path / "mels", MelConfig(), clips)
+
+
+def test_mels_of_louder_audio_are_accepted_with_a_warning(shared, tmp_path):
+    wav = shared / "data" / "ljspeech-mini" / "wavs" / "LJ001-0002.wav"
+    write_manifest(tmp_path / "train.csv", [manifest_row(wav)])
+    clips = read_manifest(tmp_path / "train.csv", 22050)
+    mel = MelSpectrogram(MelConfig())(torch.from_numpy(read_audio(wav)[0])).numpy()
+    np.save(tmp_path / "LJ001-0002.npy", mel + 2)
+    with pytest.warns(UserWarning, match="LJ001-0002 .*louder or quieter"):
+        SavedMels(tmp_path, MelConfig(), clips)

@@ -55,7 +55,7 @@ def matches(path: Path) -> bool:
 
 
 def read_settings(path: Path) -> dict:
-    return read_json(files.config_path(path))
+    return files.read_model_config(path)
 
 
 def write(

@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from checkpoint import files
-from checkpoint.files import CONFIG_NAME, config_path
+from checkpoint.files import CONFIG_NAME, read_model_config
 from common.files import atomic_write, read_json
 from mel import MelConfig
 
@@ -29,7 +29,7 @@ def matches(path: Path) -> bool:
 
 
 def read_settings(path: Path) -> dict:
-    return read_json(config_path(path))
+    return read_json(path) if path.suffix == ".json" else read_model_config(path)
 
 
 def save_model(folder: Path | str, config: MelConfig, **models: nn.Module) -> None:

@@ -263,6 +263,17 @@ def test_a_model_is_replaced_atomically(tmp_path):
     assert read_config(tmp_path / "model") == generator.config
 
 
+@pytest.mark.parametrize("name", ["fmax", "hop_size", "sampling_rate", "window_size"])
+def test_a_model_without_a_setting_of_its_mels_is_refused(tmp_path, name):
+    generator = small_generator()
+    save_model(tmp_path, generator.config, generator=generator)
+    values = json.loads((tmp_path / "config.json").read_text())
+    del values[name]
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    with pytest.raises(UserError, match=rf"config\.json lacks {name}, .* add the values"):
+        load_generator(tmp_path)
+
+
 @pytest.mark.parametrize("official", [False, True], ids=["our folder", "g_ and do_ files"])
 def test_discriminators_are_loaded_with_their_generator(tmp_path, official):
     generator, discriminators = small_generator(1), small_discriminators(1)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -9,7 +10,7 @@ from helpers import RATE, voice
 
 from common.errors import UserError
 from corpus import audio as audio_files
-from corpus.audio import inspect_clip, mix_down, read_audio
+from corpus.audio import inspect_clip, mix_down, read_audio, to_pcm
 from corpus.conversion import SilentClip, convert_audio
 from corpus.mel_comparison import mel_of, unlikely_mel_values, wrong_mel
 from mel import MelConfig
@@ -39,7 +40,7 @@ def test_the_length_is_decoded_and_segments_are_parts_of_the_whole(tmp_path, for
         assert len(part) == 8192 and np.abs(part - whole[start : start + 8192]).max() < 1e-3
 
 
-@pytest.mark.parametrize("form, subtype", [("OGG", "VORBIS"), ("MP3", "MPEG_LAYER_III")])
+@pytest.mark.parametrize("form, subtype", [("OGG", "VORBIS"), ("MP3", "MPEG_LAYER_III"), ("FLAC", "PCM_16")])
 def test_joined_files_are_read_to_the_end(tmp_path, form, subtype):
     parts = [
         write(tmp_path / f"{n}", form, subtype, voice(1.0 + n / 3, seed=n)).read_bytes() for n in range(2)
@@ -48,6 +49,40 @@ def test_joined_files_are_read_to_the_end(tmp_path, form, subtype):
     assert (
         0 <= inspect_clip(tmp_path / "joined").samples / RATE - (1.0 + 4 / 3) < 0.15
     )  # the second file begins with padding
+
+
+@pytest.mark.parametrize(
+    "container, codec", [("mp4", "aac"), ("adts", "aac"), ("ogg", "flac"), ("flac", "flac")]
+)
+def test_files_that_ffmpeg_writes_are_read_to_the_end_and_segments_are_parts_of_them(
+    tmp_path, container, codec
+):
+    audio = voice(1.9)
+    for name in ("first", "second"):
+        with av.open(str(tmp_path / name), "w", format=container) as file:
+            stream = file.add_stream(codec, rate=RATE, layout="mono")
+            frame = av.AudioFrame.from_ndarray(to_pcm(audio)[None], format="s16", layout="mono")
+            frame.rate = RATE
+            frame.pts = 0
+            for packet in (*stream.encode(frame), *stream.encode(None)):
+                file.mux(packet)
+    whole, rate, _ = read_audio(tmp_path / "first")
+    assert rate == RATE and 0 <= len(whole) - len(audio) < 3000  # whole frames of AAC
+    joined = (tmp_path / "first").read_bytes() + (tmp_path / "second").read_bytes()
+    if container != "mp4":  # which states its length
+        (tmp_path / "first").write_bytes(joined)
+        whole, _, _ = read_audio(tmp_path / "first")
+        assert len(whole) >= 2 * len(audio)
+    for start in (0, 1234, len(audio) - 100, len(whole) - 500):
+        part, _, _ = read_audio(tmp_path / "first", start, 700)
+        expected = whole[start : start + 700]
+        assert len(part) == len(expected) and np.abs(part - expected).max(initial=0) < 1e-3
+
+
+def test_an_unknown_format_is_refused_with_the_command_that_converts_it(tmp_path):
+    (tmp_path / "a.wav").write_bytes(b"\x30\x26\xb2\x75\x8e\x66\xcf\x11" + bytes(1000))  # WMA
+    with pytest.raises(UserError, match=r"a\.wav: its format is unknown; convert it, .*ffmpeg -i"):
+        read_audio(tmp_path / "a.wav")
 
 
 def test_lengths_of_real_files_that_state_another_one(shared):
@@ -132,6 +167,7 @@ def test_mels_of_other_scales_shifts_spectrograms_and_clips_are_recognized(speec
         "fmax": mel_of(speech, MelConfig(mel_scale="ln", fmax=None)),
         "n_fft 2048": mel_of(speech, MelConfig(mel_scale="ln", n_fft=2048, window_size=2048)),
         "does not follow its audio": np.roll(true, 70, axis=1),
+        "louder or quieter audio, by a constant of 3.00": true + 3,
     }
     for words, mel in wrong.items():
         assert words in wrong_mel(mel.astype(np.float32), speech, config), words
