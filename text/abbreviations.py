@@ -68,7 +68,10 @@ ANYWHERE = {
     "refs": "references", "suppl": "supplement",
     "mgmt": "management",
     "svc": "service", "svcs": "services", "rcvd": "received", "sched": "scheduled",
-    "ctr": "center", "hosp": "hospital", "transp": "transportation", "ea": "each", "fed": "federal",
+    "ctr": "center", "hosp": "hospital", "transp": "transportation", "ea": "each",
+    "fed": "federal", "dir": "director", "eng": "engineering", "engr": "engineer", "sci": "science",
+    "econ": "economics", "phys": "physics", "chem": "chemistry", "biol": "biology", "educ": "education",
+    "mktg": "marketing", "exec": "executive", "cert": "certified", "lic": "license", "comm": "committee",
     "co": "company", "inst": "institute", "lang": "language", "lit": "literally",
     "cont": "continued", "attn": "attention", "tbsp": "tablespoon", "tsp": "teaspoon", "chap": "chapter",
     "hrs": "hours",
@@ -110,6 +113,9 @@ DOTTED = {
     "a.k.a.": "also known as",
     "p.s.": "p s",
     "p.a.": "per annum",
+    "m.p.h.": "miles per hour",
+    "k.p.h.": "kilometers per hour",
+    "r.p.m.": "revolutions per minute",
 }
 ALWAYS_MONTHS = word_set("jan feb apr aug sept oct nov dec")  # the others are also words
 # Understood without a dot if they have a capital ("Mr Smith", "Sunset Blvd") or are no words ("vs").
@@ -153,7 +159,9 @@ SHORT_STATES = dict(
         Mont:Montana Neb:Nebraska Nebr:Nebraska Nev:Nevada Okla:Oklahoma Ore:Oregon Pa:Pennsylvania
         Penn:Pennsylvania Tenn:Tennessee Tex:Texas Va:Virginia Vt:Vermont Wash:Washington Wis:Wisconsin
         Wyo:Wyoming N.Y:New_York N.J:New_Jersey N.H:New_Hampshire N.M:New_Mexico N.C:North_Carolina
-        N.D:North_Dakota S.C:South_Carolina S.D:South_Dakota R.I:Rhode_Island W.Va:West_Virginia D.C:D_C"""
+        N.D:North_Dakota S.C:South_Carolina S.D:South_Dakota R.I:Rhode_Island W.Va:West_Virginia D.C:D_C
+        Ont:Ontario Que:Quebec Alta:Alberta
+        Sask:Saskatchewan Man:Manitoba Eng:England"""
     )
 )
 # Before a year or a word, with a slash, or with an apostrophe.
@@ -162,7 +170,8 @@ SLASHED = {"w/o": "without", "w/in": "within", "n/a": "not applicable", "c/o": "
            "a/c": "A C", "ac/dc": "A C D C", "s/he": "she or he"}  # fmt: skip
 CONTRACTED = {"gov't": "government", "govn't": "government", "int'l": "international", "nat'l": "national",
               "dep't": "department", "ass'n": "association", "sec'y": "secretary", "cont'd": "continued",
-              "req'd": "required", "rec'd": "received"}  # fmt: skip
+              "req'd": "required", "rec'd": "received", "ass't": "assistant",
+    "sup't": "superintendent"}  # fmt: skip
 UNITS_WITH_DOT = word_set("c ch ft h hr hrs l lb lbs m min mins mo ms pt s sec secs tbsp tsp wk yr yrs")
 CAPITALS = word_set(
     "EST PST CST MST ED EX OP ART SEC APP PAR PT PL CT FIG MAX SUN SAT MAR"
@@ -212,7 +221,10 @@ def abbreviations(text: str) -> str:
         re.I,
     )
     text = expand(r"\bw/(?=\s?\w)(?!\w\b)", "with ", text)
-    text = expand(r"(?<=\w) ?'n'? ?(?=[Rr]oll\b)|(?<=\bR)'n'(?=B\b)", " and ", text)
+    text = expand(r"(?<=\w) ?'n'? ?(?=[Rr]oll\b)|(?<=\bR)'n'(?=B\b)|(?<=\w) 'n'? (?=\w)", " and ", text)
+    text = re.sub(
+        r"\b(Mr|Mrs|Ms|Dr|St|Prof|Gen|Mt|Ft|Rev|Capt|Lt|[ei]\.[ge])\.(?=[A-Z]?[a-z])", r"\1. ", text
+    )
     text = expand(r"\b([Pp])h\.?D\b\.?", r"\1 h d", text)
     text = expand(r"\b([BM])\.\s?Sc\b\.?", r"\1 S c", text)
     text = expand(
@@ -268,6 +280,8 @@ def states_and_streets(text: str) -> str:
         lambda m: COMPASS[m[1]],
         text,
     )
+    after = rf"(?<=\b)((?:{'|'.join(STREETS).title()})\.?) ([NSEW])\b\.?(?=[,;)]|$| [a-z])"
+    text = expand(after, lambda m: f"{m[1]} {COMPASS[m[2]]}", text)
     text = expand(r"\b(NE|NW|SE|SW)(?= (?:[A-Z][a-z]|\d+(?:st|nd|rd|th)))", lambda m: COMPASS[m[1]], text)
     streets = "|".join(f"{short}|{name}" for short, name in STREETS.items()).title()
     return expand(rf"(?<=\b)((?:{streets})\.?) (NE|NW|SE|SW)\b", lambda m: f"{m[1]} {COMPASS[m[2]]}", text)
@@ -328,12 +342,14 @@ class Place:
         ):  # "Dr. Who"
             new_sentence = new_sentence and not self.after.strip(" \"')")
         self.dot = "." if self.has_dot and new_sentence else ""
-        self.before_name = re.match(r"\s[\"']?[A-Z]", self.after) is not None and not new_sentence
+        # "Dr. Lee", "Dr. and Mrs. Lee"
+        name = r"\s(?:(?:and|or|&)\s(?=[A-Z][a-z]*\.))?[\"']?[A-Z]"
+        self.before_name = re.match(name, self.after) is not None and not new_sentence
         # "10 Downing St. London", "5th St. Northeast"
         if self.word in STREETS and re.search(r"\d+ (?:[A-Z]\w+ )+$|\d(?:st|nd|rd|th) $", self.before):
             self.before_name = False
         self.number_follows = (
-            re.match(r"\s?#?(?:\d|[A-Z]{1,2}-?\d|[IVXLC]+\b|[A-Z]\b(?!\.(?!$| [A-Z])))", self.after)
+            re.match(r"\s?#?(?:'?\d|[A-Z]{1,2}-?\d|[IVXLC]+\b|[A-Z]\b(?!\.(?!$| [A-Z])))", self.after)
             is not None
         )
 
@@ -344,7 +360,7 @@ def number_mark(place: Place) -> str | None:
         return place.written  # "c." can also mean chapter
     if word not in BEFORE_NUMBERS or not place.number_follows:
         return None
-    if not re.match(r"\s?#?\w*-?\d|\s[IVXLC]{2,}\b", after) and word not in (
+    if not re.match(r"\s?#?'?\w*-?\d|\s[IVXLC]{2,}\b", after) and word not in (
         "apt",
         "ste",
         "rm",
@@ -388,9 +404,10 @@ def calendar(place: Place) -> str | None:
         return of + MONTH_ABBREVIATIONS[place.word] + place.dot
     days = "|".join(DAYS)
     beside_date = (
-        re.match(rf",? (?:\d|(?:{months})\b)|\s?(?:-|–|to) ?(?:{days})\b", place.after, re.I)
+        re.match(rf",? (?:\d|(?:{months})\b)|\s?(?:-|–|to|thru|through) ?(?:{days})\b", place.after, re.I)
         or re.match(rf",? (?:(?:and|or|to) )?(?:{days})\b\.", place.after, re.I)
         or re.match(r" (?:night|morning|afternoon|evening)s?\b", place.after)
+        or re.search(r"(?:\b(?:on|every|next|last|by|until|since)|\d(?:st|nd|rd|th)) $", place.before)
         or re.search(rf"\b(?:{days})(?:\.,?|day) ?(?:-|–)? ?(?:(?:and|or|to) )?$", place.before, re.I)
     )
     is_day = place.word in DAYS and (beside_date or place.word not in ("mon", "sat", "sun", "wed"))
@@ -415,8 +432,9 @@ def anywhere(place: Place) -> str | None:
     if place.word in ("max", "min", "temp") and place.has_dot:
         # "I met Max. John left", also after a first reading in lower case
         described = re.search(
-            r"(?:^|[,(/]|\b(?:the|an?|at|of|with|for|and|or|to|its|their|is|was)) ?$", place.before, re.I
+            r"(?:^|[,;:(/]|\b(?:the|an?|at|of|with|for|and|or|to|its|their|is|was)) ?$", place.before, re.I
         )
-        if not (described or re.match(r"[,)]? ?\d", place.after)) or re.match(r" [A-Z]", place.after):
+        described = described or place.word == "temp" or re.match(r"[,)]? ?\d", place.after)
+        if not described or re.match(r" [A-Z]", place.after):
             return None
     return ANYWHERE[place.word] + place.dot

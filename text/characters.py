@@ -18,14 +18,17 @@ TYPOGRAPHY = {
     "₤": "£",
 }  # fmt: skip
 # Not read aloud: trade and footnote marks, inverted punctuation, accents without a letter.
-SILENT = frozenset("™®¿¡†‡´¨¸`\ufeff")
+SILENT = frozenset("™®¿¡†‡´¨¸`♪♫\ufeff")
 SPOKEN_SYMBOLS = {
     "×": "times", "÷": "divided by", "±": "plus or minus", "≈": "about", "≠": "is not equal to",
     "∞": "infinity", "≤": "is at most", "≥": "is at least", "√": "the square root of", "→": "to", "⇒": "to",
     "←": "from", "↑": "up", "↓": "down", "§": "section", "¶": "paragraph", "©": "copyright",
     "‰": "per thousand", "№": "No. ", "✓": "check", "✔": "check", "♥": "heart", "❤": "heart",
     "♡": "heart", "★": "star", "☆": "star", "∑": "sum",
-    "∫": "integral", "∂": "partial",
+    "∫": "integral", "∂": "partial", "♭": "flat", "♯": "sharp", "♀": "female", "♂": "male", "∈": "in",
+    "∉": "not in",
+    "∪": "union", "∀": "for all", "∃": "there exists", "∧": "and", "∨": "or", "¬": "not",
+    "⊥": "perpendicular to",
 }  # fmt: skip
 KEPT = frozenset("°¢μ") | CURRENCIES.keys()  # later rules read these
 
@@ -69,13 +72,17 @@ def to_ascii(text: str, keep_accents: bool = False) -> str:
         # a letter that stands alone or in a formula: "2πr", "Δt"
         text = expand(
             r"(?<![Ͱ-Ͽἀ-῿])(?:[Α-ΡΣ-Ωα-λν-ω]|[μµ](?![A-Za-z]))(?![Ͱ-Ͽἀ-῿])",
-            lambda m: "micro" if m[0] == "µ" else unicodedata.name(m[0]).split()[3].lower(),
+            lambda m: (
+                "micro"
+                if m[0] == "µ"
+                else unicodedata.name(m[0]).split()[3].lower().replace("lamda", "lambda")
+            ),
             text,
         )
         # an en dash joins numbers and words; with spaces around it, it is a pause
         text = re.sub(r"(?<=\d)\s?[–—―]\s?(?=[\d$£€])|(?<=[^\W\d])–(?=\w)|(?<=\d)–(?=\w)", "-", text)
         text = text.replace("–", " -- ").translate(str.maketrans(TYPOGRAPHY))
-        text = text.replace("µ", "μ")
+        text = text.replace("µ", "μ").replace("º", "°")
         text = re.sub(r"μ(?=[Ͱ-Ͽἀ-῿])|(?<=[Ͱ-Ͽἀ-῿])μ", "m", text)  # in a Greek word, not a unit
         if keep_accents:
             text = WORD.sub(without_useless_accents, unicodedata.normalize("NFC", text))

@@ -93,6 +93,12 @@ def named_digits(text: str) -> str:
         lambda m: m[1] + ", ".join(map(digit_by_digit, filter(None, m.group(2, 3)))),
         text,
     )
+    text = expand(
+        r"(\b(?:code|pin|password|number|combination)\b[^.!?\d]* from )(\d{3,8})( to )(\d{3,8})(?![\w,%])",
+        lambda m: f"{m[1]}{digit_by_digit(m[2])}{m[3]}{digit_by_digit(m[4])}",
+        text,
+        re.I,
+    )
     # zip codes 10001 and 10002
     text = expand(
         r"(?<=codes )\d{4,}(?:(?:,? and | or |, )\d{4,})+\b(?![,.]\d)",
@@ -113,7 +119,9 @@ def named_digits(text: str) -> str:
     )
     text = expand(r"\b(\d{3})\(([a-z])\)(?:\((\d)\))?", lambda m: section(m), text)  # 401(k)
     text = expand(  # Beverly Hills 90210
-        r"(?<=[a-z] )([A-Z][a-z]+ )(\d{5})(?=[.,;:!?)]|$)(?!,\d)", lambda m: m[1] + digit_by_digit(m[2]), text
+        r"(?<=[a-z,.] )((?:[A-Z][a-z]+|[A-Z]{2,3}) )(\d{5})(?=[.,;:!?)]|$)(?!,\d)",
+        lambda m: m[1] + digit_by_digit(m[2]),
+        text,
     )
     text = expand(
         rf"\b({NUMBERED}{MARK} ?)((?:[A-Z]{{1,3}}[ -]?)?)(\d{{3,}})(?!\w|[,.:-]\d|-[A-Z]\b)", numbered, text

@@ -121,6 +121,7 @@ def numbers(text: str) -> str:
     )
     text = re.sub(r"\bBP (?:is |was |of )?(?=\d{2,3}/\d{2,3}\b)", lambda m: m[0].replace("BP", "B P"), text)
     text = re.sub(r"(?<=\d\.\d)(\d?)([KMB])\b(?!-)", lambda m: f"{m[1]} {SCALES[m[2].lower()]}", text)  # 8.4M
+    text = re.sub(r"(?<![\w/])(\d+\.\d+)/(?=\d+(?![\w/.]\d))", r"\1 out of ", text)  # 9.5/10
     text = re.sub(r"\b24x7\b", "24/7", text)
     text = re.sub(r"(?<=\d)\s?(bn|mn|tn|tr)\b", lambda m: f" {SCALES[m[1]]}", text) if "n" in text else text
     text = re.sub(r"(?<![\w.,])(\d+)(?=[a-z]{4,}\b)", r"\1 ", text)  # 365days
@@ -189,8 +190,10 @@ def versions(text: str) -> str:
     text = expand(r"(?<![\w.-])(?:v\.?(?=\d{1,3}(?:\.\d+)*\b)|V\.?(?=\d{1,3}(?:\.\d+)+\b))", "version ", text)
     return expand(
         r"\b((?i:version|release|python|ios|android|macos|java|php|ubuntu|kernel|django|node|chrome)) ?"
-        r"(\d+(?:\.\d+)+)(?![\w,])",
-        lambda m: f"{m[1]} " + " point ".join(version_part(part) for part in m[2].split(".")),
+        r"(\d+(?:\.\d+)+)([a-z]?)(?![\w,])",
+        lambda m: (
+            f"{m[1]} {' point '.join(version_part(part) for part in m[2].split('.'))} {m[3].upper()}".strip()
+        ),
         text,
     )
 

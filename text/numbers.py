@@ -12,13 +12,14 @@ SCALES = {
     "k": "thousand",
     "m": "million",
     "mn": "million",
+    "mil": "million",
     "b": "billion",
     "bn": "billion",
     "tn": "trillion",
     "tr": "trillion",
     "t": "trillion",
 }
-SCALE = r"(?:\s?(hundred|thousand|million|billion|trillion|crore|lakh|bn|mn|tn|tr|[kmb]|(?<=\d)[tT])\b)?"
+SCALE = r"(?:\s?(hundred|thousand|million|billion|trillion|crore|lakh|mil|bn|mn|tn|tr|[kmb]|(?<=\d)[tT])\b)?"
 ROMAN = r"(?=[IVXLC])(?:X[CL]|L?X{0,3})(?:I[XV]|V?I{0,3})(?<=[IVXLC])\b"
 ROMAN_DIGITS = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100}
 NAMED_FRACTIONS = frozenset(map(str, [*range(2, 21), 32, 64, 100, 1000]))
@@ -87,6 +88,8 @@ def say_fraction(written: str) -> str:
         return f"{say(whole)} {say(top)} {say(bottom)}".strip()
     if not whole and 1 <= int(top) <= 12 and 21 <= int(bottom) <= 31:  # a date or an expiry: 12/25
         return f"{say(top)} {say(bottom)}"
+    if bottom == "100" and not whole and len(top.lstrip("0")) > 1:  # a score
+        return f"{say(top)} out of {say(bottom)}"
     if not top.strip("0") or not (bottom in NAMED_FRACTIONS or (top == "1" and len(bottom) > 1)):
         return f"{say(whole)} {say(top)} over {say(bottom)}".strip()
     name = {"2": "half", "4": "quarter"}.get(bottom, ordinal(bottom))
@@ -104,10 +107,11 @@ def roman_numerals(text: str) -> str:
     if not re.search(r"[IVXLC]\b", text):
         return text
     text = re.sub(r"\bWW(II?)\b", r"World War \1", text)
-    # a single I may be the next word: "I told George I was leaving"
+    # a single I may be the next word, "I told George I was leaving"; other letters an initial, "Paul L. Ames"
     text = re.sub(r"\b((?:King|Queen|Pope|Emperor|Tsar|Kaiser) [A-Z][a-z]+) I\b", r"\1 the first", text)
     text = re.sub(
-        rf"\b({REGNAL}) (?!I\b(?!['’]s\b|[.,;:)]|$| of\b| and\b))({ROMAN})\b(?:\.(?=[,;:]| [a-z]))?",
+        rf"\b({REGNAL}) (?![LC]\b|[VX]\b [A-Z][a-z])"
+        rf"(?!I\b(?!['’]s\b|[.,;:)]|$| of\b| and\b))({ROMAN})\b(?:\.(?=[,;:]| [a-z]))?",
         lambda m: f"{m[1]} the {ordinal(roman(m[2]))}",
         text,
     )

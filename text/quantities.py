@@ -255,6 +255,9 @@ def units(text: str) -> str:
     text = re.sub(r"(\d)ft(?=\d)", r"\1 ft ", re.sub(r"(?<![\w.,])(\d+)h([0-5]\d)\b", r"\1 h \2", text))
     text = re.sub(r"(\d) ?[lL]/100 ?km\b", r"\1 liters per hundred kilometers", text)
     text = re.sub(r"(?<=\d)-in\b\.?", "-inch", text)
+    text = re.sub(r"(?<= by )(\d[\d.]*)\"", r"\1 inches", text)
+    if text.count('"') == 1:  # no quotation
+        text = re.sub(r"(\d)\"(?=[,;)])", r"\1 inches", text)
     # a 27" monitor; the pattern skips whole quotations, whose end is not an inch sign
     text = re.sub(
         r"(?<!\w)(['\"])(?:(?!\1).)*\1?|(\b(?:[Aa]n?|[Tt]he) )?(?<![\d.])(\d[\d.]*)(['\"])(?=[ -][a-z])",
@@ -289,7 +292,11 @@ def units(text: str) -> str:
         {name.split()[-1] for names in SIGNS.values() for name in names} | {"million", "billion"}
     )
     per = rf"(?:{UNIT})|{PERIODS}"
-    text = re.sub(rf"\b({names})/({per})\b", lambda m: f"{m[1]} per {UNITS.get(m[2], m[2])}", text)
+    text = re.sub(
+        rf"\b({names})/({per})\b(?:\^([23])\b)?",
+        lambda m: f"{m[1]} per {powered(UNITS.get(m[2], m[2]), m[3])}",
+        text,
+    )
     # words/min, steps/s
     return expand(
         r"(?<=[a-z]{3})/(min|sec|hr|yr|wk|mL|dL|kg|km|lb|[hsL])\b\.?(?! [A-Z])(?<!\.)",

@@ -50,6 +50,9 @@ WINDABLE = (
     "clocks?|watch|watches|toys?|bobbin|wool|yarn|thread|string|rope|coil|bandages?|scarf|wires?|cord|tape|cable|"
     "chain|spring|handle|crank|music box"
 )
+ON_AIR = (
+    "shows|broadcasts|airs|streams|plays|performs|sings|concerts|is|was|has|goes|games|events|matches|yes"
+)
 SHIP = r"ship|boat|ferry|vessel|canoe|yacht"
 METALS = r"zinc|copper|tin|silver|iron|mercury|arsenic|cadmium|asbestos"
 # Words with two pronunciations, spelled as they sound where espeak-ng chooses the wrong one.
@@ -70,6 +73,8 @@ HETERONYMS = {
         rf"\b({SHOPS}) close\b": r"\1 cloze",
         rf"{BEFORE_VERB}object(?= to\b|[.!?])": r"\1objekt",
         r"\blong live\b": "long liv",
+        rf"\b(?!(?:{ON_AIR})\b)([a-z]+s|people|who|men|women|children) live "
+        r"(?=(?:for|in|with|near|by|together|alone|happily|under|off|among|abroad)\b)": r"\1 liv ",
         rf"\blead(?= (?:{LEADEN})\b| (?:and|or) (?:{METALS})\b)|(?<=\bof )lead(?=[.,;:!?)]|$)": "led",
         rf"\b((?:{METALS}),? (?:and|or)|molten|heavy as|contains?|containing) lead\b": r"\1 led",
         rf"(?<!-)(?<!one )\bminute (?=(?:{SMALL_THINGS})\b)": "my newt ",

@@ -313,7 +313,7 @@ READINGS = {
         "Mount St. Helens": "mount saint helens",
         "Prof. Gen. Col. Capt. Lt. Kim": "professor general colonel captain lieutenant kim",
         "Sgt. Pepper": "sergeant pepper",
-        "Rev. and Hon. Jones": "rev. and honorable jones",
+        "Rev. and Hon. Jones": "reverend and honorable jones",
         "King Jr. was": "king junior was",
         "Smith & Co.": "smith and company.",
         "Foo Inc., Bar Ltd.": "foo incorporated, bar limited.",
