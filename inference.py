@@ -1,7 +1,7 @@
 """Convert text, audio files or saved mels to audio with a vocoder."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from corpus.audio import AUDIO_SUFFIXES, to_pcm, write_wav
 from mel import MelConfig, MelSpectrogram
 from synthesis.denoiser import make_denoiser
 from synthesis.inputs import MEL_SUFFIXES, files_in, input_mels, read_text
+from synthesis.pronunciation import pronounce
 from synthesis.speech import MAX_BATCH, STREAM_FRAMES, Sentence, TextToSpeech, join_sentences, report_problem
 from synthesis.timestamps import word_times, write_timestamps
 from synthesis.vocoder import (
@@ -34,6 +35,7 @@ from synthesis.vocoder import (
     load_vocoder,
     vocode,
 )
+from tacotron2.config import Tacotron2Config
 from text import read_lexicon
 
 
@@ -90,7 +92,7 @@ def speak_texts(options: InferenceOptions, vocoder: Vocoder) -> str:
         if options.timestamps:
             write_timestamps(options.timestamps, word_times(tts, sentences))
         if options.plot:
-            plot_sentences(path.with_suffix(".png"), sentences, tacotron2.config)
+            plot_sentences(path.with_suffix(".png"), sentences, tacotron2.config, lexicon)
     return "1 file written" if is_stdout(path.parent) else str(path)
 
 
@@ -142,14 +144,17 @@ def write_output(path: Path, chunks: Iterable[np.ndarray], sampling_rate: int) -
         sys.stdout.buffer.flush()
 
 
-def plot_sentences(path: Path, sentences: list[Sentence], config: MelConfig) -> None:
+def plot_sentences(
+    path: Path, sentences: list[Sentence], config: Tacotron2Config, lexicon: Mapping[str, str] | None
+) -> None:
     """Save one PNG of the mel and attention per sentence, numbered if there are several."""
     from common.plots import plot_attention  # matplotlib is slow to import
 
     for index, sentence in enumerate(sentences, 1):
         numbered = path if len(sentences) == 1 else path.with_stem(f"{path.stem}_{index}")
         utterance = sentence.utterance
-        save_figure(numbered, plot_attention({utterance.text: utterance.mel}, utterance.attention, config))
+        mels, [symbols] = {utterance.text: utterance.mel}, pronounce([utterance.text], config, lexicon)
+        save_figure(numbered, plot_attention(mels, utterance.attention, config, symbols))
 
 
 def plot_resynthesis(path: Path, mel: Tensor, audio: np.ndarray, config: MelConfig) -> None:

@@ -1,6 +1,6 @@
 """Figures of mels and attention, with axes in seconds and hertz. `config` is a `MelConfig`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -40,15 +40,26 @@ def plot_mels(mels: Mapping[str, Tensor | np.ndarray], config, extra_panels: int
     return figure
 
 
-def plot_attention(mels: Mapping[str, Tensor | np.ndarray], attention: Tensor | np.ndarray, config) -> Figure:
-    """Plot mels as `plot_mels` does, and the attention (steps, tokens) over the time of the last mel."""
+def plot_attention(
+    mels: Mapping[str, Tensor | np.ndarray],
+    attention: Tensor | np.ndarray,
+    config,
+    symbols: Sequence[str] = (),
+) -> Figure:
+    """Plot mels as `plot_mels` does, and the attention (steps, tokens) over the time of the last mel.
+
+    `symbols` are the labels of the first tokens, for example the phonemes of the sentence.
+    """
     figure = plot_mels(mels, config, extra_panels=1)
     attention = np.asarray(attention.cpu() if isinstance(attention, Tensor) else attention)
     axes = figure.axes[len(mels)]
     frames = list(mels.values())[-1].shape[1]
     extent = (0.0, frames * config.hop_size / config.sampling_rate, -0.5, attention.shape[1] - 0.5)
     axes.imshow(attention.T, interpolation="nearest", extent=extent, **IMAGE)
-    axes.set(title="attention", xlabel="time (s)", ylabel="token")
+    axes.set(title="attention", xlabel="time (s)", ylabel="" if symbols else "token")
+    if symbols:
+        axes.set_yticks(range(len(symbols)), symbols, fontsize=7)
+        figure.set_figheight(max(figure.get_figheight(), 1.0 + 0.1 * attention.shape[1]))  # inches
     return figure
 
 

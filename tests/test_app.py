@@ -82,11 +82,12 @@ def failure(client, *inputs, api_name: str) -> str:
 
 def test_a_text_arrives_sentence_by_sentence_and_then_whole(connect):
     job = connect().submit("Good morning. It costs <b>$5</b>!", "espeak", VOCODER, 0, api_name="/speak")
-    pronunciation, html, path, status = job.result(timeout=300)
+    pronunciation, html, path, status, pictures = job.result(timeout=300)
     assert pronunciation.splitlines()[0] == phonemize(["Good morning."])[0]
     players = [outputs[1].count("<audio") for outputs in job.outputs()]
     assert players == sorted(players) and set(players) == {0, 1, 2}
-    assert html.count("data:audio/flac") == html.count("data:image/png") == 2
+    assert html.count("data:audio/flac") == pictures.count("data:image/png") == 2
+    assert job.outputs()[0][3].startswith("Loading Tacotron 2 of the voice espeak")
     assert "&lt;b&gt;$5" in html and "<b>" not in html
     audio, rate = soundfile.read(path)
     assert rate == RATE and 1.0 < len(audio) / rate < 8.0 and np.abs(audio).max() > 0.05
@@ -216,12 +217,40 @@ def test_a_visitor_types_a_text_and_hears_it_in_a_browser_that_asks_no_other_ser
         assert hosts == {urlsplit(page[0]).netloc} and tab.errors == []
 
 
+@pytest.mark.parametrize("width", [1400, 390])
+def test_one_click_on_an_example_is_heard_and_seen_without_scrolling(page, tmp_path, width):
+    with chromium(tmp_path / "profile") as tab:
+        tab.open(page[0], width, 844)
+        example = "[...document.querySelectorAll('button')].find(e => e.innerText.includes('Good morning!'))"
+        tab.wait_for(f"!!{example}")
+        tab.evaluate(f"{example}.click()")
+        tab.wait_for("[...document.querySelectorAll('figure audio')].some(a => a.currentTime > 0)")
+        top, bottom = tab.evaluate(
+            "(r => [r.top, r.bottom])(document.querySelector('figure').getBoundingClientRect())"
+        )
+        assert 0 <= top < bottom <= 844
+        assert tab.errors == []
+
+
+def test_speech_is_measured_on_demand(connect):
+    from gradio_client import handle_file
+
+    client = connect()
+    path = client.predict("Good morning.", "espeak", GRIFFIN_LIM, 0, api_name="/speak")[2]
+    table = client.predict(handle_file(path), "Good morning.", api_name="/measure")
+    assert "DistillMOS" in table and "WER" in table and "PESQ" not in table
+
+
 def test_a_visitor_uploads_clips_and_hears_every_copy_in_a_browser(page, tmp_path):
     (tmp_path / "text.wav").write_text("This is text.")
     write_wav(tmp_path / "clip.wav", voice(1.0), RATE)
     with chromium(tmp_path / "profile") as tab:
         tab.open(page[0], width=390)
-        tab.click("button[role=tab]", "Copy")
+        tab.evaluate("document.querySelectorAll('button[role=tab]')[1].click()")
+        tab.wait_for(
+            "[...document.querySelectorAll('audio')].some(a => a.offsetParent && a.src)"
+        )  # a first clip
+        tab.evaluate("document.querySelector('button[aria-label=Clear]').click()")
         for name in ("text.wav", "clip.wav"):
             tab.wait_for("!!document.querySelector('input[type=file]')")
             tab.choose_file("input[type=file]", tmp_path / name)

@@ -5,7 +5,7 @@ Nothing here depends on Gradio. The functions raise UserError for requests that 
 
 import io
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from html import escape
 from pathlib import Path
 
@@ -18,14 +18,24 @@ from corpus.audio import to_pcm
 from evaluation.report import data_uri, flac
 from mel import MelConfig
 from synthesis.pronunciation import as_sentences, pronounce
-from synthesis.speech import TextToSpeech, join_sentences
-from tacotron2.speak import split_text
+from synthesis.speech import join_sentences
+from tacotron2.config import Tacotron2Config
+from tacotron2.speak import Utterance, split_text
 from text import Piece, with_pauses
 from webpage.copying import Sound, copies, metrics_table, plot_copies, read_clip
 from webpage.models import OWN_VOCODER, Models
 
 MAX_CHARACTERS = 2000
 MAX_SECONDS = 20.0  # of a clip to copy
+MAX_MEASURED_SECONDS = 60.0
+ROOT = Path(__file__).resolve().parent.parent
+FIRST_CLIP = ROOT / "docs" / "audio" / "LJ009-0038-recording.mp3"
+EXAMPLES = (
+    "Good morning! How are you today?",
+    "The parcel weighs 2.5 kg, costs $12.99, and arrives on March 3rd.",
+    "Say [nəˈvɑːdə], not [nəˈvædə].",
+    "The rain in Spain stays mainly in the plain. Peter Piper picked a peck of pickled peppers.",
+)
 
 
 def check_length(text: str, limit: int = MAX_CHARACTERS) -> None:
@@ -46,14 +56,19 @@ def show_pronunciation(models: Models, text: str, voice: str) -> Iterator[str]:
 def speak_text(
     models: Models, text: str, voice: str, vocoder: str, seed: float, speed: float = 1.0
 ) -> Iterator[tuple]:
-    """Yield the page's outputs for a text: its pronunciation, then each sentence, then the whole audio."""
+    """Yield the page's outputs for a text: what is loading, then each sentence, then the whole audio.
+
+    They are the pronunciation, the players of the sentences so far, the whole audio or None, the progress,
+    and the pictures of the sentences so far.
+    """
     check_length(text)
-    tts = models.text_to_speech(voice, vocoder, speed)
-    pieces = split_text(text, tts.tacotron2.config)
-    sentences = [piece.text for piece in pieces]
-    pronunciation = "\n".join(pronounce(sentences, tts.tacotron2.config))
-    for outputs in speech_outputs(tts, pieces, sentences, seed):
-        yield pronunciation, *outputs
+
+    def read(config: Tacotron2Config) -> tuple[str, list[Piece], list[str]]:
+        pieces = split_text(text, config)
+        sentences = [piece.text for piece in pieces]
+        return "\n".join(pronounce(sentences, config)), pieces, sentences
+
+    yield from speech_outputs(models, voice, vocoder, seed, speed, read)
 
 
 def speak_pronunciation(
@@ -61,38 +76,71 @@ def speak_pronunciation(
 ) -> Iterator[tuple]:
     """Yield the outputs of `speak_text` for an edited pronunciation."""
     check_length(pronunciation, 2 * MAX_CHARACTERS)
-    tts = models.text_to_speech(voice, vocoder, speed)
     lines = [line.strip() for line in pronunciation.splitlines() if any(map(str.isalpha, line))]
     if not lines:
         raise UserError("the pronunciation is empty; write one line per sentence")
-    sentences = as_sentences(lines, tts.tacotron2.config)
-    for outputs in speech_outputs(tts, with_pauses(sentences), lines, seed):
-        yield pronunciation, *outputs
+
+    def read(config: Tacotron2Config) -> tuple[str, list[Piece], list[str]]:
+        return pronunciation, with_pauses(as_sentences(lines, config)), lines
+
+    yield from speech_outputs(models, voice, vocoder, seed, speed, read, pronunciation)
 
 
-def speech_outputs(tts: TextToSpeech, pieces: list[Piece], titles: list[str], seed: float) -> Iterator[tuple]:
-    """Yield (HTML of the sentences so far, whole audio or None, progress) whenever there is more."""
-    check_seed(int(seed or 0))
-    run, html, spoken, failed = secrets.token_hex(4), "", [], []
+def speech_outputs(
+    models: Models,
+    voice: str,
+    vocoder: str,
+    seed: float,
+    speed: float,
+    read: Callable[[Tacotron2Config], tuple[str, list[Piece], list[str]]],
+    pronunciation: str = "",
+) -> Iterator[tuple]:
+    """Yield the outputs of `speak_text` whenever there is more.
+
+    `read` returns the pronunciation, the pieces and their titles. A mistake is shown in place of players.
+    """
+    message = f"Loading Tacotron 2 of the voice {Path(voice).name} and the {vocoder} …"
+    yield pronunciation, hint(message), None, message, ""
+    try:
+        check_seed(int(seed or 0))
+        tts = models.text_to_speech(voice, vocoder, speed)
+        pronunciation, pieces, titles = read(tts.tacotron2.config)
+    except UserError as error:
+        yield pronunciation, hint(str(error)), None, "", ""
+        raise
     total = f"{len(pieces)} sentence{'s' if len(pieces) > 1 else ''}"
-    yield "", None, f"0 of {total}"
+    yield pronunciation, hint(f"Speaking {total} …"), None, f"0 of {total}", ""
+    run, players, pictures, spoken, failed = secrets.token_hex(4), "", "", [], []
     for title, sentence in zip(titles, tts.speak_pieces(pieces, int(seed or 0)), strict=True):
         utterance = sentence.utterance
         spoken.append(sentence)
         problem = f"failed in {utterance.attempts} attempts: {utterance.problem}" if utterance.problem else ""
         if problem:
             failed.append(f"{title!r} {problem}")
-        html += player(title, (sentence.audio, tts.sampling_rate), run, problem)
-        yield html, None, f"{len(spoken)} of {total}"
-        figure = plot_attention({"mel": utterance.mel}, utterance.attention, tts.tacotron2.config)
-        html += picture(figure, f"mel and attention of {title}")
-        yield html, None, f"{len(spoken)} of {total}"
+        players += player(title, (sentence.audio, tts.sampling_rate), run, problem)
+        yield pronunciation, players, None, f"{len(spoken)} of {total}", pictures
+        pictures += attention_picture(title, utterance, tts.tacotron2.config)
     audio = join_sentences(spoken, tts.silence)
     seconds = f"{total}, {len(audio) / tts.sampling_rate:.1f} s"
     summary = (
         "\n".join([f"{seconds}; {len(failed)} failed:", *failed]) if failed else f"{seconds}; none failed"
     )
-    yield html, (tts.sampling_rate, to_pcm(audio)), summary
+    yield pronunciation, players, (tts.sampling_rate, to_pcm(audio)), summary, pictures
+
+
+def attention_picture(title: str, utterance: Utterance, config: Tacotron2Config) -> str:
+    """Return a picture of a sentence's mel, and of its attention with the symbols that were read."""
+    [symbols] = pronounce([utterance.text], config)
+    figure = plot_attention({"mel": utterance.mel}, utterance.attention, config, symbols)
+    return f"<h4>{escape(title)}</h4>{picture(figure, f'mel and attention of {title}')}"
+
+
+def measure_speech(models: Models, path: str | None, text: str) -> Iterator[str]:
+    """Yield a table with the quality of the last speech, whose word error rate is against `text`."""
+    if not path:
+        raise UserError("there is no speech to measure; speak a text first")
+    yield "Measuring …"
+    yield metrics_table({"speech": read_clip(Path(path), MAX_MEASURED_SECONDS)}, models.device, text)
 
 
 def copy_clip(models: Models, path: str | None, vocoders: list[str]) -> Iterator[tuple[str, str]]:
@@ -100,11 +148,14 @@ def copy_clip(models: Models, path: str | None, vocoders: list[str]) -> Iterator
     if not path or not vocoders:
         raise UserError("choose a clip and at least one vocoder")
     recording, html, clips = read_clip(Path(path), MAX_SECONDS), "", {}
-    loaded = {name: models.vocoder(name, MelConfig()) for name in vocoders}
+    loaded = {}
+    for name in vocoders:
+        yield html, f"Loading {name} …"
+        loaded[name] = models.vocoder(name, MelConfig())
     for name, clip in copies(recording, loaded, models.device):
         clips[name] = clip
         html += player(name, clip)
-        yield html, ""
+        yield html, f"{len(clips)} of {len(vocoders) + 1} sounds"
     html += picture(plot_copies(clips), f"mel spectrograms of {', '.join(clips)}")
     yield html, "Measuring …"
     yield html, metrics_table(clips, models.device)
@@ -123,6 +174,17 @@ def show_report(folder: Path, name: str | None) -> str:
         return "<p>There are no results of evaluate.py; name their folder with --evaluations.</p>"
     report = escape(path.read_text(encoding="utf-8"))
     return f'<iframe sandbox="allow-scripts" title="{escape(name)}" srcdoc="{report}"></iframe>'
+
+
+def api_guide() -> str:
+    """Return the section on the API of docs/web_page.md, or its address where the file is missing."""
+    page = ROOT / "docs" / "web_page.md"
+    text = page.read_text(encoding="utf-8") if page.is_file() else "## API\n`POST /v1/audio/speech`\n## "
+    return text.partition("\n## API\n")[2].partition("\n## ")[0]
+
+
+def hint(text: str) -> str:
+    return f'<p class="hint">{escape(text)}</p>'
 
 
 def player(title: str, clip: Sound, run: str = "", note: str = "") -> str:

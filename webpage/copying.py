@@ -66,24 +66,29 @@ def plot_copies(clips: Mapping[str, Sound]) -> Figure:
     return plot_mels({name: log_mel(*clip) for name, clip in clips.items()}, MEL)
 
 
-def copy_metrics() -> list[Metric]:
-    """Return the metrics of copy synthesis, without UTMOS unless its weights are on this computer."""
+def shown_metrics(*needs: str) -> list[Metric]:
+    """Return the metrics with these inputs, without UTMOS unless its weights are on this computer."""
     has_utmos = Path(os.environ.get("UTMOS_CHECKPOINT", "")).is_file()
     return [
         metric
         for metric in METRICS.values()
-        if metric.needs in ("audio", "aligned reference") and (metric.name != "utmos" or has_utmos)
+        if metric.needs in needs and (metric.name != "utmos" or has_utmos)
     ]
 
 
-def metrics_table(clips: Mapping[str, Sound], device: str = "cpu") -> str:
-    """Return the metrics of copies, compared with the recording, as Markdown. Unavailable ones are a dash."""
+def metrics_table(clips: Mapping[str, Sound], device: str = "cpu", transcript: str | None = None) -> str:
+    """Return the metrics of clips as Markdown; those that are unavailable are a dash.
+
+    They compare copies with the recording among them or, if there is none, speech with its transcript.
+    """
     rows, reasons = [], {}
-    for metric in copy_metrics():
+    reference = clips.get(RECORDING, (None, None))
+    for metric in shown_metrics("audio", "aligned reference" if RECORDING in clips else "transcript"):
         column, texts = Column.of(metric), []
         for clip in clips.values():
             try:
-                texts.append(column.format(metric_value(metric, *clip, *clips[RECORDING], device=device)))
+                value = metric_value(metric, *clip, *reference, transcript, device=device)
+                texts.append(column.format(value))
             except Unavailable as error:
                 texts.append("–")
                 reasons[f"{metric.title}: {error}"] = None
