@@ -53,6 +53,18 @@ def test_the_samples_are_small_and_each_is_linked_from_the_readme():
     assert sorted(links) == [str(path.relative_to(ROOT)) for path in samples]
 
 
+def test_the_changelog_begins_with_the_version_of_pyproject():
+    version = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]
+    assert re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[0] == version
+
+
+def test_the_hosted_tests_cover_every_python_from_the_oldest_supported_one():
+    oldest = re.search(r'requires-python = ">=3\.(\d+)"', (ROOT / "pyproject.toml").read_text())[1]
+    workflow = (ROOT / ".github" / "workflows" / "tests.yml").read_text()
+    versions = [int(minor) for minor in re.findall(r'"3\.(\d+)"', workflow)]
+    assert versions == list(range(int(oldest), 15))
+
+
 def test_every_figure_is_shown():
     text = "".join(path.read_text(encoding="utf-8") for path in documents())
     assert [path.name for path in (ROOT / "docs").glob("*.png") if path.name not in text] == []
