@@ -246,7 +246,7 @@ def test_a_visitor_uploads_clips_and_hears_every_copy_in_a_browser(page, tmp_pat
     write_wav(tmp_path / "clip.wav", voice(1.0), RATE)
     with chromium(tmp_path / "profile") as tab:
         tab.open(page[0], width=390)
-        tab.evaluate("document.querySelectorAll('button[role=tab]')[1].click()")
+        tab.click("button[role=tab]", "Copy synthesis")
         tab.wait_for(
             "[...document.querySelectorAll('audio')].some(a => a.offsetParent && a.src)"
         )  # a first clip
