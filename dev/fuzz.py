@@ -130,13 +130,14 @@ def add(total: Result, part: Result) -> None:
 def table(results: dict[str, Result], minutes: float) -> str:
     lines = [f"{minutes:.0f} minutes.", ""]
     lines += [
-        "| reader | inputs | accepted | refused | failed | slowest (s) | memory (MB) |",
-        "|---|--:|--:|--:|--:|--:|--:|",
+        "| reader | inputs | accepted | refused | failed | share accepted | slowest (s) | memory (MB) |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for name, result in results.items():
         counts = [result.counts.total(), *(result.counts[key] for key in ("accepted", "refused", "failed"))]
         numbers = " | ".join(f"{count:,}" for count in counts)
-        lines.append(f"| {name} | {numbers} | {result.slowest:.1f} | {result.megabytes:.0f} |")
+        share = counts[1] / max(1, counts[0])
+        lines.append(f"| {name} | {numbers} | {share:.0%} | {result.slowest:.1f} | {result.megabytes:.0f} |")
     return "\n".join(lines) + "\n"
 
 

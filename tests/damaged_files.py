@@ -88,20 +88,53 @@ def changed_lines(draw, lines: list[str], separator: str) -> bytes:
 
 @st.composite
 def changed_npy(draw) -> bytes:
-    """Return a .npy file with another header, or other bytes."""
-    kinds = ["<f4", ">f8", "<f2", "|O", "<U4", "<c8", "|b1", "<M8[s]", "|V8", "<i8", "<f16", "", "f4,f4"]
-    sizes = st.sampled_from([0, 1, 20, 80, -1, 2**31, 2**40, 2**62])
-    header = {
-        "descr": draw(st.just("<f4") | st.sampled_from(kinds)),
-        "fortran_order": draw(st.booleans()),
-        "shape": tuple(draw(st.sampled_from([(80, 20), (1, 80, 20)]) | st.lists(sizes, max_size=4))),
-    }
+    """Return a .npy file of a mel with one change: of its header, its values or its bytes, or with none."""
+    header = {"descr": "<f4", "fortran_order": False, "shape": (80, 20)}
+    values = np.linspace(-3, 1, 1600, dtype="<f4")
+    change = draw(st.sampled_from([*header, "values", "length", "bytes", "nothing"]))
+    match change:
+        case "descr":
+            kinds = [
+                "<f4",
+                ">f8",
+                "<f2",
+                "|O",
+                "<U4",
+                "<c8",
+                "|b1",
+                "<M8[s]",
+                "|V8",
+                "<i8",
+                "<f16",
+                "",
+                "f4,f4",
+            ]
+            header["descr"] = draw(st.sampled_from(kinds))
+        case "fortran_order":
+            header["fortran_order"] = True
+        case "shape":
+            sizes = st.sampled_from([0, 1, 20, 80, -1, 2**31, 2**40, 2**62])
+            shapes = st.just((1, 80, 20)) | st.just((20, 80)) | st.lists(sizes, max_size=4).map(tuple)
+            header["shape"] = draw(shapes)
+        case "values":
+            start = draw(st.integers(0, 1599))
+            values[start : start + draw(st.integers(1, 1600))] = draw(
+                st.floats(-6, 4) | NUMBERS.map(as_float)
+            )
+        case "length":
+            values = np.resize(values, draw(st.integers(0, 1700)))
     stream = io.BytesIO()
     np.lib.format.write_array_header_1_0(stream, header)
-    body = np.full(
-        draw(st.sampled_from([1600, 0, 1601])), draw(st.sampled_from([0, -5, np.nan, 1e38])), "<f4"
-    )
-    return draw(changed_bytes(stream.getvalue() + body.tobytes()))
+    data = stream.getvalue() + values.tobytes()
+    return draw(changed_bytes(data)) if change == "bytes" else data
+
+
+def as_float(number: float) -> np.float32:
+    with np.errstate(all="ignore"):
+        try:
+            return np.float32(number)
+        except OverflowError:
+            return np.float32(np.inf)
 
 
 @st.composite

@@ -11,7 +11,7 @@ from tacotron2.config import Tacotron2Config
 from tacotron2.losses import guided_attention
 from tacotron2.lstm import LSTMCell
 from tacotron2.model import Tacotron2, length_mask
-from tacotron2.stepping import SteppingLSTM
+from tacotron2.stepping import PrenetDropout, SteppingLSTM
 
 LENGTHS = torch.tensor([13, 21, 8, 17])
 CLOSED = 1.0  # a gate threshold that no probability exceeds
@@ -324,6 +324,13 @@ def test_a_mask_drops_the_values_of_each_layer_and_scales_the_others_by_the_shar
     frames, keep = torch.rand(3, 20), torch.rand(3, 2, 24) < 0.75
     hidden = torch.relu(first(frames)) * keep[:, 0] * 4 / 3
     torch.testing.assert_close(prenet(frames, keep.float()), torch.relu(second(hidden)) * keep[:, 1] * 4 / 3)
+
+
+def test_the_masks_of_a_sentence_keep_their_share_and_are_new_at_every_step():
+    config = small_config(decoder_prenet_dropout_p=0.1)
+    masks = PrenetDropout(config, [3], torch.device("cpu")).keep_all(200)[0]  # three blocks and a part
+    assert masks.mean() == pytest.approx(0.9, abs=0.01)
+    assert len(masks.flatten(1).unique(dim=0)) == 200
 
 
 @pytest.mark.parametrize("batch", [1, 2, 9])

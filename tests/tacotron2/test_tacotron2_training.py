@@ -327,6 +327,15 @@ def test_losses_ignore_padding(frames_per_step):
         assert first[name] == pytest.approx(np.average([long[name], short[name]], weights=shares), rel=1e-5)
 
 
+def test_each_mel_loss_is_that_of_its_mel_and_power():
+    config, lengths = Tacotron2Config(**TINY), torch.tensor([5, 3])
+    batch = {"mel": torch.zeros(2, 80, 5), "mel_lengths": lengths, "token_lengths": torch.tensor([2, 2])}
+    before, after = torch.full((2, 80, 5), 2.0), torch.full((2, 80, 5), -3.0)
+    output = TeacherForced(before, after, torch.zeros(2, 5), torch.full((2, 5, 2), 0.5))
+    found = losses(config, output, batch)
+    assert (found["mel_before_loss"], found["mel_after_loss"], found["mel_loss"]) == (4.0, 9.0, 3.0)
+
+
 def test_the_gate_target_is_1_only_at_the_last_step():
     config = Tacotron2Config(**TINY)
     lengths = torch.tensor([5, 3])
