@@ -1,5 +1,7 @@
 """LSTMs of Tacotron 2: over padded sentences, and with a state in float32 under autocast."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -34,6 +36,12 @@ def from_gates(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
     return torch.sigmoid(output_gate) * torch.tanh(cell), cell
 
 
+def lstm_precision(device_type: str) -> AbstractContextManager:
+    """Return a context without autocast on a processor without AVX-512, which has no LSTMs in bfloat16."""
+    is_missing = device_type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.autocast(device_type, enabled=False) if is_missing else nullcontext()
+
+
 def run_bidirectional(lstm: nn.LSTM, x: Tensor, lengths: Tensor) -> Tensor:
     """Run a bidirectional LSTM over padded sentences (B, L, in) with `lengths` (B,): (B, L, 2 * hidden_size)
 
@@ -41,7 +49,7 @@ def run_bidirectional(lstm: nn.LSTM, x: Tensor, lengths: Tensor) -> Tensor:
     need the lengths on the host, which waits for a GPU. The output in the padding is not defined.
     """
     to_right, to_left = lstm.all_weights
-    outputs = run(x, to_right), reverse(run(reverse(x, lengths), to_left), lengths)
+    outputs = run_lstm(x, to_right), reverse(run_lstm(reverse(x, lengths), to_left), lengths)
     return torch.cat(outputs, dim=2)
 
 
@@ -53,10 +61,12 @@ def reverse(x: Tensor, lengths: Tensor) -> Tensor:
     return x.gather(1, order.unsqueeze(2).expand_as(x))
 
 
-def run(x: Tensor, weights: list[Tensor]) -> Tensor:
+def run_lstm(x: Tensor, weights: list[Tensor]) -> Tensor:
     """Run one direction, given by its two weights and two biases: (B, L, in) -> (B, L, hidden_size)"""
+    x = x.float()
     zeros = x.new_zeros(1, len(x), weights[1].shape[1])
-    return torch.lstm(
-        x, (zeros, zeros), weights, has_biases=True, num_layers=1, dropout=0.0, train=torch.is_grad_enabled(),
-        bidirectional=False, batch_first=True,
-    )[0]  # fmt: skip
+    with lstm_precision(x.device.type):
+        return torch.lstm(
+            x, (zeros, zeros), weights, has_biases=True, num_layers=1, dropout=0.0,
+            train=torch.is_grad_enabled(), bidirectional=False, batch_first=True,
+        )[0]  # fmt: skip

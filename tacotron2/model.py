@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from common.errors import UserError
 from tacotron2.attention import AttentionState, LocationSensitiveAttention, Memory, linear
 from tacotron2.config import Tacotron2Config
-from tacotron2.lstm import LSTMCell, run_bidirectional
+from tacotron2.lstm import LSTMCell, run_bidirectional, run_lstm
 from tacotron2.postfilter import Postfilter
 from tacotron2.stepping import PrenetDropout, SteppingLSTM
 
@@ -181,7 +181,7 @@ class Decoder(nn.Module):
         context = torch.stack([state.context for state in states], dim=1)  # (B, steps, encoder_embed_dim)
         hidden = torch.stack([state.hidden for state in states], dim=1)  # (B, steps, attention_rnn_dim)
         # The attention does not depend on the second LSTM, so all of its steps are computed in one call.
-        hidden, _ = self.decoder_rnn(torch.cat([hidden, context], dim=2))
+        hidden = run_lstm(torch.cat([hidden, context], dim=2), self.decoder_rnn.all_weights[0])
         hidden = F.dropout(hidden, self.config.decoder_dropout_p, self.training)
         features = torch.cat([hidden, context], dim=2)
         mel = self.linear_projection(features).reshape(batch, frames, num_mels).transpose(1, 2)
