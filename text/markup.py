@@ -98,7 +98,7 @@ def read_markup(text: str) -> ElementTree.Element | None:
     text = re.sub(r"&(?!#?\w+;)", "&amp;", text.strip())
     try:
         return ElementTree.fromstring(text if "<speak" in text else f"<speak>{text}</speak>")
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, UnicodeEncodeError) as error:  # the latter for lone surrogates
         if not is_ssml:  # a program or a formula, for example
             return None
         raise UserError(
@@ -108,13 +108,13 @@ def read_markup(text: str) -> ElementTree.Element | None:
 
 def walk(element: ElementTree.Element, speed: float) -> Iterator[Piece | float]:
     """Yield the content of an SSML element. Unknown elements are replaced by their content."""
-    tag, content = element.tag.rpartition("}")[2], "".join(element.itertext())
+    tag = element.tag.rpartition("}")[2]
     if tag == "break":
         yield break_seconds(element)
     elif tag == "phoneme" and element.get("ph") and element.get("alphabet", "ipa").lower() == "ipa":
         yield Piece(bracketed(element.get("ph")), speed)
     elif tag == "say-as" and element.get("interpret-as", "").lower() in SPELLED:
-        yield Piece(spelled(content), speed)
+        yield Piece(spelled("".join(element.itertext())), speed)
     elif tag == "sub" and element.get("alias"):
         yield Piece(element.get("alias"), speed)
     elif tag not in SILENT_TAGS:

@@ -1,9 +1,12 @@
 """Pauses and SSML in a text."""
 
+import tracemalloc
+
 import pytest
 
 from common.errors import UserError
 from text import Piece, clean, phonemize, split_pieces
+from text.markup import read_markup, walk
 
 
 def said(text: str) -> list[tuple[str, float, float]]:
@@ -83,10 +86,22 @@ def test_text_that_only_looks_like_markup_is_spoken():
         "<speak>Hi",
         '<!DOCTYPE x [<!ENTITY a "b">]><speak>&a;</speak>',
         "<speak>" + "<s>" * 3000 + "Hi." + "</s>" * 3000 + "</speak>",
+        "<speak>Hi \ud800.</speak>",
     ],
-    ids=["open", "no-end", "entity", "deep"],
+    ids=["open", "no-end", "entity", "deep", "surrogate"],
 )
 def test_damaged_ssml_is_refused_in_one_line(text):
     with pytest.raises(UserError, match="SSML of the text") as refused:
         split_pieces(text)
     assert "\n" not in str(refused.value)
+
+
+def test_nested_tags_do_not_multiply_the_memory_of_their_text():
+    text = "<speak>" + "<a>y" * 100 + "x" * 100_000 + "</a>" * 100 + "</speak>"
+    root = read_markup(text)
+    tracemalloc.start()
+    try:
+        assert len(list(walk(root, 1.0))) > 100
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
