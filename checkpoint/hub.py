@@ -108,7 +108,8 @@ def last_validation(checkpoint: Path) -> str | None:
     steps = read_json(progress)["step"]
     text = None
     for line in log.read_text(encoding="utf-8").splitlines():
-        if '"val_mel_loss"' in line and (record := json.loads(line))["step"] < steps:
+        # a run that was killed may have written half of its last line
+        if '"val_mel_loss"' in line and line.endswith("}") and (record := json.loads(line))["step"] < steps:
             loss, done = record["val_mel_loss"], record["step"] + 1
             text = f"Mel L1 on the validation clips: {loss} after {done} steps, in units of the mel scale."
     return text

@@ -13,7 +13,7 @@ from tacotron2.config import Tacotron2Config
 from tacotron2.model import Speech, Tacotron2
 from tacotron2.reading import READING_LIMITS, Failure, attention_problem, max_seconds
 from text import PAD_ID, Piece, encode_texts, pause_after, split_pieces, warn_of_foreign_scripts
-from text.languages import warn_of_other_language
+from text.foreign import warn_of_other_language
 from text.phonemes import BRACKETED_IPA
 
 

@@ -16,8 +16,8 @@ from corpus.audio import write_wav
 from corpus.manifest import Clip
 from evaluation.systems import RECORDINGS, System
 from evaluation.table import Table
+from listening import KINDS, ratings
 from listening import pages as listening
-from listening import ratings
 from listening.pages import ANCHOR, KEY, active_level, write_listening_test
 
 NAMES = ("Griffin-Lim", "HiFi-GAN", RECORDINGS)
@@ -65,7 +65,7 @@ def table_of(compared) -> Table:
     return Table(*compared, [], {})
 
 
-@pytest.mark.parametrize("kind", listening.KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_page_is_valid_loads_nothing_and_names_no_system(compared, tmp_path, kind):
     test, key, page = make(compared, tmp_path, kind)
     (policy,) = re.findall(r"Content-Security-Policy\" content=\"([^\"]+)", page)
@@ -217,7 +217,7 @@ def answer_by_keyboard(tab, kind: str, key: dict) -> None:
     tab.press("Enter")
 
 
-@pytest.mark.parametrize("kind", listening.KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_session_in_a_browser_by_keyboard_survives_a_reload_and_is_aggregated(compared, tmp_path, kind):
     test, key, _ = make(compared, tmp_path, kind)
     items = len(test["trials"])

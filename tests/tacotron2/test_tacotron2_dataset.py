@@ -84,7 +84,7 @@ def test_an_item_does_not_depend_on_epoch_or_repetition(dataset):
 @pytest.mark.parametrize("text", ["", "  ", "... !"])
 def test_a_clip_without_words_is_named(tmp_path, text):
     clips = read_manifest(make_manifest(tmp_path, texts=["One.", text, "Two."]), RATE)
-    with pytest.raises(UserError, match=r"1 clips have no words in their normalized_transcript.*clip1"):
+    with pytest.raises(UserError, match=r"1 clips of .* have no words in their normalized_transcript.*clip1"):
         TextMelDataset(clips, Tacotron2Config())
 
 
@@ -103,7 +103,7 @@ def test_the_speaker_of_a_clip_is_its_index_in_the_configuration(manifest, datas
     assert [both[index]["speaker"] for index in range(3)] == [1, 0, 1]
     assert both.collate([both[1], both[2]])["speakers"].tolist() == [0, 1]
     assert dataset.collate([dataset[1], dataset[2]])["speakers"].tolist() == [0, 0]
-    wanted = r"2 clips have a speaker that the model lacks, .* clip0; .* ann, eve"
+    wanted = r"2 clips of .* have a speaker that the model lacks, .* clip0; .* ann, eve"
     with pytest.raises(UserError, match=wanted):
         TextMelDataset(clips, Tacotron2Config(speakers=("ann", "eve")))
 

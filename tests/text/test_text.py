@@ -543,7 +543,7 @@ def test_time_is_linear_in_the_length(unit):
     for end in ("", "_"):
         clean(unit * (10000 // len(unit)) + end)
     split_sentences(unit * (10000 // len(unit)))
-    assert time.process_time() - started < 2.0
+    assert time.process_time() - started < 4.0
 
 
 SPLITS = [

@@ -57,7 +57,7 @@ def test_a_compiled_vocoder_resumes_exactly(small_corpus, tmp_path):
     plain = train_here(small_corpus, tmp_path / "plain", **settings)
     settings["compile"] = True
     whole = train_here(small_corpus, tmp_path / "whole", **settings)
-    assert_close(metrics(whole, "train"), metrics(plain, "train"), ("gen_loss",), 1e-3)
+    assert_close(metrics(whole, "train"), metrics(plain, "train"), ("gen_loss",), 3e-3)
 
     parts = train_here(small_corpus, tmp_path / "parts", max_train_steps=5, **settings)
     train_here(small_corpus, parts, resume_from_checkpoint="latest", **settings)

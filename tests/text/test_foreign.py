@@ -6,7 +6,7 @@ import pytest
 from helpers import ROOT
 
 from tacotron2.speak import split_text
-from text.languages import guess_language
+from text.foreign import guess_language
 
 FOREIGN = {
     "German": "Ich habe das Buch gestern gelesen und es ist nicht gut.",
