@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from html import unescape
 from typing import NamedTuple
 from xml.etree import ElementTree
 
@@ -95,7 +96,7 @@ def read_markup(text: str) -> ElementTree.Element | None:
         return None
     if "<!DOCTYPE" in text or "<!ENTITY" in text:  # entities can grow without bounds
         raise UserError("the SSML of the text has a document type; remove <!DOCTYPE …>")
-    text = re.sub(r"&(?!#?\w+;)", "&amp;", text.strip())
+    text = re.sub(r"&(?!(?:amp|lt|gt|quot|apos|#\w+);)(?:\w+;)?", named_character, text.strip())
     try:
         return ElementTree.fromstring(text if "<speak" in text else f"<speak>{text}</speak>")
     except (ElementTree.ParseError, UnicodeEncodeError) as error:  # the latter for lone surrogates
@@ -104,6 +105,12 @@ def read_markup(text: str) -> ElementTree.Element | None:
         raise UserError(
             f'the SSML of the text can\'t be read: {error}; close each tag, as in <break time="0.5s"/>'
         ) from error
+
+
+def named_character(match: re.Match) -> str:
+    """Return the character that HTML names, as in "&nbsp;", or the text as it is: XML knows five names."""
+    character = unescape(match[0]) if match[0].endswith(";") else match[0]
+    return character if character != match[0] else f"&amp;{match[0][1:]}"
 
 
 def walk(element: ElementTree.Element, speed: float) -> Iterator[Piece | float]:

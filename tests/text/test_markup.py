@@ -74,6 +74,10 @@ def test_other_tags_are_ignored_and_not_read_aloud():
     assert said("A <b>bold</b> claim<br/>.") == [("a bold claim.", 1, 0)]
 
 
+def test_characters_named_as_in_html_are_read():
+    assert said("<speak>Tom&nbsp;&amp; AT&T, caf&eacute; &what;</speak>") == said("Tom & AT&T, café &what;")
+
+
 def test_text_that_only_looks_like_markup_is_spoken():
     assert said("3 < 4 is true.") == [("three less than four is true.", 1, 0)]
     assert "[sic]" in split_pieces("He wrote teh [sic] and <name>.")[0].text
