@@ -19,6 +19,7 @@ from save_taco_mels import SaveMelsOptions
 from scripts.cut_phrases import PhraseOptions
 from scripts.fit_postfilter import FitPostfilterOptions
 from scripts.make_corpus import CorpusOptions
+from scripts.speak_onnx import SpeakOnnxOptions
 from tacotron2.config import Tacotron2Config
 from tacotron2.train import Tacotron2Options
 from train import VocoderOptions
@@ -45,6 +46,7 @@ PROGRAMS = {
     "python -m checkpoint convert": (ConvertOptions,),
     "python -m checkpoint export": (ExportOptions,),
     "python -m evaluation.utmos": (UtmosOptions,),
+    "scripts/speak_onnx.py": (SpeakOnnxOptions,),
     "scripts/make_corpus.py": (CorpusOptions,),
     "scripts/cut_phrases.py": (PhraseOptions,),
     "scripts/fit_postfilter.py": (FitPostfilterOptions,),

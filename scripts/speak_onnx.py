@@ -8,10 +8,10 @@ With the same seed it says the same as inference.py: sentences, numbers and repe
 `text` and `tacotron2.reading`, which need no PyTorch either.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +21,10 @@ import soundfile
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from common.errors import UserError, one_line, report_user_errors
+from common.files import atomic_write
+from common.options import Options, option, seed_option
+from common.parser import parse_options
 from tacotron2.reading import READING_LIMITS, Failure, attention_problem, max_seconds
 from text import encode_texts, split_pieces
 
@@ -45,7 +49,7 @@ class OnnxVoice:
             mel = change_speed(self.best_mel(piece.text, seed), piece.speed * speed)
             parts += [silence, self.vocoder.run(None, {"mel": mel})[0][0, 0]]
         if not parts:
-            raise ValueError("there is nothing to say in the text; it needs words")
+            raise UserError("there is nothing to say in the text; it needs words")
         return np.concatenate(parts)
 
     def best_mel(self, sentence: str, seed: int) -> np.ndarray:
@@ -105,19 +109,28 @@ def dropout_masks(config: dict, seed: int) -> Iterator[np.ndarray]:
         yield (bits / 2**24 < 1 - config["prenet_dropout"]).astype(np.float32)
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Speak with an exported voice, without PyTorch.")
-    parser.add_argument("voice", type=Path, help="folder written by `python -m checkpoint export --voice`")
-    parser.add_argument("text", help="text to speak")
-    parser.add_argument("output", type=Path, help="WAV file to write")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the prenet's dropout")
-    parser.add_argument("--speed", type=float, default=1.0, help="how many times as fast, from 0.25 to 4")
-    args = parser.parse_args()
-    if not 0.25 <= args.speed <= 4:
-        parser.error("--speed must be from 0.25 to 4")
+@dataclass(frozen=True, kw_only=True)
+class SpeakOnnxOptions(Options):
+    """Options of `scripts/speak_onnx.py`."""
+
+    voice: Path = option(help="Folder written by `python -m checkpoint export --voice`", positional=True)
+    text: str = option(help="Text to speak", positional=True)
+    output: Path = option(help="Write this WAV file", positional=True)
+    seed: int = seed_option(0, "the prenet's dropout")
+    speed: float = option(1.0, "Speak this many times as fast, at the same pitch", minimum=0.25, maximum=4)
+
+
+@report_user_errors
+def main(arguments: list[str] | None = None) -> None:
+    options = parse_options(SpeakOnnxOptions, "scripts/speak_onnx.py", __doc__.splitlines()[0], arguments)
     try:
-        voice = OnnxVoice(args.voice)
-        audio = voice.speak(args.text, args.seed, args.speed)
-        soundfile.write(args.output, audio, voice.config["sampling_rate"])
+        voice = OnnxVoice(options.voice)
     except Exception as error:  # those of ONNX Runtime have no common base class
-        parser.exit(2, f"{parser.prog}: error: can't speak with {args.voice}: {error!r}\n")
+        raise UserError(f"can't load the exported voice {options.voice}: {one_line(error)}") from error
+    audio = voice.speak(options.text, options.seed, options.speed)
+    with atomic_write(options.output) as temporary:
+        soundfile.write(temporary, audio, voice.config["sampling_rate"], format="WAV")
+
+
+if __name__ == "__main__":
+    main()
