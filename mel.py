@@ -63,7 +63,9 @@ class MelSpectrogram(nn.Module):
     def forward(self, audio: Tensor) -> Tensor:
         config = self.config
         if audio.shape[-1] < config.min_samples:
-            raise ValueError(f"audio of {audio.shape[-1]} samples has no mel; it needs {config.min_samples}")
+            raise ValueError(
+                f"audio of {audio.shape[-1]} samples has no mel; the minimum is {config.min_samples} samples"
+            )
         # bfloat16 has an 8-bit mantissa, which is too coarse for a spectrum
         with torch.autocast(audio.device.type, enabled=False):
             waves = audio.float().reshape(-1, audio.shape[-1])  # (B, samples)

@@ -88,7 +88,7 @@ def test_the_number_of_frames_is_samples_over_hop_size(config):
 
 @pytest.mark.parametrize("config", **BY_NAME)
 def test_audio_too_short_for_a_mel_is_refused_with_both_lengths(config):
-    with pytest.raises(ValueError, match=f"{config.min_samples - 1} samples.* {config.min_samples}$"):
+    with pytest.raises(ValueError, match=f"{config.min_samples - 1} samples.* {config.min_samples} "):
         mel_of(np.zeros(config.min_samples - 1, np.float32), config)
 
 

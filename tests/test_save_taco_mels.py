@@ -203,8 +203,8 @@ def test_a_model_of_several_speakers_predicts_each_clip_with_its_own(corpus, tmp
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        (None, "have no speaker in the manifest's column speaker"),
-        (("ann", ""), "have no speaker in the manifest's column speaker, the first clip1"),
+        (None, "2 clips have no speaker in the manifest's column speaker"),
+        (("ann", ""), "1 clips have no speaker in the manifest's column speaker, the first clip1"),
         (("eve", "ann"), "1 clips have a speaker that the model lacks, the first clip0"),
     ],
 )

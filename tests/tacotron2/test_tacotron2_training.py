@@ -432,14 +432,14 @@ def test_a_model_of_one_speaker_starts_from_a_model_of_several(corpus, two_speak
     line = refused(capsys, corpus, tmp_path / "other", speakers=[], **settings)
     assert "are ann, bob, and those of this run none" in line and "checkpoint convert" in line
     line = refused(capsys, corpus, tmp_path / "other", **settings)
-    assert "have no speaker in the manifest's column speaker" in line
+    assert "8 clips of" in line and "have no speaker in the manifest's column speaker" in line
 
 
 def test_a_clip_without_words_is_named(corpus, tmp_path, capsys):
     rows = (corpus / "train.csv").read_text().replace("Is it?", "...")
     (tmp_path / "train.csv").write_text(rows)
     line = refused(capsys, corpus, tmp_path / "run", path_to_train_manifest=tmp_path / "train.csv")
-    assert "have no words" in line and "clip2" in line
+    assert "1 clips of" in line and "have no words" in line and "clip2" in line
 
 
 @pytest.mark.parametrize(
