@@ -63,9 +63,8 @@ class Texts:
         return [data[begin - ends[0] : end - ends[0]].decode() for begin, end in itertools.pairwise(ends)]
 
 
-Columns = dict[
-    str, Texts | np.ndarray
-]  # by name: texts, and numbers (rows,) that are NaN where they are missing
+# Columns by name: texts, and numbers (rows,) that are NaN where they are missing.
+Columns = dict[str, Texts | np.ndarray]
 
 
 class Clips(Sequence[Clip]):

@@ -101,7 +101,7 @@ def keep(path: Path, fingerprint: str, write: Callable[[Path], None], about: dic
 def kept(path: Path, fingerprint: str) -> dict | None:
     """Return the record of an unchanged file with this fingerprint, or None."""
     about = read_json_or_nothing(path.with_suffix(".json"))
-    is_same = about.get("made_with") == fingerprint and path.is_file() and about["sha256"] == sha256(path)
+    is_same = about.get("made_with") == fingerprint and path.is_file() and about.get("sha256") == sha256(path)
     return about if is_same else None
 
 

@@ -76,9 +76,8 @@ class VocoderModule(tf.Module):
         if module.groups == 1:
             kernel = self.weight(module.weight.permute(2, 1, 0))  # (kernel_size, in, out)
             return lambda x: tf.nn.conv1d(x, kernel, 1, "SAME", dilations=dilation) + bias
-        kernel = self.weight(
-            module.weight.permute(1, 2, 0).unsqueeze(3)
-        )  # depthwise: (1, kernel_size, in, 1)
+        # depthwise, as an image of height 1: (1, kernel_size, in, 1)
+        kernel = self.weight(module.weight.permute(1, 2, 0).unsqueeze(3))
         return lambda x: tf.nn.depthwise_conv2d(x[:, None], kernel, [1] * 4, "SAME")[:, 0] + bias
 
     @layer.register

@@ -72,3 +72,9 @@ def test_metrics_and_systems_depend_on_mel_text_and_networks(monkeypatch, module
     code_of.cache_clear()
     code_of(module)
     assert dependencies <= read
+
+
+def test_a_record_without_a_hash_is_no_record(tmp_path):
+    (tmp_path / "a.wav").write_bytes(b"audio")
+    (tmp_path / "a.json").write_text('{"made_with": "x"}')
+    assert cache.kept(tmp_path / "a.wav", "x") is None
