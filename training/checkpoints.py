@@ -90,8 +90,9 @@ class Checkpoints:
         self.lock = lock_folder(self.folder)
         recover_replaced(self.folder)
         # of a process that was killed while writing
-        for leftover in [*self.folder.glob(".*.tmp"), *self.folder.glob("*checkpoint*/.*.tmp")]:
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        for pattern in (".*.tmp", "*checkpoint*/.*.tmp"):  # the second also finds files in folders that go first
+            for leftover in list(self.folder.glob(pattern)):
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
     def close(self) -> None:
         if self.processes.is_main:

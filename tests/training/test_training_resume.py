@@ -83,6 +83,7 @@ def test_a_run_killed_at_any_moment_ends_as_if_never_interrupted(small_corpus, u
     leftover = folder / ".checkpoint_99.parts.tmp"
     shutil.copytree(folder / "checkpoint_1", leftover)
     (leftover / "progress.json").write_text('{"step": 99')
+    (leftover / ".progress.json.99.tmp").write_text('{"step": 99')
 
     # killed between the two renames that replace a checkpoint
     (folder / "last_checkpoint").rename(folder / "last_checkpoint.replaced")
