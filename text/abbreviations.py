@@ -236,6 +236,7 @@ def abbreviations(text: str) -> str:
     text = expand(r"\b([Ss])td\.? [Dd]ev\b\.?", r"\1tandard deviation", text)
     text = expand(r"(?<=, )ed\.(?= [A-Z])", "edited by", text)
     text = expand(r"(?<=\d(?:st|nd|rd|th) )ed\.(?=[,;:)]| [a-z(])", "edition", text)
+    text = expand(r"(?<=[A-Za-z]) v\. (?=[A-Z])", " versus ", text)  # Roe v. Wade
     text = states_and_streets(text)
     text = expand(rf"\b({'|'.join(GIVEN_NAMES)})\.(?= [A-Z])", lambda m: GIVEN_NAMES[m[1]], text)
     text = expand(r"\bRt\. (?=Hon\b)", "Right ", text)
@@ -278,6 +279,12 @@ def states_and_streets(text: str) -> str:
     text = expand(
         r"\b([NSEW])\.?(?= (?:[A-Z][a-z]+ ){1,2}(?:St|Ave|Rd|Dr|Blvd|Street|Avenue|Road|Drive|Boulevard)\b)",
         lambda m: COMPASS[m[1]],
+        text,
+    )
+    # I-95 N, US-1 South, 40.7128° N
+    text = expand(
+        r"(\b(?:I|US|SR|Hwy\.?|Highway|Route|Rte\.?)[- ]\d+|°) ?([NSEW])\b(?!')",
+        lambda m: f"{m[1]} {COMPASS[m[2]]}",
         text,
     )
     after = rf"(?<=\b)((?:{'|'.join(STREETS).title()})\.?) ([NSEW])\b\.?(?=[,;)]|$| [a-z])"
@@ -356,7 +363,7 @@ class Place:
 
 def number_mark(place: Place) -> str | None:
     word, after = place.word, place.after
-    if word in ("c", "ca") and not re.match(r"\s?\d{3,4}\b", after):
+    if word == "c" and not re.match(r"\s?\d{3,4}\b", after):
         return place.written  # "c." can also mean chapter
     if word not in BEFORE_NUMBERS or not place.number_follows:
         return None
@@ -405,10 +412,10 @@ def calendar(place: Place) -> str | None:
     days = "|".join(DAYS)
     beside_date = (
         re.match(rf",? (?:\d|(?:{months})\b)|\s?(?:-|–|to|thru|through) ?(?:{days})\b", place.after, re.I)
-        or re.match(rf",? (?:(?:and|or|to) )?(?:{days})\b\.", place.after, re.I)
+        or re.match(rf",? (?:(?:and|or|to|&) )?(?:{days})\b\.", place.after, re.I)
         or re.match(r" (?:night|morning|afternoon|evening)s?\b", place.after)
         or re.search(r"(?:\b(?:on|every|next|last|by|until|since)|\d(?:st|nd|rd|th)) $", place.before)
-        or re.search(rf"\b(?:{days})(?:\.,?|day) ?(?:-|–)? ?(?:(?:and|or|to) )?$", place.before, re.I)
+        or re.search(rf"\b(?:{days})(?:\.,?|day) ?(?:-|–)? ?(?:(?:and|or|to|&) )?$", place.before, re.I)
     )
     is_day = place.word in DAYS and (beside_date or place.word not in ("mon", "sat", "sun", "wed"))
     return DAYS[place.word] + place.dot if is_day else None

@@ -85,6 +85,7 @@ STREET = re.compile(
 def numbers(text: str) -> str:
     """Spell out all digits, the most specific forms first: dates, telephone numbers, times, money, units."""
     text = re.sub(r"\b([FCA]Y)(?=\d{4}\b)", r"\1 ", text)  # fiscal years
+    text = re.sub(r"\+/-\s?(?=[\d.])", "plus or minus ", text)
     text = dates(text)
     text = telephones(text)
     text = named_digits(text)
@@ -103,6 +104,7 @@ def numbers(text: str) -> str:
         r"(?<![\w.,])1(?:(0)(0)?)?((?:,?000)*)s\b(?= of\b|(?<=000s)$|(?<=000s)[,.;])", round_plural, text
     )
     text = expand(rf"({SCORED} )(\d+)/(\d+)\b", lambda m: f"{m[1]}{say(m[2])} out of {say(m[3])}", text, re.I)
+    text = re.sub(r"(?<![\w:.,])(\d+):(?=\d{1,3}(?:,\d{3})+(?![\d:]))", r"\1 to ", text)  # 1:25,000
     # Psalm 23:1-6; two digits are read as a time
     text = re.sub(r"(?<![\w:.])(\d{1,3}):(?=(?:\d|[6-9]\d|\d{3})-\d+(?![\d:]))", r"\1 ", text)
     text = re.sub(r"\b((?!Ratio)[A-Z][a-z]+ \d{1,3}):(?=\d(?![\d:]))", r"\1 ", text)  # Psalm 23:4
@@ -176,6 +178,7 @@ def ranges(text: str) -> str:
         r"\1\2 to ",
         text,
     )
+    text = re.sub(r"(?<=\d)-(to|by|for)-(?=\d)", r" \1 ", text)  # a 9-to-5 job
     text = re.sub(r"(?<=\d)-(?=(?:present|now|today|date)\b)|\b(noon|midnight)-(?=\d)", r"\1 to ", text)
     text = re.sub(
         r"(?:(?<=[ap]m)|(?<=[AP] M))-(?=noon|midnight)|(?<=\d)-(?=(?:noon|midnight)\b)", " to ", text

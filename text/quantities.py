@@ -260,7 +260,8 @@ def units(text: str) -> str:
         text = re.sub(r"(\d)\"(?=[,;)])", r"\1 inches", text)
     # a 27" monitor; the pattern skips whole quotations, whose end is not an inch sign
     text = re.sub(
-        r"(?<!\w)(['\"])(?:(?!\1).)*\1?|(\b(?:[Aa]n?|[Tt]he) )?(?<![\d.])(\d[\d.]*)(['\"])(?=[ -][a-z])",
+        r"(?<!\w)(['\"])(?:(?!\1).)*\1?|(\b(?:[Aa]n?|[Tt]he) )?(?<![\d.])(\d[\d.]*)(['\"])"
+        r"(?=[ -](?:[a-z]|[A-Z]{2}))",
         length,
         text,
     )
