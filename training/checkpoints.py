@@ -90,7 +90,7 @@ class Checkpoints:
         self.lock = lock_folder(self.folder)
         recover_replaced(self.folder)
         # of a process that was killed while writing
-        for pattern in (".*.tmp", "*checkpoint*/.*.tmp"):  # the second matches files in the first's folders too
+        for pattern in (".*.tmp", "*checkpoint*/.*.tmp"):  # the second may match inside the first's folders
             for leftover in list(self.folder.glob(pattern)):
                 shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
