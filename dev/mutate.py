@@ -7,6 +7,7 @@ test fails, or if the tests take far longer than without it. Needs requirements-
 Linux.
 """
 
+import gc
 import importlib
 import os
 import shlex
@@ -34,7 +35,16 @@ from common.parser import parse_options
 
 ROOT = Path(__file__).resolve().parent.parent
 # Imported once, before the process of each mutant is forked. None of them starts threads.
-SLOW_IMPORTS = ("torch", "accelerate", "librosa", "scipy.stats", "matplotlib.figure", "hypothesis", "pyarrow")
+SLOW_IMPORTS = (
+    "torch",
+    "torch._dynamo",
+    "accelerate",
+    "librosa",
+    "scipy.stats",
+    "matplotlib.figure",
+    "PIL.Image",
+)
+SLOW_IMPORTS += ("hypothesis", "pyarrow", "num2words", "soundfile", "filelock")
 OUTPUT = "output.txt"
 SLOWER, MARGIN = 5, 60  # a mutant may take this many times as long as no mutant, and this many seconds more
 
@@ -97,12 +107,11 @@ def run_tests(tree: Path, tests: str, limit: float) -> str:
         output = os.open(tree.parent / OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        # bytecode is recognized by size and second of change, which a mutant may have in common with the next
-        sys.dont_write_bytecode, os.environ["PYTHONDONTWRITEBYTECODE"] = True, "1"
         sys.path[0] = str(tree)
         for name in [name for name, module in sys.modules.items() if is_ours(module)]:
             del sys.modules[name]
         sys.modules["__main__"] = importlib.import_module("pytest.__main__")  # workers import it again
+        os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # the tests need none of those that are installed
         options = ["-x", "-q", "-p", "no:cacheprovider", "--basetemp", str(tree.parent / "temporary")]
         os._exit(int(pytest.main([*options, *shlex.split(tests)])))
     deadline = time.monotonic() + limit
@@ -131,6 +140,7 @@ def try_mutants(mutants: list[Mutant], seconds: float) -> dict[Mutant, str]:
     """
     for name in SLOW_IMPORTS:
         importlib.import_module(name)
+    gc.freeze()  # pytest collects garbage several times, and need not look at what is imported here
     outcomes, limits, start = {}, {}, time.monotonic()
     with copy_of_repository() as tree:
         for number, mutant in enumerate(mutants, 1):
@@ -140,10 +150,12 @@ def try_mutants(mutants: list[Mutant], seconds: float) -> dict[Mutant, str]:
             if limit is None or began - start > seconds:
                 continue
             path = tree / mutant.file
-            source = path.read_text(encoding="utf-8")
+            source, changed = path.read_text(encoding="utf-8"), path.stat().st_mtime
             path.write_text(source.replace(mutant.old, mutant.new), encoding="utf-8")
+            os.utime(path, (number, number))  # bytecode is recognized by a file's size and second of change
             outcomes[mutant] = outcome = run_tests(tree, mutant.tests, limit)
             path.write_text(source, encoding="utf-8")
+            os.utime(path, (changed, changed))
             verdict = "SURVIVED" if outcome == "passed" else f"killed ({outcome})"
             took = time.monotonic() - began
             print(f"{number:3} {verdict:18} {took:5.1f} s  {mutant.file}: {mutant.new}", flush=True)

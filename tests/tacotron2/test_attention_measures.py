@@ -44,6 +44,13 @@ def test_pauses_are_found_between_words_and_not_at_the_end():
     assert is_pause.tolist() == word * (WORDS - 1) + [False] * len(word)
 
 
+def test_a_silence_as_short_as_the_closure_of_a_plosive_is_no_pause():
+    level = torch.zeros(120)
+    level[40:48] = level[70:82] = -3.8  # 0.09 s and 0.14 s
+    is_pause = pauses(level.expand(80, -1), CONFIG, FRAMES_PER_STEP)
+    assert is_pause.nonzero().flatten().tolist() == [35, 36, 37, 38, 39, 40]
+
+
 def test_waiting_in_pauses_is_measured_as_best():
     found = measures(reading(TOKENS))
     assert found["attention_rest"] > 0.95 and found["attention_sharpness"] > 0.95

@@ -1,9 +1,13 @@
-"""What surrounds the optimizer's steps: their counts and means, the log, and the shares of processes."""
+"""Steps of both trainers and what surrounds them: counts, means, logs, checkpoints, shares of processes.
+
+Everything is called directly; other tests do the same with whole runs.
+"""
 
 import copy
 import json
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,16 +15,20 @@ import pytest
 import torch
 from helpers import voice
 from runs import as_own_process, command_line
+from tacotron2_runs import flags
 from torch import nn
 
+from common.errors import UserError
 from mel import MelSpectrogram
 from tacotron2.train import Tacotron2Trainer
+from tacotron2.train import parse_arguments as parse_tacotron2
 from train import VocoderTrainer, parse_arguments
-from training.checkpoints import Progress
+from training.checkpoints import Checkpoints, Progress, write_progress
 from training.loaders import clips_per_step, continue_epoch, validation_loader
+from training.metrics_log import MetricsLog
 from training.optimization import SkippedSteps, frozen, skip_unless_finite
 from training.processes import make_accelerator
-from training.run import TrainingRun
+from training.run import MAX_NON_FINITE_IN_A_ROW, TrainingRun
 from training.run_log import RunLog
 from training.samplers import EpochSampler
 from training.values import StepMeans, WeightedMeans
@@ -104,6 +112,95 @@ def test_frames_per_second_are_those_of_all_processes_since_the_last_log(tmp_pat
     assert [record["step"] for record in records] == [0, 1]
 
 
+def test_the_log_of_a_resumed_run_loses_the_steps_that_are_repeated(tmp_path):
+    kept = []
+    for keep_last_validation in (True, False):
+        log = MetricsLog(tmp_path / "metrics.jsonl")
+        for step, split in ((0, "train"), (0, "val"), (1, "train"), (1, "val"), (2, "train")):
+            log.append({"step": step, "split": split})
+        log.drop_later(2, keep_last_validation)
+        records = [json.loads(line) for line in log.path.read_text().splitlines()]
+        kept.append([(record["step"], record["split"]) for record in records])
+        log.path.unlink()
+    assert kept[0] == [(0, "train"), (0, "val"), (1, "train"), (1, "val")]
+    assert kept[1] == kept[0][:-1]
+
+
+def checkpoints(folder: Path, **progress: Progress) -> Checkpoints:
+    """Write checkpoints that have only their progress; return what handles those of the folder."""
+    for name, values in progress.items():
+        (folder / name).mkdir(parents=True)
+        write_progress(folder / name, values, SimpleNamespace())
+    handler = Checkpoints.__new__(Checkpoints)
+    handler.folder, handler.accelerator = folder, SimpleNamespace(print=lambda message: None)
+    return handler
+
+
+def test_checkpoints_with_more_steps_than_the_resumed_one_are_set_aside(tmp_path):
+    steps = {"checkpoint_1": 4, "checkpoint_2": 8, "last_checkpoint": 9}
+    handler = checkpoints(tmp_path, **{name: Progress(step=step) for name, step in steps.items()})
+    handler.set_aside_later(8)
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint_1", "checkpoint_2", "set_aside"}
+    assert (tmp_path / "set_aside" / "last_checkpoint_step_9").is_dir()
+
+
+def test_the_newest_checkpoints_are_kept(tmp_path):
+    names = [f"checkpoint_{epoch}" for epoch in (2, 9, 10, 11)]
+    checkpoints(
+        tmp_path, **dict.fromkeys(names, Progress()), final_checkpoint=Progress()
+    )._remove_all_but_newest(2)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "checkpoint_10",
+        "checkpoint_11",
+        "final_checkpoint",
+    }
+
+
+def test_a_folder_with_a_run_is_opened_only_to_resume(tmp_path):
+    handler = checkpoints(tmp_path, checkpoint_1=Progress(step=4))
+    with pytest.raises(UserError, match="already contains a run"):
+        handler._open(resume=False)
+    handler._open(resume=True)
+    handler.lock.release()
+
+
+def test_a_run_ends_after_too_many_skipped_steps_and_names_the_checkpoint_before_them(tmp_path):
+    later = Progress(step=60, non_finite_in_a_row=9)
+    checkpoints(tmp_path, checkpoint_1=Progress(step=40), checkpoint_2=later)
+    run = SimpleNamespace(folder=tmp_path, progress=Progress(non_finite_in_a_row=MAX_NON_FINITE_IN_A_ROW))
+    TrainingRun._check_skipped_steps(run)
+    run.progress.non_finite_in_a_row += 1
+    with pytest.raises(UserError, match=rf"51 steps in a row .* is {tmp_path}/checkpoint_1\."):
+        TrainingRun._check_skipped_steps(run)
+
+
+def test_the_lowest_value_of_the_metric_is_the_best():
+    saved = []
+    run = SimpleNamespace(
+        progress=Progress(), options=SimpleNamespace(best_metric="loss"), save=saved.append,
+        log=SimpleNamespace(write=lambda *args: None, restart_clock=lambda: None),
+    )  # fmt: skip
+    since = []
+    for value in (3.0, 2.0, 2.0, np.nan, 1.0):
+        TrainingRun.finish_validation(run, {"loss": value})
+        since.append(run.progress.validations_since_best)
+    assert since == [0, 0, 1, 2, 0] and run.progress.best_value == 1.0
+    assert saved == ["best_checkpoint"] * 3
+
+
+def test_checkpoints_are_saved_every_so_many_epochs():
+    saved = []
+    run = SimpleNamespace(
+        progress=Progress(is_validated=False), options=SimpleNamespace(checkpoint_epochs=2),
+        save=saved.append, _epoch_is_complete=True,
+    )  # fmt: skip
+    for _ in range(5):
+        run.progress.clips_in_epoch = 8
+        TrainingRun.finish_epoch(run)
+        assert run.progress.clips_in_epoch == 0
+    assert saved == ["checkpoint_2", "checkpoint_4"]
+
+
 def test_a_run_ends_after_patience_validations_without_progress():
     options = SimpleNamespace(max_train_steps=None, patience=2, training_epochs=9)
     ends = [
@@ -155,8 +252,12 @@ def test_dropout_differs_between_processes_and_steps_and_repeats_with_the_seed()
 
 
 def test_two_steps_are_those_of_a_plain_implementation_of_the_papers_equations(small_corpus, tmp_path):
-    """Losses, weights, and the average of the weights. Without spectral norm, which counts forward passes."""
+    """Losses, gradients, weights, and their average. Without spectral norm, which counts forward passes.
+
+    The weights of the losses are such that each contributes to the gradient.
+    """
     settings = {"discriminators": ["mpd"], "ema_decay": 0.5, "segment_size": 2048, "learning_rate": 0.01}
+    settings |= {"lambda_mel": 0.02, "lambda_feature_mapping": 3}
     options, config = parse_arguments(command_line(small_corpus, tmp_path / "run", **settings))
     with as_own_process():
         trainer = VocoderTrainer(make_accelerator(options), options, config)
@@ -177,6 +278,7 @@ def test_two_steps_are_those_of_a_plain_implementation_of_the_papers_equations(s
             disc_loss = sum(((1 - r) ** 2).mean() + (g**2).mean() for r, g in pairs)
             disc_optimizer.zero_grad()
             disc_loss.backward()
+            disc_norm = torch.nn.utils.get_total_norm([p.grad for p in judge.parameters()])
             disc_optimizer.step()
 
             (_, real_maps), (scores, maps) = judge(real[:, None]), judge(generated)
@@ -185,13 +287,15 @@ def test_two_steps_are_those_of_a_plain_implementation_of_the_papers_equations(s
             mel_loss = (for_loss(real[:, None]) - for_loss(generated)).abs().mean()
             adversarial = sum(((1 - score) ** 2).mean() for score in scores)
             gen_optimizer.zero_grad()
-            (adversarial + 2 * matching + 45 * mel_loss).backward()
+            (adversarial + 3 * matching + 0.02 * mel_loss).backward()
+            gen_norm = torch.nn.utils.get_total_norm([p.grad for p in generator.parameters()])
             gen_optimizer.step()
             with torch.no_grad():
                 for mean, weight in zip(average.parameters(), generator.parameters(), strict=True):
                     mean.mul_(share).add_(weight, alpha=1 - share)
 
             expected = {"disc_loss": disc_loss, "adversarial_loss": adversarial, "mel_loss": mel_loss}
+            expected |= {"disc_grad_norm": disc_norm, "gen_grad_norm": gen_norm}
             expected |= {"feature_matching_loss": matching, "mel_loss_ln": mel_loss * 12.5 * np.log(10) / 20}
             for name, value in expected.items():
                 torch.testing.assert_close(
@@ -200,6 +304,65 @@ def test_two_steps_are_those_of_a_plain_implementation_of_the_papers_equations(s
     for ours, theirs in ((trainer.generator, generator), (trainer.average.model, average)):
         for (name, one), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
             torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-4, msg=name)
+
+
+def test_a_step_that_is_not_finite_changes_neither_the_generator_nor_the_discriminators(
+    small_corpus, tmp_path
+):
+    options, config = parse_arguments(command_line(small_corpus, tmp_path / "run", discriminators=["mpd"]))
+    real = torch.from_numpy(np.stack([voice(0.1, seed=seed)[:2048] for seed in (1, 2)]))
+    with as_own_process():
+        trainer = VocoderTrainer(make_accelerator(options), options, config)
+        for audio, is_finite in ((real, True), (real * torch.nan, False), (real, True)):
+            before = [copy.deepcopy(model.state_dict()) for model in trainer.models.values()]
+            values = trainer.step([{"audio": audio}])
+            assert values["disc_grad_norm"].isfinite() == values["gen_grad_norm"].isfinite() == is_finite
+            for model, weights in zip(trainer.models.values(), before, strict=True):
+                unchanged = [torch.equal(weights[name], now) for name, now in model.state_dict().items()]
+                assert all(unchanged) if not is_finite else not any(unchanged)
+
+
+def test_a_step_of_tacotron_2_is_clipped_and_leaves_no_trace_if_it_is_not_finite(
+    small_corpus, tmp_path, monkeypatch
+):
+    """Not in the weights, and not in the statistics of batch norm, where NaN would stay."""
+    clipped, adam = [], torch.optim.Adam.step
+
+    def measured(optimizer, *args, **kwargs):
+        gradients = [weight.grad for group in optimizer.param_groups for weight in group["params"]]
+        clipped.append(torch.nn.utils.get_total_norm(gradients).item())
+        return adam(optimizer, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", measured)
+    options, config = parse_tacotron2(flags(small_corpus, tmp_path / "run", seed=1))
+    torch.manual_seed(0)
+    batch = {"tokens": torch.randint(3, 29, (2, 9)), "token_lengths": torch.tensor([9, 4])}
+    batch |= {"mel": torch.randn(2, 80, 14), "mel_lengths": torch.tensor([14, 7]), "speakers": torch.zeros(2)}
+    with as_own_process():
+        trainer = Tacotron2Trainer(make_accelerator(options, broadcast_buffers=True), options, config)
+        for mel in (10 * batch["mel"], batch["mel"] * torch.nan, batch["mel"]):
+            before = copy.deepcopy(trainer.model.state_dict())
+            norm = trainer.step([batch | {"mel": mel}])["grad_norm"]
+            now = trainer.model.state_dict()
+            changed = {name for name in before if not torch.equal(before[name], now[name])}
+            if norm.isfinite():
+                assert norm > 1.5 and clipped[-1] == pytest.approx(1, rel=1e-3)
+                assert any("running_mean" in name for name in changed) and "embedding.weight" in changed
+            else:
+                assert changed == set()
+
+
+def test_the_learning_rate_of_tacotron_2_is_constant_and_then_decays_exponentially():
+    options = SimpleNamespace(
+        learning_rate=0.01, min_learning_rate=1e-5, start_decay_epochs=2, training_epochs=4,
+        adam_eps=1e-7, weight_decay=0.1,
+    )  # fmt: skip
+    optimizer = torch.optim.Adam([nn.Parameter(torch.zeros(1))])
+    trainer = SimpleNamespace(options=options, optimizer=optimizer)
+    rates = [Tacotron2Trainer.set_learning_rate(trainer, epochs) for epochs in (0, 2, 3, 4, 5)]
+    assert rates == pytest.approx([0.01, 0.01, (0.01 * 1e-5) ** 0.5, 1e-5, 1e-5])
+    (group,) = optimizer.param_groups
+    assert (group["lr"], group["eps"], group["weight_decay"]) == (rates[-1], 1e-7, 0.1)
 
 
 def test_the_learning_rate_of_an_epoch_is_decayed_once_per_epoch_before_it(small_corpus, tmp_path):

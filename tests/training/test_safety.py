@@ -1,6 +1,7 @@
 """What a run does when its data, its disk or its machine fail: nothing is lost, and one line says why."""
 
 import errno
+import json
 import os
 import shutil
 import signal
@@ -158,6 +159,23 @@ def test_a_log_that_cannot_be_written_for_a_while_is_complete_in_the_end(tmp_pat
     (tmp_path / "folder").mkdir()
     log.append({"step": 2})
     assert metrics_of(log.path) == [0, 1, 2]
+
+
+def test_a_line_of_the_log_that_was_written_in_part_is_removed_and_written_again(tmp_path, capsys):
+    from training.metrics_log import MetricsLog
+
+    resource = pytest.importorskip("resource")  # capsys: the limit below also holds for a file with stderr
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    log.append({"step": 0})
+    size, (soft, hard) = log.path.stat().st_size, resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 5, hard))
+    try:
+        log.append({"step": 1})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert log.path.stat().st_size == size
+    log.append({"step": 2})
+    assert [json.loads(line)["step"] for line in log.path.read_text().splitlines()] == [0, 1, 2]
 
 
 def test_a_failure_to_write_the_progress_never_leaves_a_checkpoint_without_models(
