@@ -44,10 +44,10 @@ def tacotron2(voice=_HIFIGAN_VOICE, model_math="fp32"):
     return _hub.HubTacotron2(_find_voice(voice), model_math)
 
 
-def text_processing(voice=_HIFIGAN_VOICE):
+def text_processing(voice=_HIFIGAN_VOICE, cmudict_path=None, heteronyms_path=None):
     """Return an object whose `prepare_input_sequence(texts)` returns tokens (B, L) and their lengths (B,).
 
-    They suit the Tacotron 2 of the same voice.
+    They suit the Tacotron 2 of the same voice. NVIDIA's dictionaries are not needed and not read.
     """
     return _hub.TextProcessing(_find_voice(voice))
 
@@ -60,5 +60,20 @@ def voice(name=None, device="cpu"):
     return _hub.HubVoice(_find_voice(name), device)
 
 
+def nvidia_fastpitch(*arguments, **options):
+    """Raise NotImplementedError, which names Tacotron 2: there is no FastPitch."""
+    raise NotImplementedError(
+        "there is no FastPitch; load 'tacotron2', with tacotron2.setup, and call tacotron2(batch['text'])"
+    )
+
+
+def nvidia_waveglow(*arguments, **options):
+    """Raise NotImplementedError, which names HiFi-GAN: there is no WaveGlow."""
+    raise NotImplementedError(
+        "there is no WaveGlow; load 'hifigan', and call vocoder(mel) instead of infer(mel)"
+    )
+
+
 # the names on NVIDIA's pages
-nvidia_hifigan, nvidia_tacotron2, nvidia_tts_utils = hifigan, tacotron2, text_processing
+nvidia_hifigan, nvidia_tacotron2 = hifigan, tacotron2
+nvidia_tts_utils = nvidia_textprocessing_utils = text_processing

@@ -32,11 +32,16 @@ FOREIGN_FLAGS = {
     "-i": ("--text_file",),
     "-m": ("--voice",),
     "-o": ("--output_dir",),
+    "--amp": ("--mixed_precision",),
+    "--cuda": ("--device",),
     "--data_dir": ("--voice",),
     "--dataset_dir": ("--path_to_train_manifest",),
+    "--dataset_format": ("--corpus",),
+    "--dataset_path": ("--input_wavs_dir",),
     "--dev_dir": ("--path_to_val_manifest",),
     "--dev_dumpdir": ("--path_to_val_manifest",),
     "--dumpdir": ("--input_mels_dir",),
+    "--fastpitch": ("--taco_weights",),
     "--hifigan": ("--checkpoint_file",),
     "--input_dir": ("--path_to_ljspeech",),
     "--length_scale": ("--speed",),
@@ -46,9 +51,12 @@ FOREIGN_FLAGS = {
     "--output_raw": ("--stream",),
     "--resume": ("--resume_from_checkpoint",),
     "--rootdir": ("--path_to_ljspeech", "--input_wavs_dir"),
+    "--sample_rate": ("--sampling_rate",),
     "--tacotron2": ("--taco_weights",),
     "--train_dir": ("--path_to_train_manifest",),
     "--train_dumpdir": ("--path_to_train_manifest",),
+    "--training_files": ("--path_to_train_manifest",),
+    "--validation_files": ("--path_to_val_manifest",),
     "--waveglow": ("--checkpoint_file",),
 }
 
@@ -62,12 +70,21 @@ class ArgumentParser(argparse.ArgumentParser):
     def parse_known_args(self, args=None, namespace=None):
         args = sys.argv[1:] if args is None else list(args)
         if not self._subparsers:  # which parse their own flags
-            for word in itertools.takewhile(lambda word: word != "--", args):
-                name = word.partition("=")[0]
-                if re.fullmatch(r"--\S+|-[A-Za-z]", name) and name not in self._option_string_actions:
-                    hint = "".join(f"; did you mean {flag}?" for flag in self.nearest(name)[:1])
-                    self.error(f"unknown option {name}{hint}")
+            names = (word.partition("=")[0] for word in itertools.takewhile(lambda word: word != "--", args))
+            flags = dict.fromkeys(name for name in names if re.fullmatch(r"--\S+|-[A-Za-z]", name))
+            if unknown := [name for name in flags if name not in self._option_string_actions]:
+                self.error(f"unknown option {', '.join(map(self.with_nearest, unknown))}")
         return super().parse_known_args(args, namespace)
+
+    def parse_args(self, args=None, namespace=None):
+        parsed, extra = self.parse_known_args(args, namespace)
+        if extra:
+            example = ", such as --text" if "--text" in self._option_string_actions else ""
+            self.error(f"{extra[0]!r} belongs to no option; put a flag before it{example}")
+        return parsed
+
+    def with_nearest(self, name: str) -> str:
+        return name + "".join(f" (did you mean {flag}?)" for flag in self.nearest(name)[:1])
 
     def nearest(self, name: str) -> list[str]:
         """Return the flags of the same meaning for one of another project, or else those of similar names."""

@@ -24,7 +24,8 @@ for key in ("sampling_rate", "hop_length", "win_length", "max_wav_value"):
     assert key in vocoder_train_setup and generator_train_setup[key] == vocoder_train_setup[key], key
 for module in (hifigan, tacotron2, denoiser):
     module.to("cpu").eval()
-utils = torch.hub.load(repository, "text_processing", source="local")
+paths = {{"cmudict_path": "cmudict-0.7b", "heteronyms_path": "heteronyms"}}
+utils = torch.hub.load(repository, "nvidia_textprocessing_utils", source="local", **paths)
 sequences, lengths = utils.prepare_input_sequence([{SENTENCE!r}, "Hello."])
 [batch] = utils.prepare_input_sequence([{SENTENCE!r}], batch_size=1)
 with torch.no_grad():
@@ -48,8 +49,16 @@ assert audio.ndim == 1 and 0.3 < len(audio) / voice.sampling_rate < 3 and 0.05 <
 sys.path.insert(0, sys.argv[1])
 import hubconf
 names = {name for name in dir(hubconf) if callable(getattr(hubconf, name)) and not name.startswith("_")}
-nvidia = {"nvidia_hifigan", "nvidia_tacotron2", "nvidia_tts_utils"}
+nvidia = {"hifigan", "tacotron2", "tts_utils", "textprocessing_utils", "fastpitch", "waveglow"}
+nvidia = {f"nvidia_{name}" for name in nvidia}
 assert names == {"hifigan", "tacotron2", "text_processing", "voice"} | nvidia, names
+for absent, ours in ("fastpitch", "'tacotron2'"), ("waveglow", "'hifigan'"):
+    try:
+        torch.hub.load(sys.argv[1], f"nvidia_{absent}", source="local", model_math="fp32")
+    except NotImplementedError as error:
+        assert ours in str(error), error
+    else:
+        raise AssertionError(absent)
 """
 
 

@@ -138,10 +138,12 @@ def test_a_bug_keeps_its_traceback_and_its_status(tmp_path):
         (["--steps", "many"], ["--steps", "'many'"]),
         (
             ["--steps", "1", "--step", "2"],
-            ["unknown option --step; did you mean --steps?"],
+            ["unknown option --step (did you mean --steps?)"],
         ),  # not abbreviated
-        (["--stesp=1"], ["unknown option --stesp; did you mean --steps?"]),  # not "--steps is required"
+        (["--stesp=1"], ["unknown option --stesp (did you mean --steps?)"]),  # not "--steps is required"
         (["--steps", "1", "--weather", "fine"], ["unknown option --weather (see"]),
+        (["--weather", "fine", "--step"], ["unknown option --weather, --step (did you mean --steps?) (see"]),
+        (["--steps", "1", "many"], ["'many' belongs to no option"]),
     ],
 )
 def test_an_unknown_flag_is_one_line_and_exit_status_2(tmp_path, flags, words):

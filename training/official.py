@@ -1,7 +1,10 @@
 """The command line of the official HiFi-GAN's `train.py`, in this project's flags."""
 
+import difflib
 import os
 from pathlib import Path
+
+from common.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 CORPUS = Path("LJSpeech-1.1")
@@ -71,9 +74,18 @@ def take(words: list[str], name: str, default: str) -> str:
 
 
 def bundled_config(path: str) -> str:
-    """Return the path of `configs/v1.json` for an absent `config_v1.json`, and other paths as they are."""
-    bundled = CONFIGS / Path(path).name.removeprefix("config_")
-    return str(bundled) if not Path(path).exists() and bundled.is_file() else path
+    """Return the path of `configs/v1.json` for an absent `config_v1.json`, and other paths as they are.
+
+    Raises UserError, with the nearest of ours, for a file that is neither, and for YAML of other projects.
+    """
+    given, bundled = Path(path), CONFIGS / Path(path).name.removeprefix("config_")
+    if given.exists() and given.suffix not in (".yaml", ".yml"):
+        return path
+    if bundled.is_file():
+        return str(bundled)
+    stem = given.stem.rpartition(".")[2]  # v1 of hifigan.v1.yaml
+    [nearest] = difflib.get_close_matches(stem, [each.stem for each in CONFIGS.glob("*.json")], n=1, cutoff=0)
+    raise UserError(f"there is no configuration {path} in JSON; did you mean configs/{nearest}.json?")
 
 
 def run_folder(folder: Path, words: list[str]) -> list[str]:

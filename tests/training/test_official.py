@@ -117,6 +117,9 @@ def test_inference_e2e_vocodes_test_mel_files(tmp_path):
         (inference, "--checkpoint x.pkl --dumpdir dump --outdir sample", "--checkpoint_file"),
         (inference, "--model en_US-lessac-medium.onnx --output_file welcome.wav", "--voice"),  # Piper
         (inference, "--output-raw", "--stream"),
+        (inference, "--cuda --hifigan x.pt -i devset10.tsv -o output", "--text_file"),  # NVIDIA
+        (train, "--dataset-path data --training-files a.txt", "--path_to_train_manifest"),
+        (prep_splits, "--language en-us --input-dir data --output-dir x", "--path_to_ljspeech"),
         (prep_splits, "--rootdir ./ljspeech --outdir ./dump_ljspeech", "--path_to_ljspeech"),
     ],
 )
@@ -124,4 +127,29 @@ def test_flags_of_other_projects_are_answered_with_ours(checkout, capsys, progra
     with pytest.raises(SystemExit) as stop:
         program.main(command.split())
     error = capsys.readouterr().err
-    assert stop.value.code == 2 and error.count("\n") == 1 and f"; did you mean {flag}?" in error
+    assert stop.value.code == 2 and error.count("\n") == 1 and f" (did you mean {flag}?)" in error
+
+
+@pytest.mark.parametrize(
+    ("path", "ours"),
+    [("configs/vocos.yaml", "vocos"), ("conf/hifigan.v1.yaml", "v1"), ("config_misr_v1.yml", "misr_v1")],
+)
+def test_configurations_of_other_projects_are_answered_with_ours(checkout, capsys, path, ours):
+    for exists in (False, True):
+        if exists:
+            (checkout / path).parent.mkdir(exist_ok=True)
+            (checkout / path).write_text("model:\n  class_path: x\n")
+        with pytest.raises(SystemExit) as stop:
+            train.main(["--config", path])
+        error = capsys.readouterr().err
+        assert stop.value.code == 2 and error.count("\n") == 1
+        assert error.rstrip().endswith(f"did you mean configs/{ours}.json?")
+
+
+def test_a_text_without_its_flag_is_answered_with_the_flag(capsys):
+    with pytest.raises(SystemExit) as stop:
+        inference.main(["This is a test."])
+    error = capsys.readouterr().err
+    assert (
+        stop.value.code == 2 and error.count("\n") == 1 and "'This is a test.'" in error and "--text" in error
+    )
