@@ -197,7 +197,8 @@ def pitch_track(audio: np.ndarray, sampling_rate: int) -> tuple[np.ndarray, np.n
     except parselmouth.PraatError as error:
         raise Unavailable("the clip is shorter than the 0.04 s that the pitch tracker needs") from error
     candidates = track.to_array()  # (candidates, frames), nan where a frame has fewer candidates
-    frequency, strength = candidates["frequency"], candidates["strength"]
-    periodicity = np.where((frequency > 0) & (frequency < PITCH_CEILING), strength, 0.0).max(axis=0)
+    # the strength of the unvoiced candidate, which has frequency 0, is 0
+    is_pitch = candidates["frequency"] < PITCH_CEILING
+    periodicity = np.where(is_pitch, candidates["strength"], 0.0).max(axis=0)
     peaks = np.array([frame.intensity for frame in track])  # relative to the clip's peak
     return track.selected_array["frequency"], np.where(peaks < SILENCE_THRESHOLD, 0.0, periodicity)

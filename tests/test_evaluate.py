@@ -13,6 +13,7 @@ import sys
 import time
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -414,18 +415,28 @@ def test_a_vocoder_with_the_same_weights_and_another_configuration_is_another_vo
     assert sorted(counted) == ["audio"] * 3 + ["mcd"] * 3 + ["mel_l1"] * 3
 
 
-def test_another_transcript_is_measured_again_by_metrics_that_compare_with_it(
-    clips, tmp_path, counted, monkeypatch
-):
-    heard = lambda metric, audio, rate, reference, reference_rate, transcript, *_: float(len(transcript))  # noqa: E731
-    monkeypatch.setattr(measuring, "metric_value", heard)
-    monkeypatch.setattr(measuring, "versions_of", lambda names, _: (dict.fromkeys(names, "1"), {}, None))
-    row = manifest_row(clips / "wavs" / "clip0.wav")
-    for transcript in ("One.", "Another one.", "Another one."):
-        write_manifest(tmp_path / "test.csv", [row | {"normalized_transcript": transcript}])
-        run(tmp_path, tmp_path / "out", "--system", f"Own={clips / 'wavs'}", "--metrics", "wer", "utmos")
-        (own, _) = rows_of(tmp_path / "out" / "clips.csv")
-        assert own["wer"] == str(float(len(transcript)))
+def test_a_value_is_measured_again_if_what_the_metric_reads_has_changed(clips, tmp_path):
+    """Transcript, recording, or audio; and kept if something else has."""
+    wavs = [clips / "wavs" / f"clip{number}.wav" for number in range(3)]
+    versions = dict.fromkeys(("wer", "mel_l1", "utmos"), "1")
+
+    def fingerprints(recording: Path, audio: Path, transcript: str, version: str = "1") -> dict[str, str]:
+        clip = SimpleNamespace(path=recording, transcript=transcript)
+        own = System("Own", {recording.stem: audio})
+        made_with = dict.fromkeys(versions, version)
+        _, missing = measuring.look_up([own], clip, tmp_path / "none.json", made_with)
+        return {name: fingerprint for (_, _, name), fingerprint in missing.items()}
+
+    before = fingerprints(wavs[0], wavs[1], "One.")
+    assert before == fingerprints(wavs[0], wavs[1], "One.") and len(before) == 3
+    for change, metrics in (
+        ((wavs[0], wavs[1], "Two."), {"wer"}),
+        ((wavs[2], wavs[1], "One."), {"mel_l1"}),
+        ((wavs[0], wavs[2], "One."), {"wer", "mel_l1", "utmos"}),
+        ((wavs[0], wavs[1], "One.", "2"), {"wer", "mel_l1", "utmos"}),
+    ):
+        after = fingerprints(*change)
+        assert {name for name in versions if after[name] != before[name]} == metrics, change
 
 
 def test_a_modified_output_file_is_created_again(copied, clips, models, tmp_path, counted):

@@ -44,6 +44,14 @@ def test_periodicity_is_zero_in_pauses():
     assert periodicity[-90:].max() == 0.0
 
 
+def test_periodicity_ignores_lags_shorter_than_those_of_voices():
+    pytest.importorskip("parselmouth")
+    spectrum, frequency = np.fft.rfft(noise(2.0)), np.fft.rfftfreq(2 * RATE, 1 / RATE)
+    band = np.fft.irfft(np.where((frequency > 1500) & (frequency < 3500), spectrum, 0)).astype(np.float32)
+    _, periodicity = signal.pitch_track(band, RATE)
+    assert np.mean(periodicity) < 0.32  # 0.35 with the lags of 600 Hz and more
+
+
 def test_a_ripple_over_the_bands_is_one_cepstral_coefficient():
     bands = np.arange(80)[:, None] + 0.5
     flat = np.full((80, 5), -3.0)
@@ -114,6 +122,14 @@ def test_the_stft_distance_equals_auraloss():
     published = auraloss.freq.MultiResolutionSTFTLoss()
     expected = float(published(torch.from_numpy(ours)[None, None], torch.from_numpy(theirs)[None, None]))
     assert signal.multi_resolution_stft(ours, theirs, RATE) == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_stft_distance_ignores_what_is_below_minus_80_decibels():
+    sound = np.concatenate([voice(0.5), np.zeros(8000, dtype=np.float32)])
+    audible, inaudible = sound.copy(), sound.copy()
+    audible[-8000:], inaudible[-8000:] = 1e-3 * noise(8000 / RATE), 1e-6 * noise(8000 / RATE)
+    assert signal.multi_resolution_stft(inaudible, sound, RATE) < 1e-5
+    assert signal.multi_resolution_stft(audible, sound, RATE) > 0.1
 
 
 def test_mel_cepstral_distortion_equals_the_package_mel_cepstral_distance():

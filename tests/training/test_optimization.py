@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from helpers import voice
 from runs import as_own_process, command_line
 from tacotron2_runs import flags
@@ -304,6 +305,29 @@ def test_two_steps_are_those_of_a_plain_implementation_of_the_papers_equations(s
     for ours, theirs in ((trainer.generator, generator), (trainer.average.model, average)):
         for (name, one), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
             torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-4, msg=name)
+
+
+def test_accumulated_batches_are_like_one_and_exchange_gradients_with_the_last(
+    small_corpus, tmp_path, monkeypatch
+):
+    exchanged, backward = [], Accelerator.backward
+
+    def recorded(accelerator, loss):
+        exchanged.append(accelerator.sync_gradients)
+        backward(accelerator, loss)
+
+    monkeypatch.setattr(Accelerator, "backward", recorded)
+    real, found = torch.from_numpy(np.stack([voice(0.1, seed=seed)[:2048] for seed in range(4)])), []
+    for count in (1, 2):
+        settings = {"discriminators": ["mpd"], "gradient_accumulation_steps": count}
+        options, config = parse_arguments(command_line(small_corpus, tmp_path / "run", **settings))
+        with as_own_process():
+            trainer = VocoderTrainer(make_accelerator(options), options, config)
+            found.append(trainer.step([{"audio": part} for part in real.chunk(count)]))
+    # one batch for discriminators and generator, then two for each
+    assert exchanged == [True, True, False, True, False, True]
+    for name, value in found[0].items():
+        torch.testing.assert_close(found[1][name], value, rtol=1e-3, atol=1e-5, msg=name)
 
 
 def test_a_step_that_is_not_finite_changes_neither_the_generator_nor_the_discriminators(
