@@ -522,7 +522,8 @@ def test_the_denoiser_accepts_a_batch_and_changes_nothing_at_strength_0():
     denoiser = Denoiser(audible(small_config()))
     audio = torch.from_numpy(np.stack([voice(0.3), voice(0.3, seed=1)]))
     assert torch.equal(denoiser(audio, 0.0), audio)
-    assert torch.equal(denoiser(audio[0, :500], 0.1), audio[0, :500])  # too short for the transform
+    assert torch.equal(denoiser(audio[0, :512], 0.1), audio[0, :512])  # too short for the transform
+    assert not torch.equal(denoiser(audio[0, :513], 0.1), audio[0, :513])
     together = denoiser(audio, 0.1)
     assert together.shape == audio.shape
     torch.testing.assert_close(together[1], denoiser(audio[1], 0.1))
