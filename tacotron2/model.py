@@ -211,7 +211,8 @@ class Decoder(nn.Module):
     ) -> Iterator[Step]:
         """Yield the decoder's steps, each with the output of the previous step as its input.
 
-        A sentence ends, and leaves the batch, when its gate opens or after `limits` (B,) steps.
+        A sentence ends, and leaves the batch, when its gate opens or after `limits` (B,) steps, but not
+        before the first step.
         """
         config = self.config
         batch = len(limits)
@@ -387,7 +388,7 @@ class Tacotron2(nn.Module):
         dropout = self.dropout(seeds, tokens.device) if self.decoder.prenet.dropout_p else None
         limits = torch.as_tensor(max_frames).cpu().expand(batch) // self.config.frames_per_step
         memory = self.encode(tokens, token_lengths, speakers)
-        return self.decoder.steps(memory, limits.clamp(min=1), dropout, gate_threshold)
+        return self.decoder.steps(memory, limits, dropout, gate_threshold)
 
     @torch.inference_mode()
     def stream(

@@ -328,6 +328,7 @@ def test_a_corpus_smaller_than_a_batch_fills_it_with_different_segments(num_clip
     assert times.max() - times.min() <= 1
     dataset = SegmentDataset(corpus[:1], CONFIG, 2048, seed=0)
     assert not torch.equal(dataset[0, 0]["audio"], dataset[0, 1]["audio"])
+    start_in(corpus[1], SegmentDataset(corpus, CONFIG, SEGMENT, seed=0)[0, len(corpus) + 1]["audio"])
 
 
 def test_the_order_depends_only_on_seed_and_epoch():

@@ -78,6 +78,15 @@ def test_padding_and_other_speakers_do_not_affect_a_sentence():
     )
 
 
+def test_a_constant_is_in_the_mean_cepstrum_and_has_no_modulation_power():
+    mels = random_mels(3)
+    mean, power = modulation_spectrum(mels)
+    level, same_power = modulation_spectrum([mel + 2 for mel in mels])
+    torch.testing.assert_close(same_power, power, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(mean, cosine_transform(80) @ torch.cat(mels, dim=1).mean(1), atol=1e-4, rtol=0)
+    torch.testing.assert_close(level - mean, F.pad(torch.tensor([2 * 80**0.5]), (0, 79)), atol=1e-4, rtol=0)
+
+
 def test_a_designed_filter_restores_the_modulation_spectrum_of_smoothed_mels():
     recorded = random_mels()
     smooth = [F.avg_pool2d(mel[None], (3, 3), 1, padding=1)[0] for mel in recorded]

@@ -64,6 +64,20 @@ def test_each_failure_of_the_attention_is_reported(places, stopped, words):
     assert words in attention_problem(attention_along(places, 40), stopped, STEP)
 
 
+@pytest.mark.parametrize(
+    ("words", "limit", "places"),
+    [
+        ("skips", 4, lambda leap: [*range(20), *range(19 + leap, 40)]),
+        ("goes back", 6, lambda back: [*range(31), 30 - back, *range(31, 40)]),
+        ("too early", 3, lambda unread: [*range(40 - unread)]),
+        ("stays on", int(1 / STEP), lambda steps: [*range(20), *[20] * steps, *range(21, 40)]),
+    ],
+)
+def test_the_limits_of_the_attention_are_the_last_values_without_a_problem(words, limit, places):
+    assert attention_problem(attention_along(places(limit), 40), True, STEP) == ""
+    assert words in attention_problem(attention_along(places(limit + 1), 40), True, STEP)
+
+
 def test_an_untrained_attention_is_a_problem():
     noise = torch.softmax(torch.randn(80, 40, generator=torch.Generator().manual_seed(0)), dim=1)
     assert attention_problem(noise, True, STEP)

@@ -303,6 +303,18 @@ def test_input_dropout_hides_previous_frames_in_training_only():
     assert (before_postnet(mel, False) - before_postnet(-mel, False)).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("place", ["encoder", "attention", "decoder", "decoder_postnet"])
+@torch.inference_mode()
+def test_each_dropout_is_active_in_training_only(place):
+    names = ("encoder", "attention", "decoder", "decoder_postnet", "decoder_prenet")
+    off = {f"{name}_dropout_p": 0.0 for name in names}
+    model = small_model(**off | {f"{place}_dropout_p": 0.5})
+    given = some_tokens(model.config, 4, 21), LENGTHS, some_mel(model.config, 4, 30), torch.full((4,), 30)
+    assert torch.equal(model(*given).mel, model(*given).mel)
+    model.train()
+    assert (model(*given).mel - model(*given).mel).abs().max() > 1e-3
+
+
 def test_the_prenets_dropout_is_active_in_eval_mode_with_its_probability():
     model = small_model(decoder_prenet_dropout_p=0.25)
     frames = torch.rand(500, model.config.num_mels)

@@ -20,6 +20,7 @@ from tacotron2_runs import flags
 from torch import nn
 
 from common.errors import UserError
+from losses import multi_resolution_stft_loss
 from mel import MelSpectrogram
 from tacotron2.train import Tacotron2Trainer
 from tacotron2.train import parse_arguments as parse_tacotron2
@@ -28,7 +29,7 @@ from training.checkpoints import Checkpoints, Progress, write_progress
 from training.loaders import clips_per_step, continue_epoch, validation_loader
 from training.metrics_log import MetricsLog
 from training.optimization import SkippedSteps, frozen, skip_unless_finite
-from training.processes import make_accelerator
+from training.processes import cores_per_process, make_accelerator
 from training.run import MAX_NON_FINITE_IN_A_ROW, TrainingRun
 from training.run_log import RunLog
 from training.samplers import EpochSampler
@@ -189,6 +190,21 @@ def test_the_lowest_value_of_the_metric_is_the_best():
     assert saved == ["best_checkpoint"] * 3
 
 
+def test_checkpoints_are_saved_every_so_many_steps():
+    saved = []
+    run = SimpleNamespace(
+        progress=Progress(), options=SimpleNamespace(checkpoint_steps=3), clips_per_step=2,
+        _skipped=SimpleNamespace(add=lambda norms: None), validation_is_due=False,
+        log=SimpleNamespace(
+            add_frames=lambda frames: None, is_due=lambda step: False, show_step=lambda: None
+        ),
+        save=lambda name: saved.append((name, run.progress.step, run.progress.clips_in_epoch)),
+    )  # fmt: skip
+    for _ in range(7):
+        TrainingRun.finish_step(run, {}, 8, 0.1)
+    assert saved == [("last_checkpoint", 3, 6), ("last_checkpoint", 6, 12)]
+
+
 def test_checkpoints_are_saved_every_so_many_epochs():
     saved = []
     run = SimpleNamespace(
@@ -227,6 +243,13 @@ def test_processes_validate_different_clips_and_all_of_them():
 def test_an_update_has_the_clips_of_all_batches_of_all_processes():
     options = SimpleNamespace(batch_size=3, gradient_accumulation_steps=5)
     assert clips_per_step(process(0, count=2), options) == 30
+
+
+def test_the_processes_of_a_machine_divide_its_cores(monkeypatch):
+    monkeypatch.setattr("training.processes.available_cores", lambda: 8)
+    for processes, cores in ((1, 8), (3, 2), (16, 1)):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+        assert cores_per_process() == cores
 
 
 def test_a_loader_continues_an_epoch_after_the_clips_that_were_used():
@@ -302,9 +325,43 @@ def test_two_steps_are_those_of_a_plain_implementation_of_the_papers_equations(s
                 torch.testing.assert_close(
                     values[name], value.detach().float(), rtol=1e-3, atol=1e-5, msg=name
                 )
+        for ours, theirs in (
+            (trainer.gen_optimizer, gen_optimizer),
+            (trainer.disc_optimizer, disc_optimizer),
+        ):
+            pairs = zip(
+                ours.state_dict()["state"].values(), theirs.state_dict()["state"].values(), strict=True
+            )
+            means = [(one["exp_avg"].norm(), other["exp_avg"].norm()) for one, other in pairs]
+            torch.testing.assert_close(*torch.tensor(means).T, rtol=1e-2, atol=1e-4)  # gradients as they are
     for ours, theirs in ((trainer.generator, generator), (trainer.average.model, average)):
         for (name, one), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
             torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-4, msg=name)
+
+
+def test_a_step_before_the_discriminators_is_on_mel_and_stft_losses_only(small_corpus, tmp_path):
+    settings = {
+        "discriminators": ["mpd"],
+        "adversarial_start_steps": 1,
+        "segment_size": 2048,
+        "lambda_mel": 3,
+    }
+    options, config = parse_arguments(command_line(small_corpus, tmp_path / "run", **settings))
+    real = torch.from_numpy(np.stack([voice(0.1, seed=seed)[:2048] for seed in (1, 2)]))
+    with as_own_process():
+        trainer = VocoderTrainer(make_accelerator(options), options, config)
+        judge = copy.deepcopy(trainer.discriminators.state_dict())
+        generated = copy.deepcopy(trainer.generator)(MelSpectrogram(config)(real))
+        values = trainer.step([{"audio": real}], 0)
+        assert all(torch.equal(judge[name], now) for name, now in trainer.discriminators.state_dict().items())
+        assert "disc_loss" in trainer.step([{"audio": real}], 1)
+    for_loss = MelSpectrogram(replace(config, fmax=None))
+    mel = (for_loss(real[:, None]) - for_loss(generated)).abs().mean()
+    stft = multi_resolution_stft_loss(real[:, None], generated)
+    expected = {"mel_loss": mel, "stft_loss": stft, "gen_loss": 3 * (mel + 0.1 * stft)}
+    expected["mel_loss_ln"] = mel * 12.5 * np.log(10) / 20
+    for name, value in expected.items():
+        torch.testing.assert_close(values[name], value.detach().float(), rtol=1e-4, atol=1e-5, msg=name)
 
 
 def test_accumulated_batches_are_like_one_and_exchange_gradients_with_the_last(
@@ -358,15 +415,18 @@ def test_a_step_of_tacotron_2_is_clipped_and_leaves_no_trace_if_it_is_not_finite
         return adam(optimizer, *args, **kwargs)
 
     monkeypatch.setattr(torch.optim.Adam, "step", measured)
-    options, config = parse_tacotron2(flags(small_corpus, tmp_path / "run", seed=1))
+    settings = {"guided_attention_weight": 5.0, "guided_attention_steps": 1}
+    options, config = parse_tacotron2(flags(small_corpus, tmp_path / "run", **settings))
     torch.manual_seed(0)
     batch = {"tokens": torch.randint(3, 29, (2, 9)), "token_lengths": torch.tensor([9, 4])}
     batch |= {"mel": torch.randn(2, 80, 14), "mel_lengths": torch.tensor([14, 7]), "speakers": torch.zeros(2)}
     with as_own_process():
         trainer = Tacotron2Trainer(make_accelerator(options, broadcast_buffers=True), options, config)
-        for mel in (10 * batch["mel"], batch["mel"] * torch.nan, batch["mel"]):
+        for step, mel in enumerate((10 * batch["mel"], batch["mel"] * torch.nan, batch["mel"])):
             before = copy.deepcopy(trainer.model.state_dict())
-            norm = trainer.step([batch | {"mel": mel}])["grad_norm"]
+            values = trainer.step([batch | {"mel": mel}], step)
+            assert ("attention_loss" in values) == (step < 1)
+            norm = values["grad_norm"]
             now = trainer.model.state_dict()
             changed = {name for name in before if not torch.equal(before[name], now[name])}
             if norm.isfinite():
