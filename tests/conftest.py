@@ -12,6 +12,8 @@ sys.path.insert(0, str(ROOT))
 # OpenMP's threads wait for each other by spinning, which is slower by orders of magnitude on cores that
 # other programs use. Read when PyTorch is imported, here and in the processes that tests start.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+if "PYTEST_XDIST_WORKER" in os.environ:  # there are as many as cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,20 @@
 """Helpers for several test files: small models, files in the official format, and synthetic audio."""
 
+import contextlib
 import importlib.util
+import inspect
+import io
 import json
+import os
 import re
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -32,6 +40,26 @@ def load_script(path: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def call(main: Callable, *arguments, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess:
+    """Run a script's `main` in this process, which saves its imports, and return what a process would."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
+    status, here = 0, os.getcwd()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [inspect.getfile(inspect.unwrap(main))])
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        os.chdir(cwd)
+        try:
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                main(list(map(str, arguments)))
+        except SystemExit as stop:
+            status = stop.code
+        finally:
+            os.chdir(here)
+    said = (stream.buffer.getvalue().decode() for stream in (out, err))
+    return subprocess.CompletedProcess(arguments, status, *said)
 
 
 def small_config(**settings) -> HiFiGANConfig:

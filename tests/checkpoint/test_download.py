@@ -90,18 +90,27 @@ def hub(tmp_path):
     server.shutdown()
 
 
-def run(program: list[str], folder: Path, environment: dict, *arguments) -> subprocess.CompletedProcess:
-    command = [sys.executable, *program, *map(str, arguments)]
-    environment = environment | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+PROGRAM = """
+import importlib, json, sys
+from helpers import call
+commands = json.loads(sys.argv[1])
+done = [call(importlib.import_module(name).main, *arguments, cwd=".") for name, *arguments in commands]
+print(json.dumps([(one.returncode, one.stdout, one.stderr) for one in done]))
+"""
+INFER, CONVERT = "inference", ("checkpoint.__main__", "convert")
 
 
-def infer(folder: Path, environment: dict, *arguments) -> subprocess.CompletedProcess:
-    return run([str(ROOT / "inference.py")], folder, environment, *arguments)
+def run(folder: Path, environment: dict, *commands: list) -> list[tuple[int, str, str]]:
+    """Run commands, each a module's name and arguments; return the status, stdout and stderr of each.
 
-
-def convert(folder: Path, environment: dict, *arguments) -> subprocess.CompletedProcess:
-    return run(["-m", "checkpoint", "convert"], folder, environment, *arguments)
+    In one process, but not in this one, where the Hub's client has read its settings from the environment.
+    """
+    environment = environment | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    words = json.dumps([list(map(str, command)) for command in commands])
+    command = [sys.executable, "-c", PROGRAM, words]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def test_a_voice_and_a_vocoder_are_pulled_by_the_names_of_their_repositories(hub, tmp_path):
@@ -112,18 +121,19 @@ def test_a_voice_and_a_vocoder_are_pulled_by_the_names_of_their_repositories(hub
     (repository / "voice.json").write_text(json.dumps(values | {"taco": "tacotron2"}))
     shutil.copytree(repository / "hifigan", tmp_path / "hub" / "me" / "vocoder")
 
-    done = infer(tmp_path, hub, "--text", "Hi.", "--voice", "me/my-voice", "--output_dir", "pulled")
-    assert done.returncode == 0, done.stderr
-    infer(tmp_path, hub, "--text", "Hi.", "--voice", "espeak", "--output_dir", "bundled")
+    write_wav(tmp_path / "test_files" / "a.wav", voice(0.2), RATE)
+    *done, (status, _, error) = run(
+        tmp_path, hub,
+        [INFER, "--text", "Hi.", "--voice", "me/my-voice", "--output_dir", "pulled"],
+        [INFER, "--text", "Hi.", "--voice", "espeak", "--output_dir", "bundled"],
+        [INFER, "--checkpoint_file", "me/vocoder"],
+        [INFER, "--checkpoint_file", "me/nothing"],
+    )  # fmt: skip
+    assert [one[0] for one in done] == [0, 0, 0], done
     audio = [soundfile.read(tmp_path / name / "speech.wav")[0] for name in ("pulled", "bundled")]
     np.testing.assert_array_equal(*audio)
-
-    write_wav(tmp_path / "test_files" / "a.wav", voice(0.2), RATE)
-    done = infer(tmp_path, hub, "--checkpoint_file", "me/vocoder")
-    assert done.returncode == 0 and (tmp_path / "generated_files" / "a_generated.wav").is_file(), done.stderr
-
-    done = infer(tmp_path, hub, "--checkpoint_file", "me/nothing")
-    assert done.returncode == 2 and "there is no me/nothing" in done.stderr and "Traceback" not in done.stderr
+    assert (tmp_path / "generated_files" / "a_generated.wav").is_file()
+    assert status == 2 and "there is no me/nothing" in error and "Traceback" not in error
 
 
 def save_vocoder(folder: Path) -> Discriminators:
@@ -136,24 +146,24 @@ def save_vocoder(folder: Path) -> Discriminators:
 
 def test_fine_tuning_continues_with_the_discriminators_of_a_pushed_vocoder(hub, tmp_path, small_corpus):
     discriminators = save_vocoder(tmp_path / "model")
+    write_wav(tmp_path / "test_files" / "a.wav", voice(0.2), RATE)
     flags = ["--to", "hub", "--discriminators", "--push_to_hub", "me/vocoder", "--license", "mit"]
-    done = convert(tmp_path, hub, "model", "folder", *flags)
-    assert done.returncode == 0 and f"/commit/{COMMIT}" in done.stdout, done.stderr
+    done = run(
+        tmp_path, hub, [*CONVERT, "model", "folder", *flags], [INFER, "--checkpoint_file", "me/vocoder"]
+    )
+    assert [one[0] for one in done] == [0, 0] and f"/commit/{COMMIT}" in done[0][1], done
     pushed = {path.name for path in (tmp_path / "hub" / "me" / "vocoder").iterdir()}
     weights = {f"{name}.safetensors" for name in ("generator", "mpd", "msd")}
     assert pushed == {"README.md", "config.json", *weights}
 
-    write_wav(tmp_path / "test_files" / "a.wav", voice(0.2), RATE)
-    done = infer(tmp_path, hub, "--checkpoint_file", "me/vocoder")
-    assert done.returncode == 0, done.stderr
     pulled = {path.name for path in (tmp_path / "cache").rglob("*.safetensors")}
     assert pulled == {"generator.safetensors"}  # speaking needs no discriminators
 
     settings = {"path_to_pretrained_weights": "me/vocoder", "learning_rate": 1e-12, "max_train_steps": 1}
     flags = command_line(small_corpus, tmp_path / "run", **dict.fromkeys(SMALL_MODEL), **settings)
     environment = hub | {"ACCELERATE_USE_CPU": "true"}
-    done = run([str(ROOT / "train.py")], tmp_path, environment, *flags)
-    assert done.returncode == 0 and "msd.safetensors" in done.stdout, done.stderr
+    ((status, out, error),) = run(tmp_path, environment, ["train", *flags])
+    assert status == 0 and "msd.safetensors" in out, error
     trained, found = load_discriminators(
         small_config(), tmp_path / "run" / "final_checkpoint" / "generator.safetensors"
     )
@@ -165,8 +175,8 @@ def test_fine_tuning_continues_with_the_discriminators_of_a_pushed_vocoder(hub, 
 def test_a_pushed_voice_says_the_same_when_it_is_pulled(hub, tmp_path):
     shutil.copytree(ROOT / "voices", tmp_path / "voices")
     flags = ["--to", "hub", "--push_to_hub", "me/speaker"]
-    done = convert(tmp_path, hub, tmp_path / "voices" / "espeak", "folder", *flags)
-    assert done.returncode == 0 and "does not state: license" in done.stdout, done.stderr
+    ((status, out, error),) = run(tmp_path, hub, [*CONVERT, tmp_path / "voices" / "espeak", "folder", *flags])
+    assert status == 0 and "does not state: license" in out, error
     shutil.rmtree(tmp_path / "voices")  # a pushed voice needs no other folder
     pushed = tmp_path / "hub" / "me" / "speaker"
     names = {"LICENSE", "README.md", "tacotron2", "vocoder", "voice.json"}
@@ -174,11 +184,11 @@ def test_a_pushed_voice_says_the_same_when_it_is_pulled(hub, tmp_path):
     values = json.loads((pushed / "voice.json").read_text())
     card = (pushed / "README.md").read_text()
     assert all(values[name] in card for name in ("title", "provenance", "licence"))
-    audio = []
-    for name, voice_name in (("pulled", "me/speaker"), ("bundled", "espeak")):
-        done = infer(tmp_path, hub, "--text", "Hi.", "--voice", voice_name, "--output", f"{name}.wav")
-        assert done.returncode == 0, done.stderr
-        audio.append(soundfile.read(tmp_path / f"{name}.wav")[0])
+    names = {"pulled.wav": "me/speaker", "bundled.wav": "espeak"}
+    commands = ([INFER, "--text", "Hi.", "--voice", names[name], "--output", name] for name in names)
+    done = run(tmp_path, hub, *commands)
+    assert [one[0] for one in done] == [0, 0], done
+    audio = [soundfile.read(tmp_path / name)[0] for name in names]
     np.testing.assert_allclose(*audio, atol=1e-3)
 
 
@@ -203,8 +213,8 @@ def test_what_cannot_be_pushed_is_refused_in_one_line(hub, tmp_path):
         "is a voice; use --to hub": [ROOT / "voices" / "espeak", "out", "--to", "project"],
         "can't upload": ["model", "folder", "--to", "hub", "--push_to_hub", "me/model"],
     }
-    for words, arguments in cases.items():
-        environment = hub | ({"HF_ENDPOINT": "http://127.0.0.1:9"} if "upload" in words else {})
-        done = convert(tmp_path, environment, *arguments)
-        assert done.returncode == 2 and words in done.stderr and done.stderr.count("\n") == 1, done.stderr
-        assert not (tmp_path / "out").exists()
+    environment = hub | {"HF_ENDPOINT": "http://127.0.0.1:9"}
+    done = run(tmp_path, environment, *([*CONVERT, *arguments] for arguments in cases.values()))
+    for words, (status, _, error) in zip(cases, done, strict=True):
+        assert status == 2 and words in error and error.count("\n") == 1, error
+    assert not (tmp_path / "out").exists()

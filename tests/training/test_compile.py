@@ -1,17 +1,11 @@
 """`--compile`: compiled networks train like others, resume exactly, and are saved under the same names."""
 
-import shutil
-
 import pytest
 import tacotron2_runs
 import torch
 from runs import metrics, train_here
 from safetensors.torch import load_file
 from torch import nn
-
-needs_compiler = pytest.mark.skipif(
-    not shutil.which("g++"), reason="torch.compile needs a C++ compiler on a CPU"
-)
 
 VOCOS = {"generator": "vocos", "vocos_dim": 16, "vocos_intermediate_dim": 16, "vocos_num_layers": 1}
 VOCOS |= {"mpd_periods": [2], "discriminators": ["mpd"], "training_epochs": 2}
@@ -51,13 +45,15 @@ def test_all_networks_are_compiled_once_per_turn_and_without_graph_breaks(
     assert_close(metrics(compiled, "val"), metrics(plain, "val"), ("val_mel_loss",), 1e-4)
 
 
-@needs_compiler
-def test_a_compiled_vocoder_resumes_exactly(small_corpus, tmp_path):
+def test_a_compiled_vocoder_resumes_exactly(small_corpus, tmp_path, monkeypatch):
+    """With all of the compiler but the code that it writes, which takes minutes."""
+    compile_module = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda module: compile_module(module, backend="aot_eager"))
     settings = {**VOCOS, "adversarial_start_steps": 100, "ema_decay": 0.9}  # the generator alone, for speed
     plain = train_here(small_corpus, tmp_path / "plain", **settings)
     settings["compile"] = True
     whole = train_here(small_corpus, tmp_path / "whole", **settings)
-    assert_close(metrics(whole, "train"), metrics(plain, "train"), ("gen_loss",), 3e-3)
+    assert_close(metrics(whole, "train"), metrics(plain, "train"), ("gen_loss",), 1e-4)
 
     parts = train_here(small_corpus, tmp_path / "parts", max_train_steps=5, **settings)
     train_here(small_corpus, parts, resume_from_checkpoint="latest", **settings)

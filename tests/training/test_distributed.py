@@ -6,45 +6,33 @@ import time
 from pathlib import Path
 
 import pytest
-from runs import (
-    SCRIPTS,
-    command_line,
-    finish,
-    manifest_row,
-    metrics,
-    start,
-    train_here,
-    wait_until,
-    write_manifest,
-)
+from forked import Forked, complete, execute, fork_two
+from runs import command_line, finish, manifest_row, metrics, train_here, wait_until, write_manifest
 
 from common.parallel import available_cores
+from train import main
 from training.checkpoints import Progress
 
 pytestmark = pytest.mark.skipif(available_cores() < 2, reason="needs two cores")
 SETTINGS = {"training_epochs": 2, "resume_from_checkpoint": "latest"}
-EACH = [str(SCRIPTS / "torchrun"), "--standalone", "--nproc_per_node", "2", "--no-python", "bash", "-c"]
 
 
-def start_apart(corpus: Path, folder: Path, **settings):
+def start_apart(corpus: Path, folder: Path, **settings) -> list[Forked]:
     """Start two processes that write to `<folder>/0/run` and `<folder>/1/run`."""
-    arguments = " ".join(f"'{word}'" for word in command_line(corpus, folder / "RANK" / "run", **settings))
-    arguments = arguments.replace(f"'{folder / 'RANK'}'", f"{folder}/$RANK")
-    return start([*EACH, f'{SCRIPTS / "python"} "$0" {arguments}'], [])
+    return fork_two(main, *(command_line(corpus, folder / rank / "run", **settings) for rank in "01"))
 
 
 def test_process_0_decides_what_is_resumed_and_a_process_without_it_stops(small_corpus, tmp_path):
     train_here(small_corpus, tmp_path / "0" / "run", training_epochs=1)
-    status, _, err = finish(start_apart(small_corpus, tmp_path, **SETTINGS))
-    assert status != 0
-    [line] = [line for line in err.splitlines() if line.startswith("train.py: error")]
+    ends = [finish(process) for process in start_apart(small_corpus, tmp_path, **SETTINGS)]
+    assert [status for status, _, _ in ends] == [2, 2]
+    [line] = [line for _, _, err in ends for line in err.splitlines() if line.startswith("train.py: error")]
     assert "process 0 resumes from step 4" in line and "(in process 1)" in line
     assert str(tmp_path / "1" / "run") in line and "all machines share" in line
     assert not list((tmp_path / "1").rglob("*.safetensors"))
 
     shutil.copytree(tmp_path / "0" / "run", tmp_path / "1" / "run")  # as the message advises
-    status, out, err = finish(start_apart(small_corpus, tmp_path, **SETTINGS))
-    assert status == 0, out + err
+    complete(start_apart(small_corpus, tmp_path, **SETTINGS))
     assert Progress.of(tmp_path / "0" / "run" / "final_checkpoint").epoch == 2
     assert metrics(tmp_path / "0" / "run", "train")[-1]["step"] == 5  # 2 steps with twice the batch size
     assert Progress.of(tmp_path / "1" / "run" / "final_checkpoint").epoch == 1  # only process 0 writes
@@ -56,15 +44,15 @@ def test_a_signal_during_the_validation_of_two_processes_is_honored_within_secon
     corpus.mkdir()
     shutil.copy(small_corpus / "train.csv", corpus)
     write_manifest(corpus / "test.csv", rows)
-    process = start(
-        [str(SCRIPTS / "torchrun"), "--standalone", "--nproc_per_node", "2"], command_line(corpus, folder)
-    )
-    wait_until((folder / "last_checkpoint").is_dir, process, seconds=120)
+    processes = fork_two(main, command_line(corpus, folder))
+    wait_until((folder / "last_checkpoint").is_dir, processes[0], seconds=120)
     time.sleep(0.5)
     begin = time.monotonic()
-    process.send_signal(signal.SIGTERM)
-    status, _, err = finish(process)
-    assert status != 0 and "Stopped after step 1" in err
+    for process in processes:  # like torchrun
+        process.send_signal(signal.SIGTERM)
+    ends = [finish(process) for process in processes]
+    assert [status for status, _, _ in ends] == [128 + signal.SIGTERM] * 2
+    assert "Stopped after step 1" in ends[0][2]
     assert time.monotonic() - begin < 20  # torchrun kills its processes after 30
     assert metrics(folder, "val") == []
     progress = Progress.of(folder / "last_checkpoint")
@@ -90,9 +78,6 @@ assert not threads_of_the_group(), threads_of_the_group()
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="lists threads in /proc")
-def test_no_thread_of_a_process_group_is_left_when_python_shuts_down(tmp_path):
+def test_no_thread_of_a_process_group_is_left_when_python_shuts_down():
     """Such a thread aborts the process if it frees a tensor then, about once in ten runs."""
-    script = tmp_path / "after_closing.py"
-    script.write_text(AFTER_CLOSING)
-    status, _, err = finish(start([*EACH, f"PYTHONPATH=. {SCRIPTS / 'python'} {script}"], []))
-    assert status == 0, err
+    complete(fork_two(execute, [AFTER_CLOSING]))

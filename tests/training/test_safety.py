@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import soundfile
 import torch
+from forked import Forked
 from helpers import ROOT
 from runs import (
-    PYTHON,
     as_own_process,
     command_line,
     different_weights,
@@ -24,14 +24,13 @@ from runs import (
     metrics,
     refused,
     repeatable,
-    start,
     train_here,
     wait_until,
     write_manifest,
 )
 
 from common.parallel import available_cores
-from train import VocoderTrainer, parse_arguments
+from train import VocoderTrainer, main, parse_arguments
 from training.checkpoints import Checkpoints, Progress, lock_folder
 from training.processes import Processes, make_accelerator
 
@@ -91,7 +90,7 @@ def test_validation_steps_replace_the_validation_of_each_epoch(small_corpus, tmp
 
 def test_a_folder_in_use_is_refused_until_its_run_is_killed(small_corpus, tmp_path, capsys):
     folder = tmp_path / "run"
-    process = start(PYTHON, command_line(small_corpus, folder, training_epochs=1000, num_workers=1))
+    process = Forked(main, command_line(small_corpus, folder, training_epochs=1000, num_workers=1))
     wait_until(has_done(folder, 1), process)
     line = refused(capsys, small_corpus, folder, **SETTINGS, **LATEST)
     assert f"is in use by process {process.pid} on " in line

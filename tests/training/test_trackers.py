@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 import soundfile
 import tacotron2_runs
+from forked import Forked, complete
 from helpers import RATE
 from PIL import Image
-from runs import PYTHON, command_line, complete, metrics
+from runs import command_line, metrics
+
+import train
 
 SETTINGS = {"training_epochs": 1, "log_wandb": True, "log_tensorboard": True, "wandb_log_iters": 2}
 SETTINGS |= {"console_out_iters": 1}
@@ -64,12 +67,12 @@ def test_both_trackers_receive_values_sounds_and_pictures(model, small_corpus, t
     pytest.importorskip("tensorboard")
     folder, offline = tmp_path / "run", {"WANDB_MODE": "offline", "HOME": str(tmp_path)}
     if model == "vocoder":
-        complete(PYTHON, command_line(small_corpus, folder, **SETTINGS), **offline)
+        complete([Forked(train.main, command_line(small_corpus, folder, **SETTINGS), **offline)])
         values, shown = COMMON | {"gen_grad_norm", "disc_grad_norm", "gen_loss", "disc_loss"}, "mel"
         clips = ["clip8", "clip9"]
     else:
-        command = [*tacotron2_runs.MODULE, *tacotron2_runs.flags(small_corpus, folder, **SETTINGS)]
-        tacotron2_runs.complete(PYTHON, command, **offline)
+        command = tacotron2_runs.flags(small_corpus, folder, **SETTINGS)
+        complete([Forked(tacotron2_runs.main, command, **offline)])
         values, shown = (COMMON - {"mel_loss"}) | {"grad_norm", "loss"}, "mel_and_attention"
         clips = ["clip8"]
     logged = {record["step"]: record for record in metrics(folder, "train") if record["step"] % 2 == 0}

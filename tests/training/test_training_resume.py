@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from forked import Forked
 from helpers import small_config
 from runs import (
     LAUNCH_ONE,
     LAUNCH_TWO,
-    PYTHON,
     TORCHRUN,
     children,
     command_line,
@@ -35,6 +35,7 @@ from common.parallel import available_cores
 from dataset import SegmentDataset
 from generators.build import Discriminators
 from model import Generator
+from train import main
 
 EPOCHS, STEPS_PER_EPOCH = 5, 4  # 8 clips in batches of 2
 SETTINGS = {"training_epochs": EPOCHS, "lr_decay": 0.9}
@@ -43,9 +44,7 @@ needs_two_cores = pytest.mark.skipif(available_cores() < 2, reason="as many work
 
 @pytest.fixture(scope="module")
 def uninterrupted(small_corpus, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("uninterrupted") / "run"
-    complete(LAUNCH_ONE, command_line(small_corpus, folder, **SETTINGS))
-    return folder
+    return train_here(small_corpus, tmp_path_factory.mktemp("uninterrupted") / "run", **SETTINGS)
 
 
 def assert_ended_alike(run: Path, uninterrupted: Path) -> None:
@@ -68,7 +67,7 @@ def test_a_run_killed_at_any_moment_ends_as_if_never_interrupted(small_corpus, u
     again = {**SETTINGS, "resume_from_checkpoint": "latest", "checkpoint_steps": 3}
 
     # "latest" starts a run without a checkpoint; it is killed between two steps or during one
-    process = start(LAUNCH_ONE, command_line(small_corpus, folder, num_workers=2, **again))
+    process = Forked(main, command_line(small_corpus, folder, num_workers=2, **again))
     wait_until(has_done(folder, 6), process)
     kill_group(process)
     done = metrics(folder)[-1]["step"]
@@ -77,7 +76,7 @@ def test_a_run_killed_at_any_moment_ends_as_if_never_interrupted(small_corpus, u
         file.write('{"step": 7, "epo')  # an incomplete line
 
     # killed while writing a checkpoint
-    process = start(PYTHON, command_line(small_corpus, folder, **{**again, "checkpoint_steps": 1}))
+    process = Forked(main, command_line(small_corpus, folder, **{**again, "checkpoint_steps": 1}))
     wait_until(lambda: any(folder.glob(".*checkpoint*.tmp/*")) and has_done(folder, 9)(), process)
     kill_group(process)
     leftover = folder / ".checkpoint_99.parts.tmp"
@@ -97,7 +96,7 @@ def test_a_run_killed_at_any_moment_ends_as_if_never_interrupted(small_corpus, u
 def test_a_stopped_run_saves_within_the_epoch_and_resumes_there(small_corpus, uninterrupted, tmp_path):
     folder = tmp_path / "run"
     endless = {**SETTINGS, "training_epochs": 1000}
-    process = start(PYTHON, command_line(small_corpus, folder, num_workers=2, **endless))
+    process = Forked(main, command_line(small_corpus, folder, num_workers=2, **endless))
     wait_until(has_done(folder, 5), process)
     workers = children(process.pid)
     os.killpg(process.pid, signal.SIGTERM)  # like `timeout` and torchrun
@@ -130,13 +129,12 @@ def test_a_run_resumed_in_epoch_3_reads_the_rest_of_its_clips_in_order(small_cor
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="only Linux tells a process that its parent has died")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_launched_run_does_not_outlive_its_launcher(small_corpus, tmp_path, number):
+def test_a_launched_run_does_not_outlive_its_launcher(small_corpus, tmp_path):
     folder = tmp_path / "run"
     endless = {"training_epochs": 1000, "checkpoint_epochs": 500}
     process = start(LAUNCH_ONE, command_line(small_corpus, folder, **endless))
     wait_until(has_done(folder, 1), process)
-    process.send_signal(number)  # only to the launcher, like `kill %1`
+    process.send_signal(signal.SIGTERM)  # only to the launcher, like `kill %1`
     finish(process, timeout=30)  # until the run has also closed its output
     assert (folder / "last_checkpoint" / "progress.json").is_file()
     with pytest.raises(ProcessLookupError):
