@@ -14,7 +14,6 @@ from checkpoint import load_pretrained, read_config
 from common import parser
 from common.errors import UserError, report_user_errors
 from common.options import option
-from common.plots import plot_mels, render
 from config import HiFiGANConfig
 from corpus.saved_mels import SavedMels
 from dataset import SegmentDataset, UtteranceDataset
@@ -233,6 +232,8 @@ class VocoderTrainer:
             real_mel, generated_mel = self.loss_mel(audio), self.loss_mel(generated)
             means.add(real_mel.numel(), val_mel_loss=mel_loss(real_mel, generated_mel))
             if self.accelerator.trackers and len(clips) < NUM_LOGGED_CLIPS:
+                from common.plots import plot_mels, render  # matplotlib is slow to import
+
                 mels = {"real": real_mel[0], "generated": generated_mel[0]}
                 picture = render(plot_mels(mels, self.loss_mel.config))
                 clips[batch["name"][0]] = generated[0].cpu().numpy(), picture

@@ -14,7 +14,6 @@ from common import parser
 from common.errors import UserError, report_user_errors
 from common.files import atomic_write
 from common.options import option
-from common.plots import plot_attention, render
 from corpus.audio import write_wav
 from mel import griffin_lim
 from tacotron2.config import Tacotron2Config
@@ -207,6 +206,8 @@ class Tacotron2Trainer:
 
     def show(self, dataset: TextMelDataset, run: TrainingRun) -> None:
         """Save a plot of the first clip, teacher-forced, and its audio, generated without teacher forcing."""
+        from common.plots import plot_attention, render  # matplotlib is slow to import
+
         batch = send_to_device(dataset.collate([dataset[0]]), self.accelerator.device)
         output = self.model(*model_inputs(batch))
         frames = batch["mel"].shape[2]
