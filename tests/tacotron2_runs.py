@@ -6,9 +6,11 @@ import subprocess
 from pathlib import Path
 
 import runs
+import torch
 from helpers import ROOT
 from runs import SMALL_MODEL, as_own_process, command_line, finish
 
+from tacotron2 import train
 from tacotron2.train import main
 
 MODULE = ["-m", "tacotron2.train"]
@@ -29,6 +31,19 @@ def train_here(corpus: Path, folder: Path, **settings) -> Path:
     with as_own_process():
         main(flags(corpus, folder, **settings))
     return folder
+
+
+def keep_state(arguments: list[str]) -> None:
+    """Train, then write the state of this process's model to `<first argument>/<rank>.pt`."""
+    kept, make = [], train.Tacotron2Trainer
+
+    def make_and_keep(*args):
+        kept.append(make(*args))
+        return kept[0]
+
+    train.Tacotron2Trainer = make_and_keep
+    main(arguments[1:])
+    torch.save(kept[0].model.state_dict(), f"{arguments[0]}/{os.environ['RANK']}.pt")
 
 
 refused = functools.partial(runs.refused, train_here=train_here)

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from helpers import RATE
+from forked import Forked, fork_two
+from forked import complete as complete_forked
+from helpers import RATE, call
 from runs import (
     LAUNCH_ONE,
-    PYTHON,
-    TORCHRUN,
     has_done,
     kill_group,
     manifest_row,
@@ -26,10 +26,11 @@ from runs import (
     write_manifest,
 )
 from safetensors.torch import load_file
-from tacotron2_runs import MODULE, TINY, complete, flags, refused, start, train_here
+from tacotron2_runs import MODULE, TINY, complete, flags, keep_state, main, refused, train_here
 from torch import Tensor
 
 from checkpoint import load_tacotron2, read_tacotron2_config, save_model
+from checkpoint.__main__ import main as checkpoint_main
 from common.parallel import available_cores
 from mel import MelConfig
 from tacotron2.config import Tacotron2Config
@@ -204,7 +205,7 @@ def test_killed_and_stopped_runs_end_as_if_never_interrupted(corpus, finished, t
     """Including dropout and the statistics of batch norm."""
     folder = tmp_path / "run"
     again = {**SETTINGS, "resume_from_checkpoint": "latest"}
-    process = start(PYTHON, [*MODULE, *flags(corpus, folder, checkpoint_steps=3, num_workers=1, **again)])
+    process = Forked(main, flags(corpus, folder, checkpoint_steps=3, num_workers=1, **again))
     wait_until(has_done(folder, 5), process, seconds=300)
     kill_group(process)
     done = len(metrics(folder, "train"))
@@ -238,33 +239,13 @@ def test_a_run_resumes_within_an_epoch_with_another_batch_size(corpus, tmp_path)
     assert rates == pytest.approx(wanted, rel=1e-9)
 
 
-EACH_PROCESS = """
-import os, sys
-import torch
-from tacotron2 import train
-
-class Kept(train.Tacotron2Trainer):
-    def __init__(self, *args):
-        super().__init__(*args)
-        kept.append(self.model)
-
-kept, train.Tacotron2Trainer = [], Kept
-folder, *arguments = sys.argv[1:]
-train.main(arguments)
-torch.save(kept[0].state_dict(), f"{folder}/{os.environ['RANK']}.pt")
-"""
-
-
 @pytest.mark.skipif(available_cores() < 2, reason="two processes")
 def test_two_processes_have_identical_models_and_resume(corpus, tmp_path):
     """Including batch norm statistics, which each process computes from its own batches."""
-    script = tmp_path / "each_process.py"
-    script.write_text(EACH_PROCESS)
-    launcher = [*TORCHRUN, str(script), str(tmp_path)]
     settings = {"training_epochs": 2, "learning_rate": 0.01}
 
     whole = tmp_path / "whole"
-    said = complete(launcher, flags(corpus, whole, **settings))
+    said = complete_forked(fork_two(keep_state, [tmp_path, *flags(corpus, whole, **settings)]))
     assert said.count("2 steps per epoch") == 1, said
     states = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
     saved = weights(whole / "final_checkpoint")
@@ -274,8 +255,8 @@ def test_two_processes_have_identical_models_and_resume(corpus, tmp_path):
 
     resumed = tmp_path / "resumed"
     settings["resume_from_checkpoint"] = "latest"
-    complete(launcher, flags(corpus, resumed, **settings, max_train_steps=3))  # into the second epoch
-    complete(launcher, flags(corpus, resumed, **settings))
+    for steps in (3, None):  # into the second epoch, and to the end
+        complete_forked(fork_two(main, flags(corpus, resumed, **settings, max_train_steps=steps)))
     assert different_weights(resumed / "final_checkpoint", whole / "final_checkpoint") == []
     assert repeatable(metrics(resumed)) == repeatable(metrics(whole))
 
@@ -404,8 +385,8 @@ def test_several_speakers_start_with_the_voice_of_a_model_of_one(corpus, two_spe
 
 def test_a_model_of_one_speaker_starts_from_a_model_of_several(corpus, two_speakers, tmp_path, capsys):
     several = two_speakers[1]
-    command = f"-m checkpoint convert {several} {tmp_path / 'bob'} --to project --speaker bob"
-    complete(PYTHON, command.split())
+    bob = ("convert", several, tmp_path / "bob", "--to", "project", "--speaker", "bob")
+    assert call(checkpoint_main, *bob).returncode == 0
     settings = START | {"path_to_pretrained_weights": tmp_path / "bob"}
     settings |= {"learning_rate": 1e-12, "min_learning_rate": 1e-12, "weight_decay": 0.0}
     run = train_here(corpus, tmp_path / "run", **settings)  # a corpus without a column speaker

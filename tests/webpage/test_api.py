@@ -16,7 +16,10 @@ from io import BytesIO
 import numpy as np
 import pytest
 import soundfile
+from forked import Forked
 from helpers import ROOT
+
+from app import main
 
 pytest.importorskip("uvicorn")
 openai = pytest.importorskip("openai")
@@ -200,21 +203,6 @@ def test_a_port_in_use_is_a_user_error():
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = str(other.getsockname()[1])
-        command = [sys.executable, str(ROOT / "app.py"), "--api_only", "--port", port]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2 and f"127.0.0.1:{port}" in done.stderr and done.stderr.count("\n") == 1
-
-
-def test_the_page_and_the_api_share_an_address(tmp_path):
-    pytest.importorskip("gradio")
-    with server(tmp_path) as address:
-        assert b"gradio" in urllib.request.urlopen(address, timeout=60).read().lower()
-        url, head = f"{address}/v1/audio/speech", "Content-Type: application/json"
-        wanted = '{"model": "tts-1", "input": "Any sentence of yours.", "voice": "ljspeech", '
-        command = ["curl", "-s", url, "-H", head, "-d", wanted + '"response_format": "wav"}']
-        done = subprocess.run(command, capture_output=True, timeout=120)
-        audio, rate = soundfile.read(BytesIO(done.stdout))
-        assert rate == 22050 and 1.0 < len(audio) / rate < 3.0 and np.abs(audio).max() > 0.05
-        command[-1] = '{"input": "Well.", "voice": "nobody"}'
-        done = subprocess.run(command, capture_output=True, timeout=120)
-        assert "ljspeech" in json.loads(done.stdout)["error"]["message"]
+        process = Forked(main, ["--api_only", "--port", port])
+        _, error = process.communicate(120)
+    assert process.returncode == 2 and f"127.0.0.1:{port}" in error and error.count("\n") == 1
