@@ -129,8 +129,10 @@ def test_a_mel_of_one_frame_has_audio_and_one_of_many_streams_frame_by_frame(rat
 
 
 @torch.inference_mode()
-def test_resizing_avoids_the_checkerboard_of_transposed_convolutions():
+def test_resizing_repeats_samples_and_avoids_the_checkerboard_of_transposed_convolutions():
     torch.manual_seed(0)
+    x, resize = torch.randn(2, 4, 40), ResizeConvolution(4, 3, 5, 3)
+    torch.testing.assert_close(resize(x), resize[1](x.repeat_interleave(3, dim=-1)))
     flat = torch.ones(1, 4, 40)
     resized = ResizeConvolution(4, 3, 5, 3)(flat)[..., 10:-10]
     transposed = WNConvTranspose1d(4, 3, 5, 3)(flat)[..., 10:-10]
