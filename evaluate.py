@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
             )
         if options.ratings:
             table = add_ratings(table, options.ratings, options.output_dir)
-        report.save(table, options.output_dir, options.report_clips)
+        report.save(table, options.output_dir, options.report_clips, options.report_audio)
     except OSError as error:
         raise UserError(f"can't write to {options.output_dir}: {error}; use another --output_dir") from error
     except KeyboardInterrupt:

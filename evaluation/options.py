@@ -48,6 +48,10 @@ class EvaluateOptions(Options):
     )  # fmt: skip
     max_clips: int | None = option(None, "Number of clips, from the start of the manifest", minimum=1)
     report_clips: int = option(12, "Number of clips in report.html", minimum=0)
+    report_audio: str = option(
+        "flac", "Format of the audio in report.html: flac is exact, mp3 has a fifth of its size",
+        choices=("flac", "mp3"),
+    )  # fmt: skip
     seed: int = seed_option(0, "Tacotron 2's dropout and of the listening test")
     sampling_rate: int = option(22050, "Sampling rate of the clips in Hz, without a model", minimum=1)
     num_workers: int | None = option(

@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 
 from common.files import atomic_write
-from corpus.audio import read_audio, to_pcm
+from corpus.audio import read_audio, resample, to_pcm
 from corpus.manifest import Clip
 from evaluation.inputs import Unavailable
 from evaluation.signal import MEL, log_mel
@@ -21,22 +21,26 @@ from evaluation.table import Table
 # Spectrograms show this range below the loudest bin of all versions of a clip.
 RANGE = 80.0 * math.log(10.0) / 20.0  # 80 dB in nepers
 FREQUENCY_TICKS = (500, 1000, 2000, 4000)  # Hz
+LEVELS = 32  # of colors, 2.5 dB apart: more can't be seen, and double the size
+MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)  # Hz
+MP3_COMPRESSION = 0.6  # about 48 kbit/s at 22,050 Hz
 
 
-def save(table: Table, folder: Path, report_clips: int = 12) -> None:
+def save(table: Table, folder: Path, report_clips: int = 12, audio_format: str = "flac") -> None:
     """Write `table.md`, `table.csv`, `clips.csv` and `report.html`."""
     table.save(folder)
-    write_report(table, folder / "report.html", report_clips)
+    write_report(table, folder / "report.html", report_clips, audio_format)
 
 
-def write_report(table: Table, path: Path, max_clips: int = 12) -> None:
+def write_report(table: Table, path: Path, max_clips: int = 12, audio_format: str = "flac") -> None:
     """Write the table and at most `max_clips` clips, evenly distributed over the test set.
 
-    The file contains all sounds and pictures and loads nothing from elsewhere.
+    The file contains all sounds, in the format "flac" or "mp3", and all pictures, and loads nothing from
+    elsewhere.
     """
     count = min(max_clips, len(table.clips))
     chosen = np.linspace(0, len(table.clips) - 1, count).round().astype(int)
-    clips = (clip_view(table, table.clips[index]) for index in chosen)
+    clips = (clip_view(table, table.clips[index], audio_format) for index in chosen)
     # rendered one clip at a time, as the sounds of all clips may not fit into memory
     parts = template(Path(__file__).with_name("report.html.j2")).generate(
         table=table, clips=clips, shown=count
@@ -54,8 +58,9 @@ def template(path: Path) -> jinja2.Template:
     return environment.get_template(path.name)
 
 
-def clip_view(table: Table, clip: Clip) -> dict:
+def clip_view(table: Table, clip: Clip, audio_format: str) -> dict:
     """Return what the template shows of a clip: its name, transcript, and each system's version."""
+    encode = {"flac": flac, "mp3": mp3}[audio_format]
     stem = clip.path.stem
     sounds = [read_audio(system.wavs[stem])[:2] for system in table.systems]
     mels = [mel_or_nothing(*sound) for sound in sounds]
@@ -67,7 +72,7 @@ def clip_view(table: Table, clip: Clip) -> dict:
         versions.append(
             {
                 "name": system.name,
-                "sound": flac(audio, sampling_rate),
+                "sound": encode(audio, sampling_rate),
                 "picture": None if mel is None else spectrogram(mel, loudest),
                 "seconds": seconds,
                 "width": 100 * seconds / longest,
@@ -98,6 +103,17 @@ def flac(audio: np.ndarray, sampling_rate: int) -> str:
     return data_uri("audio/flac", file.getvalue())
 
 
+def mp3(audio: np.ndarray, sampling_rate: int) -> str:
+    """Return audio as a data: URI of a fifth of FLAC's size, resampled to a rate that MP3 has."""
+    rate = next((rate for rate in MP3_RATES if rate >= sampling_rate), MP3_RATES[-1])
+    file = io.BytesIO()
+    with soundfile.SoundFile(
+        file, "w", rate, 1, format="MP3", compression_level=MP3_COMPRESSION, bitrate_mode="VARIABLE"
+    ) as encoder:
+        encoder.write(audio if rate == sampling_rate else resample(audio, sampling_rate, rate))
+    return data_uri("audio/mpeg", file.getvalue())
+
+
 def data_uri(kind: str, contents: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(contents).decode('ascii')}"
 
@@ -108,8 +124,8 @@ def spectrogram(mel: np.ndarray, loudest: float) -> str:
     from PIL import Image
 
     levels = np.clip((mel[::-1] - loudest) / RANGE + 1.0, 0.0, 1.0)
-    image = Image.fromarray(np.rint(255 * levels).astype(np.uint8)).convert("P")
-    colors = colormaps["magma"](np.arange(256), bytes=True)[:, :3]
+    image = Image.fromarray(np.rint((LEVELS - 1) * levels).astype(np.uint8)).convert("P")
+    colors = colormaps["magma"](np.linspace(0, 1, LEVELS), bytes=True)[:, :3]
     image.putpalette(colors.tobytes())
     file = io.BytesIO()
     image.save(file, format="PNG", optimize=True)

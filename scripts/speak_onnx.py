@@ -26,7 +26,7 @@ from common.files import atomic_write
 from common.options import Options, option, seed_option
 from common.parser import parse_options
 from tacotron2.reading import READING_LIMITS, Failure, attention_problem, max_seconds
-from text import encode_texts, split_pieces
+from text import encode_texts, split_text
 
 MAX_ATTEMPTS = 6
 
@@ -42,14 +42,16 @@ class OnnxVoice:
         )
 
     def speak(self, text: str, seed: int = 0, speed: float = 1.0) -> np.ndarray:
-        """Return the audio (samples,) of a text, with a pause before each sentence but the first."""
+        """Return the audio (samples,) of a text, with pauses between its sentences."""
+
+        def silence(seconds: float) -> np.ndarray:
+            return np.zeros(round(seconds / speed * self.config["sampling_rate"]), dtype=np.float32)
+
         parts = []
-        for piece in split_pieces(text):
-            silence = np.zeros(round(piece.before / speed * self.config["sampling_rate"]), dtype=np.float32)
+        for piece in split_text(text, SimpleNamespace(**self.config)):
             mel = change_speed(self.best_mel(piece.text, seed), piece.speed * speed)
-            parts += [silence, self.vocoder.run(None, {"mel": mel})[0][0, 0]]
-        if not parts:
-            raise UserError("there is nothing to say in the text; it needs words")
+            audio = self.vocoder.run(None, {"mel": mel})[0][0, 0]
+            parts += [silence(piece.before), audio, silence(piece.after)]
         return np.concatenate(parts)
 
     def best_mel(self, sentence: str, seed: int) -> np.ndarray:

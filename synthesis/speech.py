@@ -15,8 +15,8 @@ from synthesis.denoiser import make_denoiser
 from synthesis.speed import change_speed
 from synthesis.vocoder import MIXED_PRECISIONS, Vocoder, load_vocoder, vocode, vocode_chunks
 from tacotron2.model import Tacotron2
-from tacotron2.speak import Utterance, speak_sentences, split_text, stream_sentence
-from text import Piece
+from tacotron2.speak import Utterance, speak_sentences, stream_sentence
+from text import Piece, split_text
 
 STREAM_FRAMES = 43  # frames per chunk of a stream: 0.5 s at 22.05 kHz
 MAX_BATCH = 16  # sentences that Tacotron 2 speaks at a time
@@ -26,13 +26,14 @@ MAX_BATCH = 16  # sentences that Tacotron 2 speaks at a time
 class Sentence:
     """A spoken sentence: its text, mel and attention in `utterance`, and its audio (samples,).
 
-    `speed` and `before`, the seconds of silence before it, are those of its `text.Piece`.
+    `speed`, `before` and `after`, the seconds of silence around it, are those of its `text.Piece`.
     """
 
     utterance: Utterance
     audio: np.ndarray
     speed: float = 1.0
     before: float = 0.0
+    after: float = 0.0
 
 
 class TextToSpeech:
@@ -115,7 +116,7 @@ class TextToSpeech:
         spoken = self.speak_batches([piece.text for piece in pieces], seed, first_batch)
         for piece, utterance in zip(pieces, spoken, strict=True):
             audio = self.audio_of(utterance.mel, piece.speed)
-            yield Sentence(utterance, audio, piece.speed, piece.before)
+            yield Sentence(utterance, audio, *piece[1:])
 
     def synthesize(self, text: str, seed: int = 0) -> np.ndarray:
         """Return the audio (samples,) of a text, with pauses between its sentences."""
@@ -145,6 +146,8 @@ class TextToSpeech:
             on_utterance(utterance)
             yield self.silence(piece.before)
             yield from self.vocode(utterance.mel.split(STREAM_FRAMES, dim=1), piece.speed)
+        if after := [first, *others][-1].after:
+            yield self.silence(after)
 
     def vocode(self, mels: Iterable[Tensor], speed: float = 1.0) -> Iterator[np.ndarray]:
         """Convert consecutive parts (num_mels, n) of a mel in Tacotron 2's scale to audio in chunks (n,)."""
@@ -154,10 +157,10 @@ class TextToSpeech:
 
 
 def join_sentences(sentences: list[Sentence], silence: Callable[[float], np.ndarray]) -> np.ndarray:
-    """Return the audio (samples,) of sentences with the pauses before them."""
+    """Return the audio (samples,) of sentences with the pauses around them."""
     parts = []
     for sentence in sentences:
-        parts += [silence(sentence.before), sentence.audio]
+        parts += [silence(sentence.before), sentence.audio, silence(sentence.after)]
     return np.concatenate(parts)
 
 

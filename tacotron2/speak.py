@@ -12,9 +12,7 @@ from common.errors import UserError
 from tacotron2.config import Tacotron2Config
 from tacotron2.model import Speech, Tacotron2
 from tacotron2.reading import READING_LIMITS, Failure, attention_problem, max_seconds
-from text import PAD_ID, Piece, encode_texts, pause_after, split_pieces, warn_of_foreign_scripts
-from text.foreign import warn_of_other_language
-from text.phonemes import BRACKETED_IPA
+from text import PAD_ID, encode_texts, pause_after, split_text
 
 
 @dataclass
@@ -40,20 +38,6 @@ class Utterance:
 def speak(model: Tacotron2, text: str, seed: int = 0, **options) -> list[Utterance]:
     """Speak a text with the options of `speak_sentences`. Raises UserError for a text without words."""
     return speak_sentences(model, [piece.text for piece in split_text(text, model.config)], seed, **options)
-
-
-def split_text(text: str, config: Tacotron2Config) -> list[Piece]:
-    """Return the sentences of a text for a voice, with a warning about a language that it can't read.
-
-    Raises UserError for a text without words.
-    """
-    pieces = split_pieces(text)
-    if not pieces:
-        raise UserError(f"there is nothing to say in the text {text.strip()[:50]!r}; it needs words")
-    written = BRACKETED_IPA.sub(" ", " ".join(piece.text for piece in pieces))
-    warn_of_foreign_scripts(written, config)
-    warn_of_other_language(written, config.language)
-    return pieces
 
 
 def speak_sentences(

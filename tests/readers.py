@@ -39,8 +39,7 @@ from model import Generator
 from synthesis.inputs import load_audio_mel, load_mel
 from tacotron2.config import Tacotron2Config
 from tacotron2.model import Tacotron2
-from tacotron2.speak import split_text
-from text import encode_texts, read_lexicon
+from text import encode_texts, read_lexicon, split_text
 from train import VocoderOptions
 
 SMALL = {

@@ -564,6 +564,26 @@ def test_a_player_plays_exactly_the_samples_of_the_wav(page, copied):
     np.testing.assert_array_equal(heard, written)
 
 
+@pytest.mark.parametrize("rate", [RATE, 20000, 96000])
+def test_mp3_in_the_report_is_small_and_sounds_like_the_audio(rate):
+    audio = 0.9 * voice(2.0, rate)
+    small, exact = (encode(audio, rate) for encode in (report.mp3, report.flac))
+    kind, _, contents = small.partition(",")
+    heard, heard_rate = soundfile.read(io.BytesIO(base64.b64decode(contents)), dtype="float32")
+    assert kind == "data:audio/mpeg;base64" and len(small) < 0.4 * len(exact)
+    assert len(heard) / heard_rate == pytest.approx(2.0, abs=0.01)
+    heard = resample(heard, heard_rate, rate)[: len(audio)]
+    error = heard - audio[: len(heard)]
+    assert np.square(error).sum() < 0.03 * np.square(audio).sum()
+
+
+def test_the_report_can_contain_mp3(clips, tmp_path):
+    flags = ["--system", f"Own={clips / 'wavs'}", "--metrics", "mcd_dtw", "--report_audio", "mp3"]
+    run(clips, tmp_path, *flags)
+    sources = [audio["src"] for audio in Page((tmp_path / "report.html").read_text("utf-8")).all("audio")]
+    assert sources and all(source.startswith("data:audio/mpeg;base64,") for source in sources)
+
+
 def test_texts_on_the_page_are_escaped(clips, tmp_path):
     name = "<script>alert(1)</script>"
     run(clips, tmp_path, "--system", f"{name}={clips / 'wavs'}", "--metrics", "mcd_dtw")

@@ -1,6 +1,6 @@
 """Text for Tacotron 2: normalization, phonemes, tokens and sentence splitting."""
 
-from text.encoding import INVENTORIES, encode_texts, spoken_ids, warn_of_foreign_scripts
+from text.encoding import INVENTORIES, encode_texts, split_text, spoken_ids
 from text.espeak import languages
 from text.markup import PAUSES, Piece, pause_after, split_pieces, with_pauses
 from text.normalization import clean

@@ -8,6 +8,8 @@ from typing import Protocol
 
 from common.errors import UserError
 from text import phonemes, tokens
+from text.foreign import warn_of_other_language
+from text.markup import Piece, split_pieces
 
 # The inventory of each `text_input`.
 INVENTORIES = {"characters": tokens.SYMBOLS, "phonemes": phonemes.SYMBOLS}
@@ -44,6 +46,20 @@ def encode_texts(
     else:
         ids = [tokens.encode(text) for text in texts]
     return ids if config.end_symbol else [text[:-1] for text in ids]
+
+
+def split_text(text: str, config: TextConfig) -> list[Piece]:
+    """Return the sentences of a text for a voice, with a warning about a language that it can't read.
+
+    Raises UserError for a text without words.
+    """
+    pieces = split_pieces(text)
+    if not pieces:
+        raise UserError(f"there is nothing to say in the text {text.strip()[:50]!r}; it needs words")
+    written = phonemes.BRACKETED_IPA.sub(" ", " ".join(piece.text for piece in pieces))
+    warn_of_foreign_scripts(written, config)
+    warn_of_other_language(written, config.language)
+    return pieces
 
 
 def spoken_ids(text_input: str) -> frozenset[int]:

@@ -30,6 +30,7 @@ class Piece(NamedTuple):
     text: str
     speed: float = 1.0  # relative to the rest of the speech
     before: float = 0.0  # silence in seconds
+    after: float = 0.0  # at the end of the text
 
 
 def pause_after(text: str) -> float:
@@ -53,6 +54,8 @@ def split_pieces(text: str) -> list[Piece]:
             usual = pause_after(pieces[-1].text) if pieces else 0.0
             pieces.append(Piece(sentence, part.speed, usual if pause is None else pause))
             pause = None
+    if pieces and pause:
+        pieces[-1] = pieces[-1]._replace(after=pause)
     return pieces
 
 

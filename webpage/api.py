@@ -26,7 +26,7 @@ from common.errors import UserError, one_line
 from common.options import check_options, option
 from corpus.audio import resample, to_pcm
 from synthesis.options import SPEEDS
-from synthesis.speech import TextToSpeech
+from synthesis.speech import TextToSpeech, join_sentences
 from webpage.models import Models
 
 MAX_INPUT = 4096  # characters, as in OpenAI's API
@@ -193,9 +193,9 @@ async def error_response(request: Request, error: Exception) -> JSONResponse:
 
 
 def spoken(tts: TextToSpeech, text: str) -> Iterator[np.ndarray]:
-    """Yield the audio (n,) of each sentence, with the pause before it."""
+    """Yield the audio (n,) of each sentence, with the pauses around it."""
     for sentence in tts.sentences(text):
-        yield np.concatenate([tts.silence(sentence.before), sentence.audio])
+        yield join_sentences([sentence], tts.silence)
 
 
 def encode(chunks: Iterator[np.ndarray], sampling_rate: int, kind: str) -> Iterator[bytes]:

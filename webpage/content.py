@@ -20,8 +20,8 @@ from mel import MelConfig
 from synthesis.pronunciation import as_sentences, pronounce
 from synthesis.speech import join_sentences
 from tacotron2.config import Tacotron2Config
-from tacotron2.speak import Utterance, split_text
-from text import Piece, with_pauses
+from tacotron2.speak import Utterance
+from text import Piece, split_text, with_pauses
 from webpage.copying import Sound, copies, metrics_table, plot_copies, read_clip
 from webpage.models import OWN_VOCODER, Models
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,17 @@ def test_the_exported_voice_agrees_with_torch(exported, models, speak_onnx):
         expected, audio = torch_audio(models, sentence, seed), voice.speak(sentence, seed)
         assert audio.shape == expected.shape and expected.std() > 0.01
         np.testing.assert_allclose(audio, expected, rtol=0, atol=1e-3)
+
+
+def test_pauses_and_warnings_are_those_of_the_voice_in_torch(exported, models, speak_onnx, capsys):
+    text = f"{SENTENCES[1]} [pause 1] Il ne sait pas que je suis dans la rue. [pause 0.5]"
+    voice = replace(find_voice("espeak"), taco=models / "taco", vocoder=models / "vocoder", speaker=None)
+    expected, warning = load_text_to_speech(voice).synthesize(text), capsys.readouterr().err
+    assert "French" in warning
+    audio = speak_onnx.OnnxVoice(exported).speak(text)
+    assert capsys.readouterr().err == warning
+    assert audio.shape == expected.shape and not audio[-11025:].any() and audio[-12000:].any()
+    np.testing.assert_allclose(audio, expected, rtol=0, atol=1e-3)
 
 
 def test_an_8_bit_voice_is_close_to_torch(models, speak_onnx, tmp_path, capsys):

@@ -78,12 +78,13 @@ def test_a_stream_at_another_speed_equals_the_whole_audio(speaker):
 
 def test_marks_in_a_text_change_pauses_and_speeds(speaker):
     plain, pause = speaker.synthesize("Good morning. How are you?"), 0.3
-    marked = 'Good morning. [pause 1.5] <prosody rate="50%">How are you?</prosody>'
+    marked = 'Good morning. [pause 1.5] <prosody rate="50%">How are you?</prosody> [pause 2]'
     first, second = speaker.sentences(marked, first_batch=16)
     assert (first.before, second.before, second.speed) == (0.0, 1.5, 0.5)
     rate = speaker.sampling_rate
     assert len(plain) == len(first.audio) + len(second.audio) / 2 + pause * rate
     whole = speaker.synthesize(marked)
-    assert len(whole) == len(first.audio) + 1.5 * rate + len(second.audio)
+    assert len(whole) == len(first.audio) + 1.5 * rate + len(second.audio) + 2 * rate
+    assert not whole[-2 * rate :].any()
     assert not whole[len(first.audio) : len(first.audio) + int(1.5 * rate)].any()
     assert sum(map(len, speaker.stream(marked))) == len(whole)

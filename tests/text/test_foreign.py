@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from helpers import ROOT
 
-from tacotron2.speak import split_text
+from text import split_text
 from text.foreign import guess_language
 
 FOREIGN = {

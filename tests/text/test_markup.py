@@ -30,6 +30,12 @@ def test_a_pause_divides_a_sentence(mark):
     assert said(f"{mark} Hello. Bye.") == [("hello.", 1, 1.5), ("bye.", 1, 0.3)]
 
 
+def test_a_pause_at_the_end_follows_the_last_sentence():
+    assert split_pieces("One. Two. [pause 1.5]")[-1] == Piece("Two.", before=0.3, after=1.5)
+    assert split_pieces('<speak>One.<break time="2s"/></speak>') == [Piece("One.", after=2)]
+    assert split_pieces("[pause 2]") == []
+
+
 def test_pauses_are_bounded():
     assert said("A [pause 99999999] b.")[1][2] == said("A [pause 9][pause 9] b.")[1][2] == 10
 

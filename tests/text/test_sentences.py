@@ -10,8 +10,7 @@ from helpers import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tacotron2.speak import split_text
-from text import clean, phonemize, split_sentences
+from text import clean, phonemize, split_sentences, split_text
 from text.abbreviations import (
     ABBREVIATIONS,
     AFTER_NAMES,
