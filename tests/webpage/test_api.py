@@ -109,7 +109,7 @@ def test_speed_and_the_names_of_openais_voices_are_understood(client):
 def test_speech_is_streamed_while_it_is_computed(client, address, kind):
     started = time.monotonic()
     with client.audio.speech.with_streaming_response.create(
-        model="tts-1", input=LONG[:540], voice="espeak", response_format=kind
+        model="tts-1", input=LONG[:270], voice="espeak", response_format=kind
     ) as response:
         busy = []
         for _ in response.iter_bytes(4096):
@@ -181,7 +181,7 @@ def test_a_client_that_hangs_up_frees_its_place(client, address, kind):
 
 
 def test_more_requests_than_the_queue_holds_are_refused(address):
-    body = json.dumps({"input": TEXT, "voice": "espeak", "response_format": "pcm"}).encode()
+    body = json.dumps({"input": "Good day.", "voice": "espeak", "response_format": "pcm"}).encode()
 
     def status(_) -> int:
         request = urllib.request.Request(f"{address}/v1/audio/speech", body)
