@@ -36,6 +36,7 @@ SIZES = {
     "hop 300": {"hop_size": 300, "n_fft": 1200, "window_size": 1200},
     "odd edges": {"hop_size": 275},
     "hop of half the window": {"hop_size": 512, "padding": "center"},
+    "hop of 0.3 windows": {"hop_size": 300, "padding": "center"},
     "one block": {"vocos_num_layers": 1},
 }
 every_size = pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES.keys())
