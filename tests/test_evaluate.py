@@ -10,7 +10,6 @@ import shutil
 import signal as posix_signal
 import subprocess
 import sys
-import time
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,8 +17,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import soundfile
+from forked import Forked
 from helpers import RATE, ROOT, save_official, small_generator, voice
-from runs import TORCHRUN, manifest_row, write_manifest
+from runs import TORCHRUN, manifest_row, wait_until, write_manifest
 from test_save_taco_mels import save_taco
 
 import evaluate
@@ -44,6 +44,7 @@ QUICK = ["mel_l1", "mcd"]
 PRESETS = {"v1": "HiFi-GAN V1", "v2": "HiFi-GAN V2", "v3": "HiFi-GAN V3", "v1_24k": "HiFi-GAN V1"}
 PRESETS |= {"misr_v1": "MISRNet", "istft_v2": "iSTFTNet", "vocos_small": "Vocos"}
 MADE = ["Griffin-Lim", "HiFi-GAN", "HiFi-GAN, fine-tuned", "Recordings"]
+REAL = ["LJ001-0002", "LJ001-0008", "LJ001-0013"]
 TEXTS = ["One.", "Two & three, it <says>.", "Four | five."]
 
 
@@ -291,24 +292,25 @@ def test_a_repeated_run_computes_nothing_and_prints_the_same_table(copied, clips
 
 
 @pytest.mark.skipif(available_cores() < 2, reason="needs two cores")
-def test_two_processes_share_the_clips_and_one_makes_the_table(clips, models, tmp_path, counted):
-    command = [*TORCHRUN, "evaluate.py", "--path_to_manifest", clips / "test.csv", "--output_dir", tmp_path]
-    command += [
-        "--num_workers",
-        0,
-        "--copy_synthesis",
-        "--checkpoint_file",
-        models["plain"],
-        "--metrics",
-        *QUICK,
-    ]
-    done = subprocess.run(
-        [str(word) for word in command], cwd=ROOT, capture_output=True, text=True, timeout=300
-    )
+def test_two_processes_share_the_clips_and_measure_what_one_does(shared, models, tmp_path, counted):
+    """Of real speech. One of them makes the table, from the values that both have measured."""
+    wavs = shared / "data" / "ljspeech-mini" / "wavs"
+    write_manifest(tmp_path / "test.csv", [manifest_row(wavs / f"{name}.wav") for name in REAL])
+    flags = ["--copy_synthesis", "--checkpoint_file", models["plain"], "--metrics", *QUICK]
+    command = [*TORCHRUN, "evaluate.py", "--path_to_manifest", tmp_path / "test.csv", "--num_workers", 0]
+    command += ["--output_dir", tmp_path / "two", *flags]
+    done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("| Griffin-Lim |") == 1
-    run(clips, tmp_path, "--copy_synthesis", "--checkpoint_file", models["plain"], "--metrics", *QUICK)
+    run(tmp_path, tmp_path / "two", *flags)
     assert counted == []
+    run(tmp_path, tmp_path / "one", *flags)
+    two, one = (rows_of(tmp_path / folder / "clips.csv") for folder in ("two", "one"))
+    assert [row["clip"] for row in two] == [name for name in REAL for _ in range(3)]
+    for ours, theirs in zip(two, one, strict=True):
+        assert (ours["clip"], ours["system"]) == (theirs["clip"], theirs["system"])
+        for name in QUICK:
+            assert float(ours[name] or 0) == pytest.approx(float(theirs[name] or 0), rel=1e-5)
 
 
 def test_only_missing_audio_and_values_are_computed(copied, clips, models, tmp_path, counted):
@@ -468,21 +470,11 @@ def test_reasons_for_missing_values_are_not_cached(clips, tmp_path, monkeypatch,
 def test_an_interrupted_run_keeps_its_results_and_continues_in_worker_processes(
     clips, models, tmp_path, copied
 ):
-    command = [sys.executable, str(ROOT / "evaluate.py"), "--path_to_manifest", str(clips / "test.csv")]
-    command += ["--copy_synthesis", "--checkpoint_file", str(models["plain"]), "--device", "cpu"]
-    command += ["--finetuned_checkpoint_file", str(models["tuned"]), "--output_dir", str(tmp_path)]
-    command += ["--metrics", *QUICK, "--num_workers", "2"]
-    process = subprocess.Popen(
-        command,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        # background jobs of a shell ignore SIGINT, and so would their children
-        preexec_fn=lambda: posix_signal.signal(posix_signal.SIGINT, posix_signal.SIG_DFL),
-    )
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "wavs").glob("*/*.json")) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    command = ["--path_to_manifest", clips / "test.csv", "--copy_synthesis", "--device", "cpu"]
+    command += ["--checkpoint_file", models["plain"], "--finetuned_checkpoint_file", models["tuned"]]
+    command += ["--output_dir", tmp_path, "--metrics", *QUICK, "--num_workers", 1]
+    process = Forked(evaluate.main, command)
+    wait_until(lambda: any((tmp_path / "wavs").glob("*/*.json")), process, seconds=120)
     os.killpg(process.pid, posix_signal.SIGINT)  # like Ctrl+C in a terminal
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130 and error.splitlines()[-1].startswith("interrupted"), error
@@ -490,7 +482,8 @@ def test_an_interrupted_run_keeps_its_results_and_continues_in_worker_processes(
     made = {path: path.stat().st_mtime_ns for path in (tmp_path / "wavs").glob("*/*.json")}
     assert made and not (tmp_path / "table.md").exists()
 
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = [sys.executable, "evaluate.py", *map(str, command)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert {path: path.stat().st_mtime_ns for path in made} == made
     assert done.stdout.startswith("| System |") and done.stdout.endswith("report.html\n")

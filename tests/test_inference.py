@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from helpers import RATE, ROOT, save_official, small_generator, speech_mel, voice
+from helpers import RATE, ROOT, call, save_official, small_generator, speech_mel, voice
 from safetensors.torch import save_file
 
 import inference
@@ -83,7 +83,8 @@ def test_saved_mels_become_generated_files_from_mel(tmp_path):
     np.save(folder / "flat.npy", mel)
     np.save(folder / "boxed.npy", mel[None])
     np.save(folder / "double.npy", mel.double())
-    done = run("--checkpoint_file", checkpoint, "--input_mels_dir", "test_mel_files", cwd=tmp_path)
+    flags = ("--checkpoint_file", checkpoint, "--input_mels_dir", "test_mel_files")
+    done = call(inference.main, *flags, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     made = {path.name: read(path) for path in (tmp_path / "generated_files_from_mel").iterdir()}
     assert sorted(made) == [f"{stem}_generated_e2e.wav" for stem in ("boxed", "double", "flat")]
@@ -369,7 +370,7 @@ def test_bf16_changes_little_and_fp16_needs_a_gpu(infer, mels, tmp_path):
 
 
 def test_the_voices_are_listed_with_license_and_provenance():
-    done = run("--list_voices")
+    done = call(inference.main, "--list_voices")
     assert (done.returncode, done.stderr) == (0, "")
     assert all(word in done.stdout for word in ("espeak", "(default)", "licence", "provenance", "language"))
 
@@ -476,12 +477,8 @@ def script_name(monkeypatch):
 
 def test_a_user_error_on_the_command_line_is_one_line_and_exit_status_2(model, mels, tmp_path):
     np.save(mels / "a.npy", np.full((80, 20), np.nan, np.float32))
-    for flags, words in (
-        (("--checkpoint_file", tmp_path / "nowhere"), ["there is no", "nowhere"]),
-        (("--checkpoint_file", model, "--input_mels_dir", mels), ["a.npy", "not finite"]),
-    ):
-        done = run(*flags, cwd=tmp_path)
-        assert_reported((done.returncode, done.stdout, done.stderr), *words)
+    done = run("--checkpoint_file", model, "--input_mels_dir", mels, cwd=tmp_path)
+    assert_reported((done.returncode, done.stdout, done.stderr), "a.npy", "not finite")
 
 
 def test_a_file_that_is_not_a_checkpoint_is_a_user_error(infer, tmp_path, wavs):

@@ -16,7 +16,7 @@ import pytest
 import soundfile
 import torch
 import torch.nn.functional as F
-from helpers import ROOT
+from helpers import ROOT, call
 from torch import nn
 from torch.nn.utils import remove_weight_norm, spectral_norm, weight_norm
 
@@ -306,7 +306,7 @@ def exported(tmp_path_factory) -> tuple[Path, Path]:
     critics = Discriminators(ours.config)
     save_model(folder / "model", ours.config, generator=ours, mpd=critics.mpd, msd=critics.msd)
     (folder / "model" / "progress.json").write_text('{"step": 1234, "epoch": 5}')
-    result = run_convert(folder / "model", folder / "out", "--to", "official")
+    result = call(main, "convert", folder / "model", folder / "out", "--to", "official")
     assert (result.returncode, result.stderr) == (0, "")
     assert "the optimizers start from scratch" in result.stdout
     return folder / "model", folder / "out"
@@ -611,7 +611,7 @@ def test_the_model_card_contains_config_training_data_metrics_and_license(tmp_pa
     ]
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in losses))
     facts = ["--license", "cc0-1.0", "--training_data", "LJSpeech 1.1, without its test split."]
-    result = run_convert(run / "checkpoint_2", tmp_path / "out", "--to", "hub", *facts)
+    result = call(main, "convert", run / "checkpoint_2", tmp_path / "out", "--to", "hub", *facts)
     assert (result.returncode, result.stderr) == (0, "")
     card = ModelCard.load(tmp_path / "out" / "README.md")
     assert card.data.license == "cc0-1.0" and "vocoder" in card.data.tags
@@ -620,7 +620,8 @@ def test_the_model_card_contains_config_training_data_metrics_and_license(tmp_pa
     values = json.loads(re.search(r"```json\n(.*?)```", card.text, re.DOTALL)[1])
     assert HiFiGANConfig.from_dict(values) == ours.config
 
-    result = run_convert(run / "checkpoint_2", tmp_path / "own", "--to", "hub", "--metrics", "UTMOS 4.0")
+    facts = ["--metrics", "UTMOS 4.0"]
+    result = call(main, "convert", run / "checkpoint_2", tmp_path / "own", "--to", "hub", *facts)
     assert "the model card does not state: license, training_data" in result.stdout
     text = (tmp_path / "own" / "README.md").read_text()
     assert "UTMOS 4.0" in text and "0.625" not in text

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from helpers import ROOT, voice
+from helpers import ROOT, call, voice
 from torch import Tensor
 from utmos_pytorch import UTMOSScoreTorch
 
@@ -359,7 +359,7 @@ def test_without_a_network_the_message_states_the_file_and_where_to_put_it(tmp_p
 
 
 def test_a_mistake_on_the_command_line_is_one_line(tmp_path):
-    done = run(tmp_path / "missing.wav")
+    done = call(utmos.main, tmp_path / "missing.wav")
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr == f"utmos.py: error: there is no file {tmp_path}/missing.wav; expected audio files\n"
 

@@ -2,13 +2,12 @@
 
 import json
 import re
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
-from helpers import ROOT
+from helpers import call
 
+from inference import main
 from synthesis.timestamps import Word, tokens_of_words, write_timestamps
 
 PHONEMES = SimpleNamespace(text_input="phonemes", language="en-us", end_symbol=True)
@@ -36,15 +35,11 @@ def test_the_files_are_srt_and_json(tmp_path):
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))[1] == words[1]._asdict()
 
 
-def infer(folder, *arguments) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "inference.py"), "--device", "cpu", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
-
-
 def test_the_times_agree_with_a_recognizer_and_the_pauses(tmp_path):
     soundfile, soxr = pytest.importorskip("soundfile"), pytest.importorskip("soxr")
     text = "The train to London leaves on Monday. [pause 2] Please bring the blue umbrella."
-    done = infer(tmp_path, "--text", text, "--output", "a.wav", "--timestamps", "a.json", "--speed", "0.9")
+    flags = ("--device", "cpu", "--output", "a.wav", "--timestamps", "a.json", "--speed", "0.9")
+    done = call(main, "--text", text, *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     words = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
     assert [word["word"] for word in words] == text.replace("[pause 2] ", "").split()
@@ -75,5 +70,5 @@ def test_timestamps_need_whole_spoken_audio(tmp_path):
         "omit it or --stream": ["--text", "Hi.", "--timestamps", "a.srt", "--stream"],
         "requires text": ["--input_wavs_dir", "x", "--checkpoint_file", "x", "--timestamps", "a.srt"],
     }.items():
-        done = infer(tmp_path, *arguments)
+        done = call(main, "--device", "cpu", *arguments, cwd=tmp_path)
         assert done.returncode == 2 and words in done.stderr and done.stderr.count("\n") == 1

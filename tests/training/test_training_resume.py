@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from forked import Forked
+from forked import Forked, fork_two
+from forked import complete as complete_forked
 from helpers import small_config
 from runs import (
     LAUNCH_ONE,
     LAUNCH_TWO,
-    TORCHRUN,
     children,
     command_line,
     complete,
@@ -265,7 +265,7 @@ def test_two_processes_train_like_one_with_twice_the_batch_size(small_corpus, au
         assert [ours[name] for name in names] == pytest.approx([theirs[name] for name in names], rel=1e-4)
     # in the middle of an epoch, now with the same clips in two batches
     settings |= {"resume_from_checkpoint": "latest", "batch_size": 1, "gradient_accumulation_steps": 2}
-    complete(TORCHRUN, command_line(small_corpus, folder, **settings, num_workers=1))
+    complete_forked(fork_two(main, command_line(small_corpus, folder, **settings, num_workers=1)))
     assert_trained_alike(folder, alone, tolerance=2e-3, buffers=False)  # spectral norm: see below
     rates = [record["learning_rate"] for record in metrics(folder, "train")]
     assert rates == pytest.approx([2e-4, 2e-4, 1e-4, 1e-4, 0.5e-4, 0.5e-4])
