@@ -46,6 +46,7 @@ FOREIGN_FLAGS = {
     "--input_dir": ("--path_to_ljspeech",),
     "--length_scale": ("--speed",),
     "--model": ("--voice",),
+    "--output_dir": ("--path_to_save",),
     "--outdir": ("--output_dir", "--path_to_save", "--working_directory"),
     "--output_file": ("--output",),
     "--output_raw": ("--stream",),

@@ -133,6 +133,10 @@ def speech_mel(frames: int, num_mels: int = 80, batch: int = 1, seed: int = 0) -
     return (2 * noise - 5).clamp(-11, 1)
 
 
+def repository_address() -> str:
+    return re.search(r'^Repository = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]
+
+
 def voice(seconds: float, rate: int = RATE, seed: int = 0) -> np.ndarray:
     """Return (samples,) float32 like a vowel: harmonics of a gliding pitch with a varying level."""
     time = np.arange(round(seconds * rate)) / rate

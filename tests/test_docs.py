@@ -1,6 +1,7 @@
 """The documentation agrees with the code: links, commands, flags and presets exist, and it stays short."""
 
 import io
+import json
 import re
 import runpy
 import shlex
@@ -11,13 +12,14 @@ from functools import lru_cache
 from pathlib import Path
 
 import pytest
-from helpers import ROOT
+from helpers import ROOT, repository_address
 
 from training import official
 
 README_WORDS = 1600
 ALL_WORDS = 9000  # README, CONTRIBUTING and docs/, without the generated configuration.md
 AUDIO_BYTES = 600_000
+SAMPLES_BYTES = 1_500_000
 # Options of other programs that the documentation mentions.
 FOREIGN_FLAGS = {"cpu", "multi_gpu", "num_processes", "signal"}
 OFFICIAL_FLAGS = {*official.FLAGS, *official.OTHERS}  # which train.py understands, and --help does not list
@@ -56,6 +58,21 @@ def test_the_samples_are_small_and_each_is_linked_from_the_readme():
 def test_the_changelog_begins_with_the_version_of_pyproject():
     version = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]
     assert re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[0] == version
+
+
+def test_the_badge_and_the_notebook_have_the_address_in_pyproject():
+    badge = repository_address().replace("https://github.com", "https://colab.research.google.com/github")
+    assert f"]({badge}/blob/main/inference.ipynb)" in (ROOT / "README.md").read_text(encoding="utf-8")
+    cells = json.loads((ROOT / "inference.ipynb").read_text(encoding="utf-8"))["cells"]
+    assert f'REPOSITORY = "{repository_address()}"' in "".join(cells[1]["source"])
+
+
+def test_the_samples_page_is_small_and_loads_nothing():
+    page = ROOT / "docs" / "samples.html"
+    assert page.stat().st_size <= SAMPLES_BYTES
+    text = page.read_text(encoding="utf-8")
+    assert len(re.findall(r"<audio\b[^>]* src=\"data:audio/mpeg;base64,", text)) >= 12
+    assert re.search(r"""(?:src|href)=["'](?!data:|#)""", text) is None
 
 
 def test_the_hosted_tests_cover_every_python_from_the_oldest_supported_one():

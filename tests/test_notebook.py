@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from helpers import ROOT, small_generator
+from helpers import ROOT, repository_address, small_generator
 
 from checkpoint import save_model
 
@@ -142,7 +142,7 @@ def test_outside_of_the_repository_the_first_cell_clones_it_and_the_voice_speaks
     (tmp_path / "empty").mkdir()
     (tmp_path / "home").mkdir()
     with start_reader(committed, tmp_path / "empty", tmp_path / "home") as reader:
-        address = {"https://github.com/<owner>/<repository>": ROOT.as_uri()}
+        address = {repository_address(): ROOT.as_uri()}
         outputs = reader.run("install", "voice", changes=address)
     assert (tmp_path / "empty" / "hifi-gan" / "voices").is_dir() and not outputs["install"]
     assert len(audio_in(outputs["voice"])) == 2
