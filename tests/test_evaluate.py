@@ -309,8 +309,8 @@ def test_two_processes_share_the_clips_and_measure_what_one_does(shared, models,
     assert [row["clip"] for row in two] == [name for name in REAL for _ in range(3)]
     for ours, theirs in zip(two, one, strict=True):
         assert (ours["clip"], ours["system"]) == (theirs["clip"], theirs["system"])
-        for name in QUICK:
-            assert float(ours[name] or 0) == pytest.approx(float(theirs[name] or 0), rel=1e-5)
+        for name in QUICK:  # the number of threads changes the rounding in Griffin-Lim's iterations
+            assert float(ours[name] or 0) == pytest.approx(float(theirs[name] or 0), rel=1e-3)
 
 
 def test_only_missing_audio_and_values_are_computed(copied, clips, models, tmp_path, counted):
