@@ -72,16 +72,16 @@ class ArgumentParser(argparse.ArgumentParser):
         args = sys.argv[1:] if args is None else list(args)
         if not self._subparsers:  # which parse their own flags
             names = (word.partition("=")[0] for word in itertools.takewhile(lambda word: word != "--", args))
-            flags = dict.fromkeys(name for name in names if re.fullmatch(r"--\S+|-[A-Za-z]", name))
+            flags = dict.fromkeys(name for name in names if re.fullmatch(r"--\S+|-[A-Za-z]\S*", name))
             if unknown := [name for name in flags if name not in self._option_string_actions]:
                 self.error(f"unknown option {', '.join(map(self.with_nearest, unknown))}")
         return super().parse_known_args(args, namespace)
 
     def parse_args(self, args=None, namespace=None):
         parsed, extra = self.parse_known_args(args, namespace)
-        if extra:
+        if words := [word for word in extra if word != "--"]:
             example = ", such as --text" if "--text" in self._option_string_actions else ""
-            self.error(f"{extra[0]!r} belongs to no option; put a flag before it{example}")
+            self.error(f"{words[0]!r} belongs to no option; put a flag before it{example}")
         return parsed
 
     def with_nearest(self, name: str) -> str:
@@ -89,7 +89,8 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def nearest(self, name: str) -> list[str]:
         """Return the flags of the same meaning for one of another project, or else those of similar names."""
-        known, name = self._option_string_actions, "--" + name[2:].replace("-", "_") if name[2:] else name
+        known = self._option_string_actions
+        name = "--" + name.lstrip("-").replace("-", "_") if name[2:] else name
         same = [flag for flag in FOREIGN_FLAGS.get(name, ()) if flag in known]
         return same or difflib.get_close_matches(name, known, n=1)
 

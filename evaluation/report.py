@@ -110,7 +110,8 @@ def mp3(audio: np.ndarray, sampling_rate: int) -> str:
     with soundfile.SoundFile(
         file, "w", rate, 1, format="MP3", compression_level=MP3_COMPRESSION, bitrate_mode="VARIABLE"
     ) as encoder:
-        encoder.write(audio if rate == sampling_rate else resample(audio, sampling_rate, rate))
+        # not floats, because LAME aborts the process at one that is not finite
+        encoder.write(to_pcm(audio if rate == sampling_rate else resample(audio, sampling_rate, rate)))
     return data_uri("audio/mpeg", file.getvalue())
 
 

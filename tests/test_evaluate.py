@@ -575,6 +575,13 @@ def test_mp3_in_the_report_is_small_and_sounds_like_the_audio(rate):
     assert np.square(error).sum() < 0.03 * np.square(audio).sum()
 
 
+def test_mp3_of_damaged_audio_has_its_length():
+    """LAME ends the process at floats that are not finite."""
+    audio = np.array([0.5, np.nan, np.inf, -np.inf] * 1000, dtype=np.float32)
+    contents = report.mp3(audio, RATE).partition(",")[2]
+    assert soundfile.info(io.BytesIO(base64.b64decode(contents))).frames == 4000
+
+
 def test_the_report_can_contain_mp3(clips, tmp_path):
     flags = ["--system", f"Own={clips / 'wavs'}", "--metrics", "mcd_dtw", "--report_audio", "mp3"]
     run(clips, tmp_path, *flags)

@@ -144,6 +144,8 @@ def test_a_bug_keeps_its_traceback_and_its_status(tmp_path):
         (["--steps", "1", "--weather", "fine"], ["unknown option --weather (see"]),
         (["--weather", "fine", "--step"], ["unknown option --weather, --step (did you mean --steps?) (see"]),
         (["--steps", "1", "many"], ["'many' belongs to no option"]),
+        (["--steps", "1", "--", "many"], ["'many' belongs to no option"]),
+        (["-steps", "1"], ["unknown option -steps (did you mean --steps?)"]),
     ],
 )
 def test_an_unknown_flag_is_one_line_and_exit_status_2(tmp_path, flags, words):

@@ -236,7 +236,12 @@ def abbreviations(text: str) -> str:
     text = expand(r"\b([Ss])td\.? [Dd]ev\b\.?", r"\1tandard deviation", text)
     text = expand(r"(?<=, )ed\.(?= [A-Z])", "edited by", text)
     text = expand(r"(?<=\d(?:st|nd|rd|th) )ed\.(?=[,;:)]| [a-z(])", "edition", text)
-    text = expand(r"(?<=[A-Za-z]) v\. (?=[A-Z])", " versus ", text)  # Roe v. Wade
+    # Roe v. Wade, U.S. v. Nixon; not "in chapter v. The next"
+    text = expand(
+        r"(?<![\w.])(?!(?:Act|Book|Canto|Chapter|Part|Scene|Section)\b)([A-Z][\w.']*|al\.) v\. (?=[A-Z])",
+        r"\1 versus ",
+        text,
+    )
     text = states_and_streets(text)
     text = expand(rf"\b({'|'.join(GIVEN_NAMES)})\.(?= [A-Z])", lambda m: GIVEN_NAMES[m[1]], text)
     text = expand(r"\bRt\. (?=Hon\b)", "Right ", text)
@@ -283,7 +288,7 @@ def states_and_streets(text: str) -> str:
     )
     # I-95 N, US-1 South, 40.7128° N
     text = expand(
-        r"(\b(?:I|US|SR|Hwy\.?|Highway|Route|Rte\.?)[- ]\d+|°) ?([NSEW])\b(?!')",
+        r"(\b(?:I|US|SR|Hwy\.?|Highway|Route|Rte\.?)[- ]\d+|°) ?([NSEW])\b(?!['-])",
         lambda m: f"{m[1]} {COMPASS[m[2]]}",
         text,
     )
@@ -365,6 +370,8 @@ def number_mark(place: Place) -> str | None:
     word, after = place.word, place.after
     if word == "c" and not re.match(r"\s?\d{3,4}\b", after):
         return place.written  # "c." can also mean chapter
+    if word == "ca" and place.is_capital and re.match(r"\s?\d{5}\b", after):
+        return place.written  # "Fresno, Ca. 93701"
     if word not in BEFORE_NUMBERS or not place.number_follows:
         return None
     if not re.match(r"\s?#?'?\w*-?\d|\s[IVXLC]{2,}\b", after) and word not in (

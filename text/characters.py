@@ -67,7 +67,7 @@ def to_ascii(text: str, keep_accents: bool = False) -> str:
         text = re.sub(r"[¼-¾⅐-⅞↉]", lambda m: f" {unicodedata.normalize('NFKC', m[0])} ", text)
         text = re.sub(r"(°\s?\d+)\s?[′']", r"\1 minutes ", text)  # coordinates, not feet
         text = re.sub(r"(minutes\s+\d+)\s?[″\"”]", r"\1 seconds ", text)
-        text = re.sub(r"(\b(?:[Aa]n?|[Tt]he) [\d.]+)\s?″(?=[ -]\w)", r"\1-inch", text)
+        text = re.sub(r"(\b(?:[Aa]n?|[Tt]he) [\d.]+)\s?″(?=[ -]\w)(?! (?:in|is|of|was)\b)", r"\1-inch", text)
         text = re.sub(r"(\d)\s?[″]", r"\1 inches", re.sub(r"(\d)\s?′(?!′)", r"\1 ft ", text))
         text = re.sub(r"(\d)\s?([kM]?)[Ω\u2126](?!\w)", ohms, text)
         # a letter that stands alone or in a formula: "2πr", "Δt"

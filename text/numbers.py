@@ -85,7 +85,7 @@ def say_fraction(written: str) -> str:
     whole, _, fraction = written.rpartition(" ")
     top, bottom = fraction.split("/")
     if top == bottom == "10":
-        return "ten out of ten"
+        return f"{say(whole)} ten out of ten".strip()
     if top == bottom or (not whole and int(top) + int(bottom) == 100 and int(top) >= 50):  # "50/50", "80/20"
         return f"{say(whole)} {say(top)} {say(bottom)}".strip()
     if not whole and 1 <= int(top) <= 12 and 21 <= int(bottom) <= 31:  # a date or an expiry: 12/25

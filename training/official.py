@@ -78,6 +78,8 @@ def bundled_config(path: str) -> str:
 
     Raises UserError, with the nearest of ours, for a file that is neither, and for YAML of other projects.
     """
+    if path.startswith("-"):  # a flag: the value is missing, which the parser reports
+        return path
     given, bundled = Path(path), CONFIGS / Path(path).name.removeprefix("config_")
     if given.exists() and given.suffix not in (".yaml", ".yml"):
         return path

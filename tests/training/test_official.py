@@ -146,6 +146,12 @@ def test_configurations_of_other_projects_are_answered_with_ours(checkout, capsy
         assert error.rstrip().endswith(f"did you mean configs/{ours}.json?")
 
 
+def test_a_configuration_without_a_value_is_answered_as_such(capsys):
+    with pytest.raises(SystemExit):
+        train.main(["--config", "--finetune"])
+    assert "argument --config: expected one argument" in capsys.readouterr().err
+
+
 def test_a_text_without_its_flag_is_answered_with_the_flag(capsys):
     with pytest.raises(SystemExit) as stop:
         inference.main(["This is a test."])
