@@ -1,5 +1,8 @@
+import contextlib
 import importlib.util
+import multiprocessing
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -14,6 +17,14 @@ sys.path.insert(0, str(ROOT))
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 if "PYTEST_XDIST_WORKER" in os.environ:  # there are as many as cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_sessionfinish():
+    """Kill the processes that a failed test has left (tests/forked.py): Python would wait for them."""
+    for process in multiprocessing.active_children():
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
 
 
 @pytest.fixture(scope="session")
