@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -46,8 +47,13 @@ def call(main: Callable, *arguments, cwd: Path = ROOT, **environment: str) -> su
     """Run a script's `main` in this process, which saves its imports, and return what a process would."""
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
     status, here = 0, os.getcwd()
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         patch.setattr(sys, "argv", [inspect.getfile(inspect.unwrap(main))])
+        # pytest would keep warnings from stderr
+        patch.setattr(warnings, "showwarning", lambda *one: print(warnings.formatwarning(*one[:4]), file=err))
+        warnings.resetwarnings()
+        for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+            warnings.simplefilter("ignore", category)
         for name, value in environment.items():
             patch.setenv(name, value)
         os.chdir(cwd)
