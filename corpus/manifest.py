@@ -177,7 +177,8 @@ def read_columns(path: Path, input_wavs_dir: Path | str | None) -> tuple[Columns
             return collect(parquet_batches(path)), path.parent
         with path.open(encoding="utf-8-sig", newline="") as file:
             header = next((row for row in csv.reader(file) if row), [])
-        if "file_path" in header:
+        if "file_path" in map(str.strip, header):
+            refuse_unclear_names(path, header)
             return collect(csv_batches(path)), path.parent
         if input_wavs_dir is not None:
             return collect(filelist_batches(path)), Path(input_wavs_dir)
@@ -188,6 +189,13 @@ def read_columns(path: Path, input_wavs_dir: Path | str | None) -> tuple[Columns
     raise UserError(
         f"{path} has no column file_path; if it is an official filelist (id|text|text), add --input_wavs_dir"
     )
+
+
+def refuse_unclear_names(path: Path, header: list[str]) -> None:
+    """Raise UserError for a column that is named twice or with spaces, which would be read as absent."""
+    for name in header:
+        if name.strip() in COLUMNS and (name != name.strip() or header.count(name) > 1):
+            raise UserError(f"the header of {path} has {name!r}; write each column once, without spaces")
 
 
 def collect(batches: Iterable[pa.RecordBatch]) -> Columns:

@@ -119,6 +119,16 @@ def test_a_file_that_is_not_a_manifest_is_refused(tmp_path):
         read_manifest(tmp_path / "clip0.wav", RATE)
 
 
+@pytest.mark.parametrize(
+    "header", ["file_path, normalized_transcript", "file_path ,speaker", "file_path,speaker,speaker"]
+)
+def test_a_column_with_spaces_or_twice_is_refused(tmp_path, header):
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text(f"{header}\na.wav,one,two\n", encoding="utf-8")
+    with pytest.raises(UserError, match="write each column once, without spaces"):
+        read_manifest(manifest, RATE)
+
+
 def test_a_parquet_manifest_has_the_same_clips_as_csv(tmp_path):
     rows = make_clips(tmp_path / "wavs", [0.1, 0.2])
     for row in rows:
