@@ -4,6 +4,7 @@ import atexit
 import inspect
 import multiprocessing
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -57,6 +58,8 @@ class Forked:
 def run(main: Callable, arguments: list[str], variables: dict[str, str], outputs: list[Path]) -> None:
     """Become a process of the command line, in the child."""
     os.setsid()
+    # background jobs of a shell ignore SIGINT, and so would their children
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     multiprocessing.set_start_method(None, force=True)  # the usual one for the process's own children
     for number, path in enumerate(outputs, 1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
