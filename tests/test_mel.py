@@ -263,6 +263,7 @@ def test_official_key_names_are_read_and_imply_natural_logarithms():
         ({"hop_size": 1200}, ["1200", "window_size 1024"]),
         ({"fmax": 12000.0}, ["12000", "11025"]),
         ({"fmin": 9000.0}, ["9000", "8000"]),
+        ({"fmin": 8000.0}, ["fmin 8000.0", "fmax 8000.0"]),
         ({"fmin": -1.0}, ["fmin is -1.0", "at least 0"]),
         ({"min_db": 0.0}, ["min_db", "negative"]),
         ({"hop_size": "256"}, ["wrong type"]),
@@ -273,6 +274,11 @@ def test_impossible_mel_settings_are_refused_with_the_numbers(settings, words):
     with pytest.raises(UserError) as error:
         MelConfig.from_dict(settings)
     assert all(word in str(error.value) for word in words), error.value
+
+
+def test_the_extremes_of_mel_settings_are_allowed():
+    for settings in ({"sampling_rate": 768_000}, {"hop_size": 1024}, {"fmax": 11025.0}, {"fmin": 7999.0}):
+        assert MelConfig.from_dict(settings).to_dict().items() >= settings.items()
 
 
 @pytest.fixture(scope="module")

@@ -190,6 +190,8 @@ def test_every_weight_of_the_generator_has_a_gradient():
         ({"discriminator_channels": 0}, ["0", "at least 32"]),
         ({"fmax_loss": 12000.0}, ["12000", "11025"]),
         ({"fmax_loss": 0.0}, ["fmax_loss", "0.0"]),
+        ({"fmin": 50.0, "fmax_loss": 50.0}, ["fmax_loss 50.0", "fmin 50.0"]),
+        ({"generator": "vocos", "hop_size": 1024}, ["n_fft is 1024", "larger than hop_size 1024"]),
         ({"upsample_rates": "8,8,2,2"}, ["wrong type"]),
         ({"upsample_initial_channel": "512"}, ["wrong type"]),
         ({"window_size": 2048}, ["window_size 2048", "n_fft 1024"]),
@@ -199,6 +201,30 @@ def test_an_impossible_configuration_is_refused_with_the_arithmetic(settings, wo
     with pytest.raises(UserError) as error:
         HiFiGANConfig.from_dict(settings)
     assert all(word in str(error.value) for word in words), error.value
+
+
+def test_the_extremes_of_sizes_are_allowed():
+    config = HiFiGANConfig(
+        upsample_rates=(8, 8), upsample_kernel_sizes=(8, 8), upsample_initial_channel=4, gen_istft_n_fft=8,
+        gen_istft_hop_size=4, msd_num_downsamples=0, discriminator_channels=32, fmax_loss=11025.0,
+    )  # fmt: skip
+    assert build.build_generator(config)(torch.zeros(1, 80, 3)).shape == (1, 1, 3 * 256)
+    assert len(Discriminators(config).msd(torch.zeros(1, 1, 64))[0]) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "shortest"),
+    [
+        ({"discriminators": ("mpd",), "mpd_periods": (2, 37)}, 37),
+        ({"discriminators": ("mrd",), "mrd_resolutions": ((32, 7, 16), (16, 1, 16))}, 14),
+    ],
+)
+def test_the_shortest_segment_is_the_shortest_that_the_discriminators_judge(settings, shortest):
+    config = HiFiGANConfig(**settings, discriminator_channels=32)
+    config.check_segment_size(shortest)
+    Discriminators(config)(torch.zeros(1, 1, shortest))
+    with pytest.raises(UserError, match=f"at least {shortest}"):
+        config.check_segment_size(shortest - 1)
 
 
 def test_a_numeric_resblock_is_accepted():

@@ -120,6 +120,15 @@ def test_the_saved_mel_is_the_teacher_forced_mel_of_the_unscaled_audio(corpus, t
     np.testing.assert_allclose(saved, expected[:, : saved.shape[1]], atol=1e-5)
 
 
+def test_the_error_is_the_mean_over_all_bins_of_all_clips(corpus, taco, tmp_path):
+    model, clips = load_tacotron2(taco), list(read_manifest(corpus / "test.csv", 22050))
+    written, error = save_taco_mels.save_mels(model, clips, tmp_path / "mels", MelConfig())
+    true = [MelSpectrogram(MelConfig())(torch.from_numpy(read_audio(clip.file)[0])) for clip in clips]
+    saved = [torch.from_numpy(np.load(tmp_path / "mels" / f"{clip.path.stem}.npy")) for clip in clips]
+    expected = (torch.cat(saved, dim=1) - torch.cat(true, dim=1)).abs().mean()
+    assert written == 2 and error == pytest.approx(expected.item(), rel=1e-4)
+
+
 def test_a_mel_does_not_depend_on_the_batch(corpus, taco, tmp_path):
     """The prenet's dropout is drawn per clip, from the seed and the clip's name."""
     save(corpus, taco, tmp_path / "alone", "--batch_size", 1)

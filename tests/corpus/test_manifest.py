@@ -195,6 +195,14 @@ def test_lengths_that_no_clip_can_have_are_refused(tmp_path, value):
         read_manifest(write_manifest(tmp_path / "b.csv", rows), RATE)
 
 
+def test_the_extremes_of_lengths_and_peaks_are_allowed(tmp_path):
+    rows = make_clips(tmp_path, [0.1, 0.1])
+    rows[0] |= {"samples": 1, "duration": 1 / RATE, "peak": 0.0}
+    rows[1] |= {"peak": 3.0}  # of a file in floating point
+    clips = read_manifest(write_manifest(tmp_path / "a.csv", rows), RATE)
+    assert [(clip.samples, clip.peak) for clip in clips] == [(1, 0.0), (2205, 3.0)]
+
+
 def test_clips_are_a_sequence(tmp_path):
     clips = read_manifest(write_manifest(tmp_path / "a.csv", make_clips(tmp_path, [0.1, 0.2, 0.3])), RATE)
     every = list(clips)

@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from checkpoint.voices import find_voice, load_voice_tacotron2
+from common.errors import UserError
+from synthesis.options import InferenceOptions
 from synthesis.speech import TextToSpeech, load_text_to_speech
 from synthesis.speed import change_speed
 
@@ -38,6 +40,29 @@ def test_parts_are_yielded_before_the_mel_ends():
     for _ in range(8):
         made += next(parts).shape[1]
     assert len(list(mels)) == 2 and made >= 8 * 32 / 1.25 - 2
+
+
+def test_speeds_from_a_quarter_to_four_times_are_allowed():
+    for speed in (0.25, 4.0):
+        assert InferenceOptions(text="a", speed=speed).speed == speed
+    for speed in (0.24, 4.01):
+        with pytest.raises(UserError, match=r"--speed is .* at least 0.25 and at most 4"):
+            InferenceOptions(text="a", speed=speed)
+
+
+@pytest.mark.parametrize(
+    ("first", "sizes"), [(1, [1, 2, 4, 8, 16, 16, 3]), (16, [16, 16, 16, 2]), (20, [20, 20, 10])]
+)
+def test_batches_of_sentences_grow_up_to_a_limit(monkeypatch, first, sizes):
+    batches = []
+    monkeypatch.setattr(
+        "synthesis.speech.speak_sentences", lambda model, batch, *args, **kw: batches.append(batch) or batch
+    )
+    tts = TextToSpeech.__new__(TextToSpeech)
+    tts.device, tts.precision, tts.tacotron2, tts.lexicon = "cpu", "no", None, None
+    sentences = [str(number) for number in range(50)]
+    assert list(tts.speak_batches(sentences, seed=0, first_batch=first)) == sentences
+    assert [len(batch) for batch in batches] == sizes
 
 
 @pytest.fixture(scope="module")

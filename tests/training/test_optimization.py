@@ -15,7 +15,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from helpers import voice
-from runs import as_own_process, command_line
+from runs import as_own_process, command_line, train_here
 from tacotron2_runs import flags
 from torch import nn
 
@@ -26,7 +26,12 @@ from tacotron2.train import Tacotron2Trainer
 from tacotron2.train import parse_arguments as parse_tacotron2
 from train import VocoderTrainer, parse_arguments
 from training.checkpoints import Checkpoints, Progress, write_progress
-from training.loaders import clips_per_step, continue_epoch, validation_loader
+from training.loaders import (
+    clips_per_step,
+    continue_epoch,
+    validation_loader,
+    warn_of_other_batch_size,
+)
 from training.metrics_log import MetricsLog
 from training.optimization import SkippedSteps, frozen, skip_unless_finite
 from training.processes import cores_per_process, make_accelerator
@@ -114,6 +119,24 @@ def test_frames_per_second_are_those_of_all_processes_since_the_last_log(tmp_pat
     assert [record["step"] for record in records] == [0, 1]
 
 
+def test_each_log_has_the_steps_of_its_own_interval(tmp_path):
+    tracked, accelerator = [], process(0)
+    accelerator.reduce = lambda tensor, reduction: tensor
+    accelerator.log = lambda values, step: tracked.append(step)
+    log = RunLog(accelerator, SimpleNamespace(folder=tmp_path, console_out_iters=2, wandb_log_iters=3), None)
+    for step in range(7):
+        if log.is_due(step):
+            log.log_step({"loss": torch.tensor(1.0)}, 0.1, Progress(step=step + 1))
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records] == [0, 2, 4, 6] and tracked == [0, 3, 6]
+
+
+def test_values_that_are_not_finite_are_null_in_the_log(tmp_path):
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    log.append({"step": 0, "nan": torch.nan, "up": torch.inf, "down": -torch.inf})
+    assert json.loads(log.path.read_text()) == {"step": 0, "nan": None, "up": None, "down": None}
+
+
 def test_the_log_of_a_resumed_run_loses_the_steps_that_are_repeated(tmp_path):
     kept = []
     for keep_last_validation in (True, False):
@@ -144,6 +167,24 @@ def test_checkpoints_with_more_steps_than_the_resumed_one_are_set_aside(tmp_path
     handler.set_aside_later(8)
     assert {path.name for path in tmp_path.iterdir()} == {"checkpoint_1", "checkpoint_2", "set_aside"}
     assert (tmp_path / "set_aside" / "last_checkpoint_step_9").is_dir()
+
+
+def test_a_checkpoint_that_is_set_aside_replaces_none_that_was_before(tmp_path):
+    for _ in range(3):
+        checkpoints(tmp_path, checkpoint_2=Progress(step=8)).set_aside_later(4)
+    name = "checkpoint_2_step_8"
+    assert {path.name for path in (tmp_path / "set_aside").iterdir()} == {
+        name, f"{name}_again", f"{name}_again_again"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("skipped", "removed"), [(0, True), (1, False)])
+def test_no_checkpoint_is_removed_while_steps_are_skipped(tmp_path, skipped, removed):
+    handler = checkpoints(tmp_path, checkpoint_1=Progress(step=4))
+    handler.accelerator.save_state, handler._step_of_last = lambda folder: Path(folder).mkdir(), None
+    progress = Progress(step=8, non_finite_in_a_row=skipped)
+    handler._write("checkpoint_2", progress, SimpleNamespace(keep_checkpoints=1))
+    assert (tmp_path / "checkpoint_2").is_dir() and (tmp_path / "checkpoint_1").exists() != removed
 
 
 def test_the_newest_checkpoints_are_kept(tmp_path):
@@ -230,6 +271,46 @@ def test_a_run_ends_after_patience_validations_without_progress():
         )
     ]
     assert ends == [False, True, True, False]
+
+
+def test_the_last_validation_stays_in_the_log_if_an_uninterrupted_run_has_it():
+    def keeps(validated: bool, regular: bool, finished: bool, interval: int | None, clips: int) -> bool:
+        return TrainingRun._keeps_last_validation.fget(SimpleNamespace(
+            progress=Progress(is_validated=validated, clips_in_epoch=clips), is_finished=finished,
+            options=SimpleNamespace(validation_steps=interval), _validates_within_epochs=regular,
+        ))  # fmt: skip
+
+    assert keeps(True, False, False, None, 0)  # after an epoch
+    assert not keeps(True, False, False, None, 4)  # at --max_train_steps, which was raised since
+    assert keeps(True, False, True, None, 4)  # at --max_train_steps
+    assert keeps(True, True, False, 5, 4)  # after --validation_steps
+    assert not keeps(True, False, False, 5, 0)  # which replace those after epochs
+    assert not keeps(False, True, True, 5, 0)
+
+
+def test_epochs_done_include_the_completed_part_of_the_current_one():
+    run = SimpleNamespace(
+        progress=Progress(epoch=3, clips_in_epoch=6), steps_per_epoch=4, clips_per_step=2
+    )  # fmt: skip
+    assert TrainingRun.epochs_done.fget(run) == 3.75
+
+
+@pytest.mark.parametrize(
+    ("official", "words"),
+    [
+        (None, None),
+        (4, None),
+        (8, "use --batch_size 4"),
+        (2, "use --batch_size 1"),
+        (1, "clips per update\n"),
+    ],
+)
+def test_another_official_batch_size_is_reported_with_ours_for_the_same_updates(capsys, official, words):
+    accelerator, options = process(0, count=2), SimpleNamespace(batch_size=2, gradient_accumulation_steps=1)
+    accelerator.print, options.config = print, "v1.json"
+    warn_of_other_batch_size(accelerator, options, official)
+    said = capsys.readouterr().err
+    assert words in said if words else said == ""
 
 
 def test_processes_validate_different_clips_and_all_of_them():
@@ -447,6 +528,73 @@ def test_the_learning_rate_of_tacotron_2_is_constant_and_then_decays_exponential
     assert rates == pytest.approx([0.01, 0.01, (0.01 * 1e-5) ** 0.5, 1e-5, 1e-5])
     (group,) = optimizer.param_groups
     assert (group["lr"], group["eps"], group["weight_decay"]) == (rates[-1], 1e-7, 0.1)
+
+
+@pytest.mark.parametrize("start", [None, 4, 5])
+def test_the_learning_rate_of_tacotron_2_is_constant_without_epochs_to_decay_in(start):
+    options = SimpleNamespace(
+        learning_rate=0.01, min_learning_rate=1e-5, start_decay_epochs=start, training_epochs=4,
+        adam_eps=1e-6, weight_decay=0.0,
+    )  # fmt: skip
+    trainer = SimpleNamespace(options=options, optimizer=SimpleNamespace(param_groups=[{}]))
+    assert {Tacotron2Trainer.set_learning_rate(trainer, epochs) for epochs in (0, 4, 5)} == {0.01}
+
+
+def test_tacotron_2_speaks_at_most_twice_as_long_as_the_recording():
+    limits, batch = [], {name: torch.zeros(3, 1) for name in ("tokens", "token_lengths", "mel_lengths")}
+    batch |= {"mel": torch.zeros(3, 80, 50), "speakers": torch.zeros(3)}
+    trainer = SimpleNamespace(options=SimpleNamespace(seed=1), model=SimpleNamespace())
+    trainer.model.infer = lambda tokens, lengths, limit, seed, speakers: limits.append((len(tokens), limit))
+    Tacotron2Trainer.speak(trainer, batch, slice(1, 2))
+    assert limits == [(1, 100)]
+
+
+def test_a_validation_of_tacotron_2_counts_clips_alike_and_speaks_a_few_of_them(monkeypatch):
+    losses = iter((1.0, 4.0, 9.0))
+    monkeypatch.setattr("tacotron2.train.validation_loader", lambda *args: None)
+    monkeypatch.setattr(
+        "tacotron2.train.tacotron2_losses",
+        lambda *args: dict.fromkeys(("loss", "mel_loss", "gate_loss"), next(losses)),
+    )
+    inputs = dict.fromkeys(("tokens", "token_lengths", "mel", "mel_lengths", "speakers"))
+    batches = [inputs | {"name": ["clip"] * clips} for clips in (3, 2, 1)]
+    spoken, accelerator = [], process(1)
+    accelerator.device, accelerator.reduce = "cpu", lambda tensor, reduction: tensor
+    model = nn.Identity()
+    model.forward = lambda *inputs: None
+    trainer = SimpleNamespace(
+        accelerator=accelerator, model=model, config=None, options=SimpleNamespace(seed=1, batch_size=3),
+        measure_attention=lambda *args: {},
+        free_mel_difference=lambda output, batch, row: spoken.append((len(batch["name"]), row)) or 2.0,
+    )  # fmt: skip
+    run = SimpleNamespace(validation_batches=lambda loader: batches)
+    values = Tacotron2Trainer.validate(trainer, SimpleNamespace(frames=None, collate=None), run)
+    assert values["val_loss"] == values["val_mel_loss"] == pytest.approx((3 * 1 + 2 * 4 + 9) / 6)
+    assert spoken == [(3, 0), (3, 1), (3, 2), (2, 0)] and values["free_mel_difference"] == 2.0
+
+
+def test_four_validated_clips_are_sent_to_the_trackers(small_corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr("common.plots.plot_mels", lambda mels, config: None)
+    monkeypatch.setattr("common.plots.render", lambda figure: "picture")
+    options, config = parse_arguments(command_line(small_corpus, tmp_path / "run"))
+    sent, audio = {}, torch.from_numpy(voice(0.05)[None, :1024])
+    run = SimpleNamespace(
+        validation_batches=lambda loader: ({"audio": audio, "name": [f"clip{n}"]} for n in range(6)),
+        log_clips=sent.update,
+    )  # fmt: skip
+    with as_own_process():
+        trainer = VocoderTrainer(make_accelerator(options), options, config)
+        trainer.accelerator.trackers = ["tracker"]
+        trainer.validate([audio], run)
+    assert list(sent) == ["clip0", "clip1", "clip2", "clip3"] and sent["clip0"][1] == "picture"
+
+
+def test_the_frames_of_a_step_are_those_of_all_its_batches(small_corpus, tmp_path, monkeypatch):
+    counted = []
+    monkeypatch.setattr(RunLog, "add_frames", lambda log, frames: counted.append(frames))
+    settings = {"batch_size": 2, "gradient_accumulation_steps": 3, "segment_size": 2048}
+    train_here(small_corpus, tmp_path / "run", **settings, max_train_steps=1, discriminators=["mpd"])
+    assert counted == [3 * 2 * 2048 / 256]
 
 
 def test_the_learning_rate_of_an_epoch_is_decayed_once_per_epoch_before_it(small_corpus, tmp_path):

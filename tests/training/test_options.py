@@ -36,11 +36,20 @@ def test_a_number_that_is_not_finite_or_is_negative_is_refused(tmp_path, capsys,
     assert f"{name} is {float(value)}; it must be" in line
 
 
-@pytest.mark.parametrize("name", ["batch_size", "checkpoint_steps", "keep_checkpoints", "num_mels"])
+COUNTS = ["batch_size", "checkpoint_steps", "keep_checkpoints", "num_mels", "max_train_steps", "patience"]
+
+
+@pytest.mark.parametrize("name", COUNTS)
 @pytest.mark.parametrize("value", ["0", "-3"])
 def test_a_count_below_one_is_refused(tmp_path, capsys, name, value):
     arguments = command_line(tmp_path, tmp_path / "run", **{name: value})
     assert f"{name} is {value}; it must be at least 1" in refused(capsys, train.main, arguments)
+
+
+def test_the_extremes_of_numbers_are_allowed(tmp_path):
+    numbers = {"lr_decay": 1.0, "lambda_mel": 0.0, "beta1": 0.0, "max_train_steps": 1, "num_workers": 0}
+    options, _ = train.parse_arguments(command_line(tmp_path, tmp_path / "run", **numbers))
+    assert vars(options).items() >= numbers.items()
 
 
 @pytest.mark.parametrize("name", ["", " ", ".", "..", "/x", "../x", "a/../../x"])

@@ -132,6 +132,7 @@ def test_fp16_continues_a_checkpoint_without_a_loss_scaler(small_corpus, undistu
         accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
         checkpoints = Checkpoints(accelerator, Processes(), options.folder, config, trainer.models)
         assert checkpoints.load(undisturbed / "final_checkpoint").step == 12
+        assert accelerator.step == 0  # the next batch is the first of an update
         assert accelerator.scaler.get_scale() == 1024.0
 
 
