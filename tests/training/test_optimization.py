@@ -259,6 +259,19 @@ def test_checkpoints_are_saved_every_so_many_epochs():
     assert saved == ["checkpoint_2", "checkpoint_4"]
 
 
+def test_last_checkpoint_tells_that_its_epoch_is_validated():
+    """Otherwise a run that is killed after an epoch would be validated again when it resumes."""
+    for is_validated, expected in ((True, ["last_checkpoint", "checkpoint_2"]), (False, ["checkpoint_2"])):
+        saved = []
+        run = SimpleNamespace(
+            progress=Progress(is_validated=is_validated), options=SimpleNamespace(checkpoint_epochs=2),
+            save=saved.append, _epoch_is_complete=True,
+        )  # fmt: skip
+        for _ in range(2):
+            TrainingRun.finish_epoch(run)
+        assert saved == expected
+
+
 def test_a_run_ends_after_patience_validations_without_progress():
     options = SimpleNamespace(max_train_steps=None, patience=2, training_epochs=9)
     ends = [
