@@ -62,10 +62,14 @@ class OnnxVoice:
             attempts.append(self.speak_mel(tokens, seed + attempt))
             if attempts[-1][1] == Failure.NONE:
                 break
-        return min(attempts, key=lambda attempt: attempt[1])[0]
+        mel, failure, problem = min(attempts, key=lambda attempt: attempt[1])
+        if failure:
+            message = f"{sentence!r} did not come out well in {MAX_ATTEMPTS} attempts: {problem}"
+            print(message, file=sys.stderr)
+        return mel
 
-    def speak_mel(self, tokens: np.ndarray, seed: int) -> tuple[np.ndarray, Failure]:
-        """Return the vocoder's mel (1, num_mels, frames) of tokens (1, L), and how they were read."""
+    def speak_mel(self, tokens: np.ndarray, seed: int) -> tuple[np.ndarray, Failure, str]:
+        """Return the vocoder's mel (1, num_mels, frames) of tokens (1, L), and its failure if any."""
         config, length = self.config, tokens.shape[1]
         values, keys = self.encoder.run(None, {"tokens": tokens})
         state = {
@@ -92,7 +96,7 @@ class OnnxVoice:
             np.stack(attention), stopped, seconds, READING_LIMITS[config["text_input"]]
         )
         mel = np.concatenate(frames).reshape(-1, config["num_mels"]).T[None]
-        return self.postnet.run(None, {"mel": mel})[0], Failure.of(problem, stopped)
+        return self.postnet.run(None, {"mel": mel})[0], Failure.of(problem, stopped), problem
 
 
 def change_speed(mel: np.ndarray, speed: float) -> np.ndarray:
