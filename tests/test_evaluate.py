@@ -494,8 +494,10 @@ def test_an_interrupted_run_keeps_its_results_and_continues_in_worker_processes(
     assert done.stdout.startswith("| System |") and done.stdout.endswith("report.html\n")
     for one, other in zip(rows_of(tmp_path / "clips.csv"), rows_of(copied / "clips.csv"), strict=True):
         assert one["clip"] == other["clip"] and one["system"] == other["system"]
+        # the iterations of Griffin-Lim magnify what threads change in the rounding
+        tolerance = 1e-2 if one["system"] == "Griffin-Lim" else 1e-3
         for name in QUICK:
-            assert float(one[name] or 0) == pytest.approx(float(other[name] or 0), rel=1e-3)
+            assert float(one[name] or 0) == pytest.approx(float(other[name] or 0), rel=tolerance)
 
 
 class Page(HTMLParser):
