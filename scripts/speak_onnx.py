@@ -69,7 +69,7 @@ class OnnxVoice:
         return mel
 
     def speak_mel(self, tokens: np.ndarray, seed: int) -> tuple[np.ndarray, Failure, str]:
-        """Return the vocoder's mel (1, num_mels, frames) of tokens (1, L), and its failure if any."""
+        """Return the vocoder's mel (1, num_mels, frames) of tokens (1, L), how it failed, and why."""
         config, length = self.config, tokens.shape[1]
         values, keys = self.encoder.run(None, {"tokens": tokens})
         state = {
