@@ -16,6 +16,7 @@ from inference import InferenceOptions
 from mel import MelConfig
 from prep_splits import PrepOptions
 from save_taco_mels import SaveMelsOptions
+from scripts.best_attempts import AttemptOptions
 from scripts.cut_phrases import PhraseOptions
 from scripts.fit_postfilter import FitPostfilterOptions
 from scripts.make_corpus import CorpusOptions
@@ -49,6 +50,7 @@ PROGRAMS = {
     "scripts/speak_onnx.py": (SpeakOnnxOptions,),
     "scripts/make_corpus.py": (CorpusOptions,),
     "scripts/cut_phrases.py": (PhraseOptions,),
+    "scripts/best_attempts.py": (AttemptOptions,),
     "scripts/fit_postfilter.py": (FitPostfilterOptions,),
 }
 
