@@ -142,7 +142,7 @@ def best_attempts(options: AttemptOptions) -> str:
     dropouts = options.prenet_dropout or [model.config.decoder_prenet_dropout_p]
     voices = [TextToSpeech(with_dropout(model, dropout_p), vocoder) for dropout_p in dropouts]
     try:
-        recognizer, _ = Recognizer(options.recognizer), distillmos_model("cpu")
+        recognizer, *_ = Recognizer(options.recognizer), distillmos_model("cpu"), optional_package("jiwer")
     except Unavailable as error:
         raise UserError(f"best_attempts.py needs a recognizer and DistillMOS: {error}") from error
     lines, ratings = [], []
