@@ -1,5 +1,6 @@
 """Convert text, audio files or saved mels to audio with a vocoder."""
 
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -139,9 +140,13 @@ def write_output(path: Path, chunks: Iterable[np.ndarray], sampling_rate: int) -
     if not is_stdout(path.parent):
         write_wav(path, chunks, sampling_rate)
         return
-    for chunk in chunks:
-        sys.stdout.buffer.write(to_pcm(chunk).astype("<i2").tobytes())
-        sys.stdout.buffer.flush()
+    try:
+        for chunk in chunks:
+            sys.stdout.buffer.write(to_pcm(chunk).astype("<i2").tobytes())
+            sys.stdout.buffer.flush()
+    except BrokenPipeError:  # the player was closed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more on exit
+        sys.exit(128 + 13)  # as a program that SIGPIPE ends
 
 
 def plot_sentences(

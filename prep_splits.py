@@ -245,10 +245,6 @@ def read_clips(options: PrepOptions) -> tuple[list[CorpusClip], list[Rejection],
     clips, rejections = READERS[options.corpus](corpus)
     if not options.convert:
         return clips, rejections, []
-    if folder.resolve() == (corpus / "wavs").resolve():
-        raise UserError(
-            f"--convert would overwrite {folder}; choose another folder, or another --path_to_save"
-        )
     targets = ((replace(clip, path=folder / f"{clip.clip_id}.wav"), clip.path) for clip in clips)
     clips, unreadable, changes = import_clips(targets, rate, options.trim_db)
     return clips, rejections + unreadable, changes

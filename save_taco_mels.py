@@ -29,7 +29,7 @@ from common.files import atomic_write, read_json, visible
 from common.options import Options, device_option, option, seed_option
 from common.parser import build_parser, select
 from corpus.manifest import Clip, read_manifest
-from corpus.saved_mels import distinct_depth, mel_name, shared_names
+from corpus.saved_mels import NPY_HEADER, distinct_depth, mel_name, shared_names
 from mel import MelConfig, check_same_mel, convert_mel_scale
 from tacotron2.dataset import TextMelDataset
 from tacotron2.model import Tacotron2
@@ -123,6 +123,18 @@ def depth_of_mels(folder: Path, clips: Sequence[Clip]) -> int:
     return existing
 
 
+def refuse_other_clips(folder: Path, clips: Sequence[Clip], depth: int, config: MelConfig) -> None:
+    """Raise UserError for an existing mel of another clip with the same name, found by its length."""
+    for clip in clips:
+        path = folder / mel_name(clip, depth)
+        size = NPY_HEADER + 4 * config.num_mels * config.num_frames(clip.samples)
+        if path.is_file() and path.stat().st_size != size:
+            raise UserError(
+                f"{path} is not as long as {clip.path}, so it is the mel of another clip; pass the manifests "
+                "of all clips in one command, or replace the mels with --overwrite"
+            )
+
+
 def claim_folder(folder: Path, names: set[str], config: MelConfig, weights: str, overwrite: bool) -> None:
     """Write the mel settings, the model's fingerprint and the names of the mels into the folder.
 
@@ -189,6 +201,8 @@ def save_mels(
     # before anything is written or deleted, because clips that the model cannot read are refused
     with processes.stopping_together():
         depth = depth_of_mels(folder, clips)
+        if not overwrite:
+            refuse_other_clips(folder, share, depth, config)
         missing = [clip for clip in share if overwrite or not (folder / mel_name(clip, depth)).is_file()]
         if missing:
             mels = teacher_forced_mels(model, missing, batch_size, num_workers, seed)

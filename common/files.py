@@ -38,6 +38,10 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
             temporary.replace(path)
         if os.name == "posix":  # flushing the directory makes the rename durable
             flush_to_disk(path.parent)
+    except OSError as error:
+        if error.filename is None:  # of a write, for example to a full disk
+            error.filename = str(path)
+        raise
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)

@@ -3,6 +3,7 @@
 The length of a file is what it decodes to: the headers of lossy formats often state none, or a wrong one.
 """
 
+import errno
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -348,18 +349,22 @@ def resample(audio: np.ndarray, source_rate: int, target_rate: int) -> np.ndarra
 def write_wav(path: Path | str, audio: np.ndarray | Iterable[np.ndarray], sampling_rate: int) -> None:
     """Write audio (samples,), or an iterable of such chunks, as a 16-bit PCM file, atomically.
 
-    The suffix `.flac` makes a FLAC file. The audio is clipped at ±1 and not rescaled.
+    The suffix `.flac` makes a FLAC file. The audio is clipped at ±1 and not rescaled. Raises OSError if the
+    file can't be written.
     """
     kind = "FLAC" if Path(path).suffix.lower() == ".flac" else "WAV"
     chunks = [audio] if isinstance(audio, np.ndarray) else audio
-    with (
-        atomic_write(path) as temporary,
-        soundfile.SoundFile(
-            temporary, "w", samplerate=sampling_rate, channels=1, subtype="PCM_16", format=kind
-        ) as file,
-    ):
-        for chunk in chunks:
-            file.write(to_pcm(chunk))
+    try:
+        with (
+            atomic_write(path) as temporary,
+            soundfile.SoundFile(
+                temporary, "w", samplerate=sampling_rate, channels=1, subtype="PCM_16", format=kind
+            ) as file,
+        ):
+            for chunk in chunks:
+                file.write(to_pcm(chunk))
+    except soundfile.SoundFileError as error:
+        raise OSError(errno.EIO, f"can't write audio ({one_line(error)})", str(path)) from error
 
 
 def to_pcm(audio: np.ndarray) -> np.ndarray:

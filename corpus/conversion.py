@@ -51,7 +51,8 @@ def import_clips(
     """Write the audio of each clip to its path, on all cores.
 
     With a `sampling_rate`, it is converted by `convert_audio`. Otherwise it is copied, and decoded only from
-    formats in which segments can't be read quickly.
+    formats in which segments can't be read quickly. Raises UserError if a clip would be written into the
+    folder of its source, and OSError if it can't be written.
     """
     good, rejections, changed = [], [], []
 
@@ -62,15 +63,18 @@ def import_clips(
             return Rejection(clip.clip_id, path, "no transcript")
         if path and not path.is_file():
             return Rejection(clip.clip_id, path, "file is missing")
+        refuse_to_overwrite(source, clip.path)
         try:
-            audio = path or audio_bytes(source)
+            encoded = path or audio_bytes(source)
             if sampling_rate is None:
-                return replace(clip, path=copy_audio(audio, clip.path))
-            changes, trimmed = convert_audio(audio, clip.path, sampling_rate, trim_db)
+                content, changes, trimmed = copied_audio(encoded), (), 0.0
+            else:
+                content, changes, trimmed = convert_audio(encoded, sampling_rate, trim_db)
         except SilentClip as error:
             return Rejection(clip.clip_id, path, str(error))
         except (UserError, *DECODING_ERRORS) as error:
             return Rejection(clip.clip_id, path, f"can't be decoded: {one_line(error)}")
+        clip = replace(clip, path=write_audio(clip.path, content))
         return Change(clip, changes, trimmed) if changes else clip
 
     for result in tqdm(map_in_threads(write, clips), desc="writing", unit="clip", disable=None):
@@ -82,19 +86,33 @@ def import_clips(
     return good, rejections, changed
 
 
-def copy_audio(source: BytesIO, target: Path) -> Path:
-    """Write an encoded file, as 16-bit WAV if its segments can't be read quickly; return its path."""
-    suffix = KEPT_FORMATS.get(source.getvalue()[:4])
+def refuse_to_overwrite(source: Path | dict, target: Path) -> None:
+    """Raise UserError if a file would be written into the folder of its source, where recordings are."""
+    place = source if isinstance(source, Path) else not source.get("bytes") and source.get("path")
+    if place and Path(place).parent.resolve() == target.parent.resolve():
+        raise UserError(
+            f"--convert would overwrite {target.parent}; choose another folder, or another --path_to_save"
+        )
+
+
+def copied_audio(source: BytesIO) -> bytes | tuple[np.ndarray, int]:
+    """Return an encoded file, or audio (samples,) and its rate if segments of it can't be read quickly."""
+    content = source.getvalue()
     with open_audio(source) as decoder:
-        is_kept = suffix and decoder.codec in SEEKABLE
-    if not is_kept:
-        audio, sampling_rate, _ = read_audio(source)
-        write_wav(target, audio, sampling_rate)
-        return target
-    target = target.with_suffix(suffix)
-    with atomic_write(target) as temporary:
-        temporary.write_bytes(source.getbuffer())
-    return target
+        if content[:4] in KEPT_FORMATS and decoder.codec in SEEKABLE:
+            return content
+    return read_audio(source)[:2]
+
+
+def write_audio(path: Path, content: bytes | tuple[np.ndarray, int]) -> Path:
+    """Write an encoded file with its own suffix, or audio (samples,) of a rate in Hz; return the path."""
+    if not isinstance(content, bytes):
+        write_wav(path, *content)
+        return path
+    path = path.with_suffix(KEPT_FORMATS[content[:4]])
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)
+    return path
 
 
 class SilentClip(Exception):
@@ -102,13 +120,13 @@ class SilentClip(Exception):
 
 
 def convert_audio(
-    source: Path | BytesIO, target: Path, sampling_rate: int, trim_db: float = TRIM_DB
-) -> tuple[tuple[str, ...], float]:
-    """Write a file as 16-bit mono WAV at `sampling_rate` Hz, without an offset and silence at its ends.
+    source: Path | BytesIO, sampling_rate: int, trim_db: float = TRIM_DB
+) -> tuple[tuple[np.ndarray, int], tuple[str, ...], float]:
+    """Read a file as mono audio at `sampling_rate` Hz, without an offset and silence at its ends.
 
-    Returns the changes, and how many seconds were trimmed. Raises SilentClip for a file without sound, and
-    UserError or one of DECODING_ERRORS for a file that can't be decoded, has no samples, or has values that
-    are not finite.
+    Returns the audio (samples,) and its rate, the changes, and how many seconds were trimmed. Raises
+    SilentClip for a file without sound, and UserError or one of DECODING_ERRORS for a file that can't be
+    decoded, has no samples, or has values that are not finite.
     """
     channels, source_rate = read_channels(source)
     if not len(channels) or not np.isfinite(channels).all():
@@ -133,8 +151,7 @@ def convert_audio(
     if (peak := np.abs(audio).max()) > 1:
         audio = audio / peak
         changes.append(f"scaled down: from a peak of {peak:.2f}")
-    write_wav(target, audio, sampling_rate)
-    return tuple(changes), trimmed
+    return (audio, sampling_rate), tuple(changes), trimmed
 
 
 def loud_part(audio: np.ndarray, sampling_rate: int, trim_db: float = TRIM_DB) -> tuple[int, int]:

@@ -76,7 +76,7 @@ def open_dataset(
 def dataset_errors(name: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError) as error:  # ImportError: of a decoder
         reason = one_line(error)
         raise UserError(
             f"can't read the dataset {name}: {reason}; check the name, --dataset_config and --dataset_split"

@@ -146,6 +146,8 @@ def problem_with_line(line: bytes, clip_id: str, texts: list[str]) -> str:
         return "id is not a file name"
     if not any(texts):
         return "no transcript"
+    if texts[-1].isdecimal() and any(map(str.isalpha, texts[0])):
+        return "a number, such as a speaker's, where the normalized text is expected"
     return ""
 
 

@@ -26,6 +26,7 @@ from common.options import Options, option
 from common.parser import parse_options
 from corpus.audio import read_audio, write_wav
 from corpus.manifest import read_manifest
+from corpus.saved_mels import distinct_depth, mel_name
 from evaluation.inputs import Unavailable
 from evaluation.metrics import DEFAULT_RECOGNIZER
 from evaluation.recognition import Recognizer, TimedWord
@@ -168,12 +169,12 @@ def cut_phrases(
         whisper = Recognizer(recognizer)
     except Unavailable as error:
         raise UserError(f"cut_phrases.py needs a recognizer: {error}") from error
-    lines = []
+    lines, depth = [], distinct_depth(clips)
     for clip in tqdm(clips, desc="cutting", unit="clip", disable=None):
         audio, _, _ = read_audio(clip.path)
         heard = whisper.timed_words(audio, sampling_rate)
         for suffix, phrase, text in cut_clip(audio, sampling_rate, clip.transcript, heard, durations):
-            name = f"{clip.path.stem}_{suffix}"
+            name = f"{Path(mel_name(clip, depth)).with_suffix('').as_posix()}_{suffix}"
             write_wav(output_dir / "wavs" / f"{name}.wav", phrase, sampling_rate)
             lines.append(f"{name}|{text}|{text}\n")
     with atomic_write(metadata) as temporary:

@@ -96,17 +96,23 @@ def sentences(count: int) -> list[str]:
 
 
 def read_texts(path: Path) -> list[str]:
-    """Read one text per line; of lines such as LJSpeech's `id|text|normalized text`, the last field."""
+    """Read one text per line; of lines such as LJSpeech's `id|text|normalized text`, the last text."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"can't read the texts in {path}: {error}; name a text file or metadata.csv"
         ) from error
-    texts = [text for line in lines if (text := line.rpartition("|")[2].strip())]
+    texts = [text for line in lines if (text := text_of_line(line))]
     if not texts:
         raise UserError(f"{path} has no texts; name a text file or metadata.csv")
     return texts
+
+
+def text_of_line(line: str) -> str:
+    """Return the last field with text, except for the id, or ""."""
+    fields = [field.strip() for field in line.split("|")]
+    return next(filter(None, reversed(fields[1:] or fields)), "")
 
 
 def _recombine(written: list[str]) -> Iterator[str]:

@@ -61,7 +61,7 @@ def load_audio(path: Path, sampling_rate: int) -> np.ndarray:
         raise UserError(f"{path} contains values that are not finite; repair or remove the file")
     changes = []
     if channels > 1:
-        changes.append(f"its {channels} channels are averaged")
+        changes.append(f"its {channels} channels are reduced to one")
     if file_rate != sampling_rate:
         audio = resample(audio, file_rate, sampling_rate)
         changes.append(f"it is resampled from {file_rate} Hz to {sampling_rate} Hz")

@@ -54,6 +54,12 @@ def tokens_of_words(
     for block in matcher.get_matching_blocks():
         for index in range(block.size):
             places.setdefault(alone[block.a + index][1], []).append(block.b + index)
+    # A word that sounds different alone, such as "a", has the sounds between its neighbors' tokens.
+    for number in sorted({number for _, number in alone} - places.keys()):
+        first = max((max(found) for other, found in places.items() if other < number), default=-1) + 1
+        last = min((min(found) for other, found in places.items() if other > number), default=len(whole))
+        if between := [place for place in range(first, last) if whole[place] in sounds]:
+            places[number] = between
     return [(written[number], min(found), max(found)) for number, found in sorted(places.items())]
 
 

@@ -306,6 +306,23 @@ def test_a_stream_on_standard_output_contains_the_samples_of_the_wavs(model, inf
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mels", "out"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs a pipe that breaks")
+def test_a_closed_player_ends_a_stream_without_a_message(model, mels, tmp_path):
+    np.save(mels / "a.npy", DB.from_ln(speech_mel(2000)).numpy())
+    command = [sys.executable, str(ROOT / "inference.py"), "--checkpoint_file", str(model)]
+    command += ["--input_mels_dir", str(mels), "--stream", "--output_dir", "-"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.read(2)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
+def test_an_output_that_cannot_be_written_is_one_line(infer, mels):
+    np.save(mels / "a.npy", DB.from_ln(speech_mel(20)).numpy())
+    assert_reported(infer("--input_mels_dir", mels, "--output", "/proc/a.wav"), "/proc/", "check the path")
+
+
 def test_a_streamed_file_equals_the_file_written_at_once(infer, model, mels, tmp_path):
     mel = DB.from_ln(speech_mel(150))
     np.save(mels / "a.npy", mel.numpy())

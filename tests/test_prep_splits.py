@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -442,6 +443,14 @@ def test_errors_of_a_dataset_are_one_line(tmp_path):
     assert_one_line_error(run("--dataset", "nobody/nothing", *save, **offline), "nobody/nothing")
 
 
+@pytest.mark.skipif(bool(find_spec("torchcodec")), reason="with torchcodec, the dataset is read")
+def test_a_dataset_that_needs_a_missing_decoder_is_one_line(tmp_path):
+    write_wav(tmp_path / "audio" / "a.wav", tone(0.3), RATE)
+    (tmp_path / "audio" / "metadata.csv").write_text("file_name,text\na.wav,Hello.\n")
+    done = run("--dataset", tmp_path / "audio", "--path_to_save", tmp_path / "out", HF_HUB_OFFLINE="1")
+    assert_one_line_error(done, "torchcodec")
+
+
 def test_conversion_makes_every_clip_usable_and_reports_what_it_changed(tmp_path, capsys):
     corpus = make_corpus(tmp_path / "corpus", numbered_lines(6))
     wavs, speech, silence = corpus / "wavs", tone(0.5), np.zeros(RATE // 2)
@@ -476,6 +485,57 @@ def test_conversion_does_not_overwrite_the_corpus(tmp_path):
     corpus = make_corpus(tmp_path / "corpus", numbered_lines(2))
     done = run("--path_to_ljspeech", corpus, "--path_to_save", tmp_path / "out", "--convert", corpus / "wavs")
     assert_one_line_error(done, "--convert would overwrite")
+
+
+@pytest.mark.parametrize("kind", ["vctk", "dataset"])
+def test_conversion_does_not_overwrite_recordings_of_other_corpora(tmp_path, kind):
+    recording = tmp_path / "wav48" / "p225" / "p225_001.wav"
+    recording.parent.mkdir(parents=True)
+    soundfile.write(recording, tone(0.3), 48000)
+    before = recording.read_bytes()
+    if kind == "vctk":
+        text = tmp_path / "txt" / "p225" / "p225_001.txt"
+        text.parent.mkdir(parents=True)
+        text.write_text("Please call Stella.\n")
+        flags = ("--corpus", "vctk", "--path_to_corpus", tmp_path, "--convert", tmp_path / "wav48")
+    else:
+        audio = [{"bytes": None, "path": str(recording)}]
+        dataset = write_dataset(tmp_path / "dataset", id=["p225_002"], audio=audio, text=["Ask her."])
+        flags = ("--dataset", dataset, "--convert", recording.parent)
+    done = run(*flags, "--path_to_save", tmp_path / "out", HF_HUB_OFFLINE="1")
+    assert_one_line_error(done, "--convert would overwrite")
+    assert recording.read_bytes() == before and len(list(recording.parent.iterdir())) == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs ulimit")
+@pytest.mark.parametrize("flags", [["--convert"], ["--dataset"]])
+def test_a_full_disk_stops_the_conversion_and_rejects_no_clip(tmp_path, flags):
+    corpus = make_corpus(tmp_path / "corpus", numbered_lines(3))
+    command = ["--path_to_ljspeech", str(corpus), *flags]
+    if flags == ["--dataset"]:
+        audio = [{"bytes": encoded(tone(0.1 * number), RATE, "WAV"), "path": None} for number in (1, 2, 3)]
+        command = [*flags, str(write_dataset(tmp_path / "dataset", audio=audio, text=["one"] * 3))]
+    command = [sys.executable, str(ROOT / "prep_splits.py"), *command]
+    # a limit of 2 KB on the size of a file, which a clip of 4.4 KB exceeds
+    limited = [
+        "bash",
+        "-c",
+        'ulimit -f 2; trap "" XFSZ; exec "$@"',
+        "bash",
+        *command,
+        "--path_to_save",
+        str(tmp_path / "out"),
+    ]
+    done = subprocess.run(limited, capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+    assert_one_line_error(done, "free space")
+    assert not list((tmp_path / "out").glob("*.csv"))
+
+
+def test_a_number_in_place_of_the_normalized_text_is_rejected(tmp_path):
+    lines = ["A|Hello there.|0", "B|Hello there.|Hello there.", "C|1984|1984", "D|Hello there.|"]
+    out = split(make_corpus(tmp_path / "corpus", lines), tmp_path / "out", "--test_split_pct", "0")
+    assert transcripts(out) == ["1984", "Hello there.", "Hello there."]
+    assert reasons(out).keys() == {"A"} and "a number" in reasons(out)["A"]
 
 
 def test_ids_may_contain_folders(tmp_path):

@@ -252,6 +252,22 @@ def test_clips_that_share_a_name_are_refused_in_a_folder_without_folders(corpus,
     assert leaving.value.code == 2 and error.count("\n") == 1 and "clip0.npy" in error
 
 
+def test_a_mel_of_another_clip_with_the_same_name_is_refused(corpus, taco, tmp_path, capsys):
+    save(corpus, taco, tmp_path / "mels")
+    before = (tmp_path / "mels" / "clip0.npy").read_bytes()
+    twin = tmp_path / "elsewhere" / "clip0.wav"
+    write_wav(twin, voice(0.4), 22050)
+    for name in ("train.csv", "test.csv"):
+        write_manifest(tmp_path / name, [manifest_row(twin) | {"normalized_transcript": "Twin."}])
+    with pytest.raises(SystemExit) as leaving:
+        save(corpus, taco, tmp_path / "mels")
+    error = capsys.readouterr().err
+    assert leaving.value.code == 2 and error.count("\n") == 1 and "another clip" in error
+    assert (tmp_path / "mels" / "clip0.npy").read_bytes() == before
+    save(corpus, taco, tmp_path / "mels", "--overwrite")
+    assert np.load(tmp_path / "mels" / "clip0.npy").shape == (80, int(0.4 * 22050) // 256)
+
+
 def test_another_scale_is_converted_and_other_mel_settings_are_refused(corpus, taco, tmp_path, capsys):
     save(corpus, taco, tmp_path / "db")
     save(corpus, taco, tmp_path / "ln", "--mel_scale", "ln")

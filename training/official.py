@@ -39,7 +39,7 @@ def from_official(arguments: list[str]) -> list[str]:
     words = []
     for word in arguments:
         name, equals, value = word.partition("=")
-        is_pair = equals and (name in FLAGS or name in OTHERS or name == "--config")
+        is_pair = equals and name.startswith("--") and not value.startswith("-")
         words += [name, value] if is_pair else [word]
     is_official = not {*FLAGS, *OTHERS}.isdisjoint(words)
     words = [FLAGS.get(word, word) for word in words]

@@ -1,12 +1,15 @@
 import csv
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 from helpers import ROOT, call, load_script
 
+from corpus.audio import write_wav
+from corpus.metadata import read_metadata
 from evaluation.recognition import Recognizer, TimedWord, word_errors
 
 script = load_script("scripts/cut_phrases.py")
@@ -44,6 +47,23 @@ def test_a_pause_is_ignored_where_the_recognizer_heard_other_words():
     heard = [TimedWord("one", 0.0, 1.0), TimedWord("too", 1.3, 2.5)]
     pauses = script.find_pauses(audio, RATE, ["one", "two"], heard)
     assert [pause.word for pause in pauses] == [0, 2]
+
+
+def test_clips_of_two_speakers_with_the_same_name_have_phrases_of_their_own(tmp_path, monkeypatch):
+    rows = [("file_path", "normalized_transcript")]
+    for speaker in ("ann", "bob"):
+        write_wav(tmp_path / speaker / "0001.wav", speech((2.0, True)), RATE)
+        rows.append((tmp_path / speaker / "0001.wav", f"A sentence of {speaker}."))
+    with (tmp_path / "manifest.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    whole = [("a00", speech((2.0, True)), "A sentence.")]
+    monkeypatch.setattr(script, "cut_clip", lambda *_: whole)
+    monkeypatch.setattr(script, "Recognizer", lambda name: SimpleNamespace(timed_words=lambda *_: []))
+    script.cut_phrases(tmp_path / "manifest.csv", tmp_path / "phrases", RATE, "tiny.en", [4.0])
+    lines = (tmp_path / "phrases" / "metadata.csv").read_text().splitlines()
+    assert [line.split("|")[0] for line in lines] == ["ann/0001_a00", "bob/0001_a00"]
+    clips, rejected = read_metadata(tmp_path / "phrases")
+    assert len(clips) == 2 and not rejected and all(clip.path.is_file() for clip in clips)
 
 
 def test_phrases_of_a_recording_contain_the_words_of_their_text(tmp_path):

@@ -15,7 +15,7 @@ from text.espeak import SAMPLING_RATE, Espeak
 
 pytest.importorskip("espeakng_loader")
 script = load_script("scripts/make_corpus.py")
-make_corpus, sentences = script.make_corpus, script.sentences
+make_corpus, sentences, read_texts = script.make_corpus, script.sentences, script.read_texts
 
 
 def run(output_dir: Path, *flags: str) -> subprocess.CompletedProcess:
@@ -140,6 +140,12 @@ def test_clips_of_other_settings_are_refused(tmp_path):
     (tmp_path / "corpus.json").write_text(json.dumps(record | {"words_per_minute": 300}))
     with pytest.raises(UserError, match="other settings"):
         make_corpus(tmp_path, num_clips=2)
+
+
+def test_texts_are_the_last_fields_with_text(tmp_path):
+    path = tmp_path / "metadata.csv"
+    path.write_bytes("\ufeffa|Raw.|\r\nb|Raw.|Normal.\nc||\n\nAll\u2028one line.\n".encode())
+    assert read_texts(path) == ["Raw.", "Normal.", "All\u2028one line."]
 
 
 def test_mistakes_are_reported_in_one_line(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -23,6 +24,14 @@ def test_words_own_consecutive_tokens(config):
     assert written[-4:-1] == ["in", "1984,", "&"] and len(words) == 11
     edges = [edge for _, first, last in words for edge in (first, last)]
     assert edges == sorted(edges)
+
+
+@pytest.mark.parametrize("config", [PHONEMES, CHARACTERS], ids=["phonemes", "characters"])
+def test_words_that_sound_different_alone_have_times(config):
+    text = "A dog saw a cat and a car, in a state."
+    words = tokens_of_words(text, config)
+    assert [word for word, _, _ in words] == text.split()
+    assert all(before[2] < after[1] for before, after in pairwise(words))
 
 
 def test_the_files_are_srt_and_json(tmp_path):

@@ -87,6 +87,15 @@ def test_official_names_select_the_bundled_configuration_and_our_command_lines_s
         train.parse_arguments(["--config", "config_v1.json", "--experiment_name", "x"])
 
 
+def test_our_flags_with_an_equals_sign_keep_their_values(checkout):
+    ours = {"--experiment_name": "mine", "--working_directory": "wd", "--path_to_train_manifest": "a.csv"}
+    ours |= {"--path_to_val_manifest": "b.csv", "--min_db": "-90"}
+    words = [f"{name}={value}" for name, value in ours.items()]
+    options, config = train.parse_arguments([*words, "--checkpoint_interval", "7"])
+    assert options.folder == Path("wd/mine") and options.checkpoint_steps == 7 and config.min_db == -90
+    assert (options.path_to_train_manifest, options.path_to_val_manifest) == (Path("a.csv"), Path("b.csv"))
+
+
 def test_inference_e2e_vocodes_test_mel_files(tmp_path):
     folder = save_official(
         tmp_path / "model", small_config(mel_scale="ln"), generator=small_generator(mel_scale="ln")
