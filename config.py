@@ -30,7 +30,8 @@ LAYERS = {"minimum": 1, "maximum": 100}
 
 @dataclass(frozen=True)
 class MelConfig:
-    """Settings of a mel spectrogram. Programs that exchange mels must agree on every field.
+    """Settings of a mel spectrogram. Programs that exchange mels must agree on every field, except for
+    the scale of the values, which can be converted.
 
     Rates and frequencies are in Hz, sizes in samples. `fmax=None` means half the sampling rate.
 
@@ -65,7 +66,9 @@ class MelConfig:
         choices=MEL_SCALES,
     )
     min_db: float = option(-100.0, "Raise quieter bins to this level in dB", below=0)
-    max_scaled_abs: float = option(4.0, 'Value of 0 dB in the "db" scale; min_db is its negative', above=0)
+    max_scaled_abs: float = option(
+        4.0, 'Value of 0 dB in the "db" scale, and its negative for min_db', above=0
+    )
     mel_filters: str = option("slaney", "Mel filters; htk for published Vocos models", choices=MEL_FILTERS)
     padding: str = option("same", "Alignment of frames; center for published Vocos models", choices=PADDINGS)
 

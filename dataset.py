@@ -30,7 +30,7 @@ class SegmentDataset(Dataset):
     saved mel belongs to the unscaled audio. Its segments start at frame boundaries: audio sample i * hop_size
     corresponds to frame i of the mel (num_mels, frames).
 
-    Raises UserError for a `segment_size` that is not a whole number of frames.
+    Raises UserError for a `segment_size` that is not a whole number of frames, or too short for a mel.
     """
 
     def __init__(

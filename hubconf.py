@@ -18,7 +18,7 @@ from pathlib import Path as _Path
 from checkpoint.voices import find_voice as _find_voice
 from synthesis import hub as _hub
 
-_HIFIGAN_VOICE = "espeak"  # the bundled voice whose vocoder is a HiFi-GAN
+_HIFIGAN_VOICE = "espeak"  # the voice of the first three entry points by default
 
 dependencies = ["torch", "numpy", "safetensors", "tqdm", "num2words", "anyascii", "espeakng_loader"]
 
@@ -28,7 +28,7 @@ def hifigan(checkpoint=None, model_math="fp32"):
 
     `vocoder` maps mels (B, num_mels, T) to audio (B, 1, T * hop_size), `setup` has the settings of the mels
     under NVIDIA's names, and `denoiser(audio, strength)` takes audio (B, samples). `checkpoint` is a folder
-    or file of a vocoder in any format (default: the bundled HiFi-GAN). With `model_math="fp16"`, GPUs
+    or file of a vocoder in any format (default: that of the voice "espeak"). With `model_math="fp16"`, GPUs
     compute in half precision.
     """
     path = _Path(checkpoint) if checkpoint else _find_voice(_HIFIGAN_VOICE).vocoder

@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.errors import UserError
-from config import MEL_SCALES as MEL_SCALES
 from config import MelConfig
 
 

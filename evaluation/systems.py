@@ -132,7 +132,8 @@ def spoken_mels(path: Path, clips: list[Clip], folder: Path, device: str = "cpu"
     if stranger := next((clip for clip in clips if speakers and clip.speaker not in speakers), None):
         raise UserError(
             f"{path} has the speakers {', '.join(speakers)}, but {stranger.path.stem} has "
-            f"{stranger.speaker or 'none'}; correct the column speaker of the manifest"
+            f"{stranger.speaker or 'none'}; add or correct the column speaker of the manifest, or reduce "
+            f"the model to one: python -m checkpoint convert {path} FOLDER --to project --speaker NAME"
         )
     made_with = [code_of(__name__), weights_fingerprint(model), model.config.to_dict()]
     fingerprints = {}

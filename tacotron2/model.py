@@ -27,7 +27,7 @@ class TeacherForced(NamedTuple):
 
     mel_before: Tensor  # (B, num_mels, T'), before the postnet
     mel: Tensor  # (B, num_mels, T')
-    gate: Tensor  # (B, steps), logits of the last step's probability
+    gate: Tensor  # (B, steps), logit of the probability that a step is the last
     attention: Tensor  # (B, steps, L), weights that sum to 1 over the text
 
 

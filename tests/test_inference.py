@@ -318,9 +318,12 @@ def test_a_closed_player_ends_a_stream_without_a_message(model, mels, tmp_path):
     assert process.returncode == 141
 
 
-def test_an_output_that_cannot_be_written_is_one_line(infer, mels):
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that refuses files")
+def test_an_output_that_cannot_be_written_is_one_line(model, mels):
     np.save(mels / "a.npy", DB.from_ln(speech_mel(20)).numpy())
-    assert_reported(infer("--input_mels_dir", mels, "--output", "/proc/a.wav"), "/proc/", "check the path")
+    flags = ["--checkpoint_file", str(model), "--input_mels_dir", str(mels), "--output", "/proc/a.wav"]
+    done = call(inference.main, *flags)
+    assert_reported((done.returncode, done.stdout, done.stderr), "/proc/a.wav", "check the path")
 
 
 def test_a_streamed_file_equals_the_file_written_at_once(infer, model, mels, tmp_path):

@@ -58,7 +58,7 @@ class RunOptions(Options):
         1, "Number of batches per optimizer step and process", minimum=1
     )
     learning_rate: float = option(0.0002, "Initial learning rate", above=0)
-    seed: int = seed_option(1234, "the initial weights, the order of clips and the segments")
+    seed: int = seed_option(1234, "the initial weights, the order of clips, the segments and dropout")
 
     resume_from_checkpoint: str | None = option(
         None, "Resume from this checkpoint: its name in this run, its path, or latest",
@@ -74,10 +74,12 @@ class RunOptions(Options):
         minimum=1,
     )
     best_metric: str | None = option(
-        None, "validation loss whose lowest value is kept as best_checkpoint", choices=BEST_METRICS
+        None,
+        "Keep the checkpoint with the lowest value of this validation loss as best_checkpoint",
+        choices=BEST_METRICS,
     )
     patience: int | None = option(
-        None, "validations without a lower --best_metric after which training stops", minimum=1
+        None, "Stop training after this number of validations without a lower --best_metric", minimum=1
     )
     keep_checkpoints: int | None = option(
         None, "Keep this number of newest checkpoint_<epochs> folders; default: all", minimum=1
@@ -99,7 +101,8 @@ class RunOptions(Options):
         False, "Multiply float32 numbers in full precision on GPUs; default: in TF32, with 10-bit mantissas"
     )
     compile: bool = option(
-        False, "Compile the networks with torch.compile, which takes minutes and needs a C compiler on a CPU"
+        False,
+        "Compile the networks with torch.compile, which takes minutes and needs a C++ compiler on a CPU",
     )
     num_workers: int = option(16, "Number of processes that read clips, per training process", minimum=0)
 
