@@ -70,7 +70,7 @@ def architecture_name(config: HiFiGANConfig) -> str:
     if config.fusion == "misr":
         return "MISRNet"
     if config.gen_istft_n_fft:
-        return "iSTFTNet"
+        return "HiFi-GAN (iSTFT)"
     variant = VARIANTS.get((config.resblock, config.upsample_initial_channel), "")
     return f"HiFi-GAN {variant}".rstrip()
 

@@ -42,7 +42,7 @@ from tacotron2.speak import speak
 # Fast metrics that need no optional package.
 QUICK = ["mel_l1", "mcd"]
 PRESETS = {"v1": "HiFi-GAN V1", "v2": "HiFi-GAN V2", "v3": "HiFi-GAN V3", "v1_24k": "HiFi-GAN V1"}
-PRESETS |= {"misr_v1": "MISRNet", "istft_v2": "iSTFTNet", "vocos_small": "Vocos"}
+PRESETS |= {"misr_v1": "MISRNet", "istft_v2": "HiFi-GAN (iSTFT)", "vocos_small": "Vocos"}
 MADE = ["Griffin-Lim", "HiFi-GAN", "HiFi-GAN, fine-tuned", "Recordings"]
 REAL = ["LJ001-0002", "LJ001-0008", "LJ001-0013"]
 TEXTS = ["One.", "Two & three, it <says>.", "Four | five."]
