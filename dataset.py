@@ -55,17 +55,18 @@ class SegmentDataset(Dataset):
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
         epoch, index = key
         clip = self.clips[index % len(self.clips)]  # an index beyond the corpus repeats it
-        random = np.random.default_rng((self.seed, epoch, index))
+        random, rate = np.random.default_rng((self.seed, epoch, index)), self.config.sampling_rate
         if self.saved_mels is None:
             start = int(random.integers(0, max(0, clip.samples - self.segment_size) + 1))
-            audio = read_segment(clip, start, min(self.segment_size, clip.samples - start))
+            samples = min(self.segment_size, clip.samples - start)
+            audio = read_segment(clip, start, samples, rate)
             return {"audio": pad_to(scale_to_peak(audio, clip), self.segment_size, 0.0)}
 
         frames = self.config.num_frames(self.segment_size)
         mel = self.saved_mels.open(clip)
         first = int(random.integers(0, max(0, mel.shape[1] - frames) + 1))
         mel = mel[:, first : first + frames]
-        audio = read_segment(clip, first * self.config.hop_size, self.config.num_samples(mel.shape[1]))
+        audio = read_segment(clip, first * self.config.hop_size, self.config.num_samples(mel.shape[1]), rate)
         return {
             "audio": pad_to(audio, self.segment_size, 0.0),
             "mel": pad_to(mel.astype(np.float32), frames, self.config.silence),
@@ -82,8 +83,9 @@ class UtteranceDataset(Dataset):
         self.clips, self.config, self.saved_mels = clips, config, saved_mels
         for clip in clips:
             if self.whole_hops(clip) < config.min_samples:
+                least = -(-config.min_samples // config.hop_size) * config.hop_size
                 raise UserError(
-                    f"{clip.path.stem} is shorter than {config.min_samples} samples and has no mel; remove it"
+                    f"{clip.path.stem} is shorter than {least} samples, too short to validate with; remove it"
                 )
 
     def __len__(self) -> int:
@@ -91,7 +93,7 @@ class UtteranceDataset(Dataset):
 
     def __getitem__(self, index: int) -> dict:
         clip = self.clips[index]
-        audio = read_segment(clip, 0, self.whole_hops(clip))
+        audio = read_segment(clip, 0, self.whole_hops(clip), self.config.sampling_rate)
         if self.saved_mels is None:
             return {"audio": torch.from_numpy(scale_to_peak(audio, clip)), "name": clip.path.stem}
         mel = np.array(self.saved_mels.open(clip), dtype=np.float32)
@@ -101,12 +103,16 @@ class UtteranceDataset(Dataset):
         return clip.samples // self.config.hop_size * self.config.hop_size
 
 
-def read_segment(clip: Clip, start: int, samples: int) -> np.ndarray:
-    """Return `samples` float32 samples from `start` on. Raises UserError if the file is shorter."""
-    audio, _, _ = read_audio(clip.file, start, samples)
-    if len(audio) != samples:
+def read_segment(clip: Clip, start: int, samples: int, sampling_rate: int) -> np.ndarray:
+    """Return `samples` float32 samples from `start` on.
+
+    Raises UserError if the file is shorter or has another sampling rate in Hz.
+    """
+    audio, rate, _ = read_audio(clip.file, start, samples)
+    if len(audio) != samples or rate != sampling_rate:
+        reason = "is shorter than" if rate == sampling_rate else f"is at {rate} Hz, which is not what"
         raise UserError(
-            f"{clip.file} is shorter than its manifest states; create the manifest again with prep_splits.py"
+            f"{clip.file} {reason} its manifest states; create the manifest again with prep_splits.py"
         )
     return audio
 

@@ -22,6 +22,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from checkpoint.voices import find_voice
+from common.errors import report_user_errors
 from synthesis.speech import load_text_to_speech
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,6 +54,7 @@ def report(name: str, seconds: list[float], target: float | None = None) -> None
     print(f"{name:<24}median {median:6.0f} ms   best {best:6.0f} ms{note}")
 
 
+@report_user_errors
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--voice", help="name or folder of a voice; default: the default voice")

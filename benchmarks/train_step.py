@@ -19,6 +19,7 @@ from accelerate.state import AcceleratorState
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from checkpoint import read_config
+from common.errors import report_user_errors
 from losses import adversarial_loss, discriminator_loss, feature_matching_loss, mel_loss
 from train import VocoderTrainer, parse_arguments
 
@@ -89,6 +90,7 @@ def square_waves(batch_size: int, samples: int, sampling_rate: int) -> torch.Ten
     return audio + 0.01 * torch.randn(audio.shape, generator=random)
 
 
+@report_user_errors
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     default = Path(__file__).resolve().parent.parent / "configs" / "v1.json"

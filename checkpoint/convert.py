@@ -58,8 +58,11 @@ class ConvertOptions(Options):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.to != "hub" and (given := self.given("discriminators", "push_to_hub")):
+        for_hub = ("discriminators", "push_to_hub", "license", "training_data", "metrics")
+        if self.to != "hub" and (given := self.given(*for_hub)):
             raise UserError(f"{given[0]} applies to --to hub, not to --to {self.to}; omit it")
+        if self.to == "official" and (given := self.given("half_precision", "fold_weight_norm")):
+            raise UserError(f"{given[0]} does not apply to --to official; omit it")
         if self.discriminators and self.fold_weight_norm:
             raise UserError("--fold_weight_norm writes the generator only; omit it or --discriminators")
 

@@ -90,7 +90,8 @@ def read_weights(path: Path, name: str | None = None) -> dict[str, Tensor]:
     contents = read_pickle(path)
     if name is not None:
         contents = contents.get(name) if isinstance(contents, dict) else None
-    if not isinstance(contents, dict) or not all(map(is_plain_tensor, contents.values())):
+    is_named = isinstance(contents, dict) and all(isinstance(key, str) for key in contents)
+    if not is_named or not all(map(is_plain_tensor, contents.values())):
         raise UserError(f"{path} holds no {name or 'model'!r} state dict; is it the right file?")
     return contents
 

@@ -23,6 +23,7 @@ from config import HiFiGANConfig
 from generators.build import build_generator
 from generators.vocos import Vocos
 from model import Generator
+from training.metrics_log import read_records
 
 ARCHITECTURES = {
     "hifigan": "[HiFi-GAN](https://arxiv.org/abs/2010.05646)",
@@ -105,12 +106,11 @@ def last_validation(checkpoint: Path) -> str | None:
     progress, log = checkpoint / PROGRESS_NAME, checkpoint.parent / "metrics.jsonl"
     if not progress.is_file() or not log.is_file():
         return None
-    steps = read_json(progress)["step"]
+    steps = read_json(progress).get("step", 0)
     text = None
-    for line in log.read_text(encoding="utf-8").splitlines():
-        # a run that was killed may have written half of its last line
-        if '"val_mel_loss"' in line and line.endswith("}") and (record := json.loads(line))["step"] < steps:
-            loss, done = record["val_mel_loss"], record["step"] + 1
+    for record in read_records(log):
+        loss, done = record.get("val_mel_loss"), record["step"] + 1
+        if loss is not None and done <= steps:
             text = f"Mel L1 on the validation clips: {loss} after {done} steps, in units of the mel scale."
     return text
 

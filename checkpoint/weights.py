@@ -88,6 +88,7 @@ def rename_weights(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tens
             # weight = g v / |v|, with the norm over all dimensions but the first: any weight is a valid v
             length = tensor.float().flatten(1).norm(dim=1).view(-1, *[1] * (tensor.dim() - 1))
             renamed[ours[f"{official}_g"]] = length
+            tensor = torch.where(length == 0, 1, tensor)  # of a filter that is all zeros, whose g is 0
         renamed[name] = tensor
     return renamed
 

@@ -39,7 +39,7 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
         if os.name == "posix":  # flushing the directory makes the rename durable
             flush_to_disk(path.parent)
     except OSError as error:
-        if error.filename is None:  # of a write, for example to a full disk
+        if error.errno is not None and error.filename is None:  # of a write, for example to a full disk
             error.filename = str(path)
         raise
     finally:

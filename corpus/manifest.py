@@ -143,11 +143,15 @@ def samples_and_peaks(
     if not np.isnan(samples + seconds + peaks).any():
         refuse_impossible(path, samples, seconds, peaks)
         problems = missing_files(folder, names) if check_files else {}
-        # durations are rounded, so for short clips samples / seconds is not exactly the rate
-        others = np.flatnonzero(np.abs(samples - seconds * sampling_rate) >= 1)
-        for index in others.tolist():
-            info = ClipInfo(1, round(samples[index] / max(seconds[index], 1e-9)), 1)
-            problems.setdefault(names.slice(index, index + 1)[0], clip_problem(info, sampling_rate))
+        # with another rate, or with durations that were rounded by another program
+        others = np.flatnonzero(np.abs(samples - seconds * sampling_rate) >= 1).tolist()
+        files = [names.slice(index, index + 1)[0] for index in others]
+        scanned = map_in_threads(inspect_clip, (folder / file for file in files))
+        for index, file, info in zip(others, files, scanned, strict=True):
+            problem = clip_problem(info, sampling_rate)
+            if not problem and info.samples != samples[index]:
+                problem = f"it has {info.samples} samples, and {samples[index]:.0f} in the manifest"
+            problems.setdefault(file, problem)
     else:
         files = list(dict.fromkeys(names))  # a file may be listed several times
         scanned = map_in_threads(inspect_clip, (folder / file for file in files))

@@ -10,6 +10,7 @@ from functools import lru_cache
 import librosa
 import numpy as np
 import torch
+from scipy.spatial.distance import cdist
 
 from corpus.audio import resample
 from evaluation.inputs import Unavailable, cached_by_audio, checked_audio, optional_package, paired
@@ -88,7 +89,8 @@ def mel_cepstral_distortion_dtw(audio: np.ndarray, reference: np.ndarray, sampli
         mel_cepstrum(log_mel(checked_audio(clip, name), sampling_rate))
         for clip, name in ((audio, "the clip"), (reference, "the reference"))
     )
-    distances = cepstral_distance(generated[:, :, None], real[:, None, :])  # (frames, frames)
+    # as cepstral_distance, without an array of (order, frames, frames)
+    distances = DECIBELS_PER_NEPER * np.sqrt(2.0) * cdist(generated.T, real.T)  # (frames, frames)
     _, path = librosa.sequence.dtw(C=distances)
     return float(distances[path[:, 0], path[:, 1]].mean())
 

@@ -134,7 +134,8 @@ def best_attempts(options: AttemptOptions) -> str:
     metadata = options.output_dir / "metadata.csv"
     if metadata.exists():
         raise UserError(f"{metadata} exists; choose another --output_dir or delete it")
-    texts = [line for line in read_text(options.text_file).splitlines() if words_of(line)]
+    lines = read_text(options.text_file).replace("|", " ").splitlines()  # | separates fields in metadata.csv
+    texts = [line for line in lines if words_of(line)]
     if not texts:
         raise UserError(f"{options.text_file} has no sentences; write one per line")
     voice = find_voice(options.voice)

@@ -64,7 +64,7 @@ class TextMelDataset(Dataset):
     def __getitem__(self, key: tuple[int, int] | int) -> dict:
         index = (key if isinstance(key, int) else key[1]) % len(self.clips)
         clip = self.clips[index]
-        audio = read_segment(clip, 0, clip.samples)
+        audio = read_segment(clip, 0, clip.samples, self.config.sampling_rate)
         return {
             "tokens": torch.tensor(self.encode(clip)),
             "mel": self.mel(torch.from_numpy(audio)),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from helpers import RATE
+from helpers import RATE, voice
 from manifests import make_clips, write_manifest
 from torch.utils.data import DataLoader
 
@@ -297,8 +297,19 @@ def test_fine_tuning_utterances_keep_their_level_and_have_the_saved_mel(ruler):
 def test_an_utterance_too_short_for_a_mel_is_named_in_the_error(tmp_path):
     rows = make_clips(tmp_path, [0.5, 300 / RATE])
     clips = read_manifest(write_manifest(tmp_path / "a.csv", rows), RATE)
-    with pytest.raises(UserError, match="clip1 is shorter than 385 samples"):
+    with pytest.raises(UserError, match="clip1 is shorter than 512 samples"):
         UtteranceDataset(clips, CONFIG)
+
+
+def test_a_clip_replaced_at_another_rate_is_refused(tmp_path):
+    clips = read_manifest(write_manifest(tmp_path / "a.csv", make_clips(tmp_path, [0.5])), RATE)
+    write_wav(clips[0].path, voice(0.5), 2 * RATE)
+    for read in (
+        lambda: UtteranceDataset(clips, CONFIG)[0],
+        lambda: SegmentDataset(clips, CONFIG, 8192, 0)[0, 0],
+    ):
+        with pytest.raises(UserError, match=f"is at {2 * RATE} Hz"):
+            read()
 
 
 def epoch_of(num_clips: int, batch: int, epoch: int = 0, seed: int = 0) -> list[tuple[int, int]]:

@@ -9,6 +9,7 @@ import sys
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import SCALER_NAME
 from filelock import FileLock, Timeout
@@ -16,9 +17,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from checkpoint import PROGRESS_NAME, write_model
-from common.errors import UserError
-from common.files import atomic_write, recover_replaced, replace_folder
+from checkpoint import CONFIG_NAME, PROGRESS_NAME, write_model
+from common.errors import UserError, one_line
+from common.files import atomic_write, read_json, recover_replaced, replace_folder
 from mel import MelConfig
 from training.options import RunOptions
 from training.processes import Processes
@@ -36,13 +37,14 @@ class Progress:
     skipped_steps: int = 0
     non_finite_in_a_row: int = 0
     best_value: float | None = None  # lowest value of --best_metric
+    best_metric: str | None = None  # its name
     validations_since_best: int = 0
     is_validated: bool = True  # False if the run has to validate these weights, in case that it is due
 
     @classmethod
     def of(cls, checkpoint: Path) -> "Progress":
-        """Read the progress of a checkpoint."""
-        values = json.loads((checkpoint / PROGRESS_NAME).read_text("utf-8-sig"))
+        """Read the progress of a checkpoint. Raises UserError if its file is damaged."""
+        values = read_json(checkpoint / PROGRESS_NAME)
         return cls(**{field.name: values[field.name] for field in fields(cls) if field.name in values})
 
 
@@ -184,9 +186,9 @@ class Checkpoints:
     def load(self, checkpoint: Path) -> Progress:
         """Load models, optimizers and random state; return the checkpoint's progress.
 
-        Raises UserError if the checkpoint's configuration is not this run's.
+        Raises UserError if the checkpoint's configuration is not this run's, or if a file is damaged.
         """
-        saved = type(self.config).from_dict(json.loads((checkpoint / "config.json").read_text("utf-8-sig")))
+        saved = type(self.config).from_dict(read_json(checkpoint / CONFIG_NAME))
         differences = [
             f"{field.name} was {getattr(saved, field.name)} and is now {getattr(self.config, field.name)}"
             for field in fields(saved)
@@ -197,7 +199,15 @@ class Checkpoints:
         scaler = self.accelerator.scaler
         if not (checkpoint / SCALER_NAME).is_file():
             self.accelerator.scaler = None  # a run that continues with fp16 starts with a new scale
-        self.accelerator.load_state(str(checkpoint))
+        try:
+            self.accelerator.load_state(str(checkpoint))
+        except (UserError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # of a damaged file: of many types
+            raise UserError(
+                f"can't read {checkpoint}: {one_line(error)}; delete it, or name an older checkpoint with "
+                "--resume_from_checkpoint"
+            ) from error
         self.accelerator.scaler = scaler
         self.accelerator.step = 0  # of batches; the checkpoint's may be no multiple of those of one update
         progress = Progress.of(checkpoint)
@@ -205,17 +215,31 @@ class Checkpoints:
             self._step_of_last = progress.step
         return progress
 
+    def has(self, checkpoint: Path) -> bool:
+        """Return whether a checkpoint is one of this run's, rather than of another run."""
+        return self.folder.resolve() in checkpoint.resolve().parents
+
     def set_aside_later(self, step: int) -> None:
         """Move checkpoints with more than `step` steps to `set_aside`: they belong to another course."""
-        for folder in [child for child in self.folder.glob("[!.]*") if is_checkpoint(child)]:
-            later = Progress.of(folder).step
-            if later > step:
-                target = self.folder / "set_aside" / f"{folder.name}_step_{later}"
-                while target.exists():
-                    target = target.with_name(target.name + "_again")
-                target.parent.mkdir(exist_ok=True)
-                folder.rename(target)
-                self.accelerator.print(f"{folder.name} has more steps than that: moved to {target}")
+        for folder, progress in readable_checkpoints(self.folder):
+            if progress.step > step:
+                target = self._set_aside(folder, f"{folder.name}_step_{progress.step}")
+                reason = "has more steps than that" if step >= 0 else "is of another course"
+                self.accelerator.print(f"{folder.name} {reason}: moved to {target}")
+
+    def set_aside_log(self, log: Path) -> None:
+        """Move the records of another course to `set_aside`."""
+        if log.is_file() and log.stat().st_size:
+            self.accelerator.print(
+                f"{log.name} is of another course: moved to {self._set_aside(log, log.name)}"
+            )
+
+    def _set_aside(self, path: Path, name: str) -> Path:
+        target = self.folder / "set_aside" / name
+        while target.exists():
+            target = target.with_name(target.name + "_again")
+        target.parent.mkdir(exist_ok=True)
+        return path.rename(target)
 
     def _remove_all_but_newest(self, count: int) -> None:
         numbers = [re.fullmatch(r"checkpoint_(\d+)", folder.name) for folder in self.folder.iterdir()]
@@ -261,12 +285,23 @@ def latest_checkpoint(folder: Path, before_trouble: bool = False) -> Path | None
 
     With `before_trouble`, checkpoints whose last step was not finite don't count.
     """
-    steps = {}
-    for checkpoint in filter(is_checkpoint, folder.glob("[!.]*")):
-        progress = Progress.of(checkpoint)
-        if not (before_trouble and progress.non_finite_in_a_row):
-            steps[checkpoint] = progress.step
-    return max(steps, key=steps.get, default=None)
+    done = {
+        checkpoint: (progress.step, progress.epoch)
+        for checkpoint, progress in readable_checkpoints(folder)
+        if not (before_trouble and progress.non_finite_in_a_row)
+    }
+    return max(done, key=done.get, default=None)
+
+
+def readable_checkpoints(folder: Path) -> list[tuple[Path, Progress]]:
+    """Return the checkpoints in a run's folder with their progress. Names damaged ones on stderr."""
+    found = []
+    for checkpoint in filter(is_checkpoint, sorted(folder.glob("[!.]*"))):
+        try:
+            found.append((checkpoint, Progress.of(checkpoint)))
+        except UserError as error:
+            print(f"{error}; {checkpoint.name} is left out", file=sys.stderr)
+    return found
 
 
 def lock_folder(folder: Path) -> FileLock:

@@ -12,12 +12,12 @@ from common.files import atomic_write
 
 
 def read_records(path: Path) -> list[dict]:
-    """Return the records of a log. The last line of a killed process may be incomplete and is left out."""
+    """Return the records of a log, without damaged lines, such as the last one of a killed process."""
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         with suppress(ValueError):
             records.append(json.loads(line))
-    return records
+    return [record for record in records if isinstance(record, dict) and {"step", "split"} <= record.keys()]
 
 
 class MetricsLog:

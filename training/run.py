@@ -74,6 +74,8 @@ class TrainingRun:
         checkpoint = self.checkpoints.find(wanted) if wanted else None
         if checkpoint:
             self.progress = progress = self.checkpoints.load(checkpoint)
+            if self._is_other_course(checkpoint):
+                progress.best_value, progress.validations_since_best = None, 0
             self._skipped = SkippedSteps(
                 self.accelerator.device, progress.skipped_steps, progress.non_finite_in_a_row
             )
@@ -82,9 +84,12 @@ class TrainingRun:
         elif wanted:
             self.accelerator.print(f"No checkpoint in {self.folder} yet: starting from the beginning")
         if self.accelerator.is_main_process:
+            is_own = checkpoint and self.checkpoints.has(checkpoint)
+            if not is_own:
+                self.checkpoints.set_aside_log(self.log.metrics.path)
             self.log.metrics.drop_later(self.progress.step, self._keeps_last_validation)
             if checkpoint:
-                self.checkpoints.set_aside_later(self.progress.step)
+                self.checkpoints.set_aside_later(self.progress.step if is_own else -1)
         trackers.start_trackers(self.accelerator, self.options, project)
 
         options, count = self.options, self.accelerator.num_processes
@@ -96,12 +101,21 @@ class TrainingRun:
             f"{self.steps_per_epoch} steps per epoch, {self.total_steps} updates in total"
         )
 
+    def _is_other_course(self, checkpoint: Path) -> bool:
+        """Whether the best value of a checkpoint is one of another run or of another --best_metric."""
+        metrics = (self.progress.best_metric, self.options.best_metric)
+        return not self.checkpoints.has(checkpoint) or (None not in metrics and len(set(metrics)) > 1)
+
     @property
     def is_finished(self) -> bool:
-        limit, patience = self.options.max_train_steps, self.options.patience
+        limit = self.options.max_train_steps
         done = self.progress.epoch >= self.options.training_epochs
-        is_stale = patience is not None and self.progress.validations_since_best >= patience
-        return done or is_stale or (limit is not None and self.progress.step >= limit)
+        return done or self._is_stale or (limit is not None and self.progress.step >= limit)
+
+    @property
+    def _is_stale(self) -> bool:
+        patience = self.options.patience
+        return patience is not None and self.progress.validations_since_best >= patience
 
     @property
     def total_steps(self) -> int:
@@ -139,7 +153,9 @@ class TrainingRun:
     @property
     def _keeps_last_validation(self) -> bool:
         """Whether an uninterrupted run would also have validated here, and will not do so now."""
-        ends_epoch = self.options.validation_steps is None and self.progress.clips_in_epoch == 0
+        ends_epoch = self.options.validation_steps is None and (
+            self.progress.clips_in_epoch == 0 or self._epoch_is_complete
+        )
         is_regular = ends_epoch or self._validates_within_epochs
         return self.progress.is_validated and (is_regular or self.is_finished)
 
@@ -225,6 +241,7 @@ class TrainingRun:
         self.log.write("val", values, progress)
         progress.is_validated = True
         if metric:
+            progress.best_metric = metric
             progress.validations_since_best += 1
             best = math.inf if progress.best_value is None else progress.best_value
             if values[metric] < best:
@@ -255,6 +272,11 @@ class TrainingRun:
         """Save the final checkpoint and close the trackers; return the checkpoint's folder."""
         self.save(FINAL)
         self.log.close()
+        if self._is_stale:
+            self.accelerator.print(
+                f"Stopped early: {self.progress.validations_since_best} validations without a lower "
+                f"{self.options.best_metric} than {self.progress.best_value}, that of {BEST}"
+            )
         self.accelerator.print(f"The model is in {self.folder / FINAL}")
         return self.folder / FINAL
 

@@ -92,6 +92,7 @@ def check_generator(config: HiFiGANConfig) -> None:
         f"it is a {config.generator} generator": config.generator != "hifigan",
         f"upsampling is {config.upsampling!r}": config.upsampling != "transpose",
         "it ends in an inverse Fourier transform": config.gen_istft_n_fft is not None,
+        f"its mel filters are {config.mel_filters}": config.mel_filters != "slaney",
         f"num_mels is {config.num_mels}, not {OFFICIAL_BANDS}": config.num_mels != OFFICIAL_BANDS,
         f"resblock {config.resblock} has {num_dilations} dilations there, and here "
         f"{' and '.join(str(len(one)) for one in lists)}": any(len(one) != num_dilations for one in lists),
@@ -186,7 +187,7 @@ def training_progress(generator_file: Path) -> tuple[int, int]:
     progress = generator_file.with_name(PROGRESS_NAME)
     if progress.is_file():
         values = read_json(progress)
-        return values["step"], values["epoch"]
+        return values.get("step", 0), values.get("epoch", 0)
     return number_in(generator_file) if generator_file.name.startswith("g_") else 0, 0
 
 

@@ -251,6 +251,27 @@ def test_a_folded_model_is_exported_with_weight_norm(tmp_path):
     assert_same_audio(audio_of(official.remove_weight_norm()), audio_of(ours))
 
 
+def test_mels_that_the_official_code_lacks_are_refused():
+    with pytest.raises(UserError, match="its mel filters are htk"):
+        official_format.check_generator(make_generator(mel_filters="htk").config)
+
+
+def test_a_filter_of_zeros_stays_a_filter_of_zeros(tmp_path):
+    ours = make_generator().fold_weight_norm()
+    with torch.no_grad():
+        ours.conv_pre.weight[0] = 0
+    save_model(tmp_path / "model", ours.config, generator=ours)
+    assert_same_audio(audio_of(load_generator(tmp_path / "model")), audio_of(ours))
+
+
+@pytest.mark.parametrize("flag", ["--half_precision", "--fold_weight_norm", "--license=mit"])
+def test_options_that_would_have_no_effect_are_refused(tmp_path, capsys, flag):
+    ours = make_generator()
+    save_model(tmp_path / "model", ours.config, generator=ours)
+    done = call(main, "convert", tmp_path / "model", tmp_path / "out", "--to", "official", flag)
+    assert done.returncode == 2 and flag.partition("=")[0] in done.stderr and done.stderr.count("\n") == 1
+
+
 def test_a_db_model_is_exported_for_ln_mels_and_the_difference_is_reported(tmp_path, capsys):
     ours = make_generator(mel_scale="db")
     save_model(tmp_path / "model", ours.config, generator=ours)

@@ -93,6 +93,15 @@ def test_a_clip_with_another_sampling_rate_is_named_in_the_error(tmp_path, scann
         read_manifest(manifest, RATE)
 
 
+def test_durations_that_were_rounded_are_compared_with_the_files(tmp_path):
+    rows = [row | {"duration": round(row["duration"], 2)} for row in make_clips(tmp_path, [0.503, 0.607])]
+    manifest = write_manifest(tmp_path / "a.csv", rows)
+    assert [clip.samples for clip in read_manifest(manifest, RATE)] == [row["samples"] for row in rows]
+    rows[1]["samples"] += 900
+    with pytest.raises(UserError, match=f"clip1.wav: it has {rows[1]['samples'] - 900} samples"):
+        read_manifest(write_manifest(tmp_path / "a.csv", rows), RATE)
+
+
 def test_unusable_clips_are_reported_with_name_and_reason(tmp_path):
     rows = make_clips(tmp_path, [0.1, 0.1])
     for name, reason, make in (

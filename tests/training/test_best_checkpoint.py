@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+import tacotron2_runs
 from runs import error_line, metrics, repeatable, train_here
 from safetensors.torch import load_file
 
@@ -61,3 +62,29 @@ def test_contradictions_are_refused(small_corpus, tmp_path, capsys, settings, wo
         train_here(small_corpus, tmp_path / "run", **settings)
     assert stop.value.code == 2
     assert words in error_line(capsys.readouterr().err)
+
+
+def test_another_metric_starts_without_a_best_value(small_corpus, tmp_path):
+    run = {"training_epochs": 1, "best_metric": "val_mel_loss"}
+    folder = tacotron2_runs.train_here(small_corpus, tmp_path / "run", **run)
+    mel_loss = progress_of(folder / "best_checkpoint")["best_value"]
+    more = {"training_epochs": 2, "best_metric": "val_loss", "resume_from_checkpoint": "latest"}
+    tacotron2_runs.train_here(small_corpus, folder, **more)
+    best, last = progress_of(folder / "best_checkpoint"), metrics(folder, "val")[-1]
+    assert best["best_metric"] == "val_loss" and best["best_value"] == last["val_loss"] > mel_loss
+
+
+def test_a_run_that_ends_early_says_why(small_corpus, tmp_path, capsys):
+    folder = train_here(small_corpus, tmp_path / "run", **{**RUN, "patience": 1})
+    best = progress_of(folder / "best_checkpoint")["best_value"]
+    assert f"1 validations without a lower val_mel_loss than {best}" in capsys.readouterr().out
+
+
+def test_a_run_resumed_from_its_best_checkpoint_keeps_the_validation(small_corpus, tmp_path):
+    run = {"training_epochs": 1, "best_metric": "val_mel_loss"}
+    folder = train_here(small_corpus, tmp_path / "run", **run)
+    [before] = metrics(folder, "val")
+    for wanted in ("best_checkpoint", "latest"):
+        again = {**run, "training_epochs": 2, "resume_from_checkpoint": wanted}
+        train_here(small_corpus, folder, **again)
+        assert metrics(folder, "val")[0] == before and len(metrics(folder, "val")) == 2

@@ -1,5 +1,6 @@
 """Interrupted and resumed runs, and runs of two processes, from the command line."""
 
+import json
 import os
 import shutil
 import signal
@@ -301,3 +302,53 @@ def test_resuming_from_an_older_checkpoint_sets_later_ones_aside(small_corpus, t
     set_aside = {path.name for path in (folder / "set_aside").iterdir()}
     assert set_aside == {"checkpoint_2_step_8", "checkpoint_3_step_12", "final_checkpoint_step_12"}
     assert [record["step"] for record in metrics(folder, "train")] == list(range(8))
+
+
+def test_a_checkpoint_of_another_run_sets_the_run_in_the_folder_aside(small_corpus, tmp_path, capsys):
+    run = {"training_epochs": 2, "checkpoint_epochs": 1, "best_metric": "val_mel_loss"}
+    other = train_here(small_corpus, tmp_path / "other", **run)
+    folder = train_here(small_corpus, tmp_path / "run", **{**run, "training_epochs": 1, "seed": 3})
+    records = metrics(folder)
+    settings = {**run, "training_epochs": 3, "resume_from_checkpoint": str(other / "checkpoint_1")}
+    train_here(small_corpus, folder, **settings)
+    names = {path.name for path in (folder / "set_aside").iterdir()}
+    steps = json.loads((other / "checkpoint_1" / "progress.json").read_text())["step"]
+    assert {"metrics.jsonl", f"checkpoint_1_step_{steps}", f"best_checkpoint_step_{steps}"} <= names
+    assert "of another course" in capsys.readouterr().out
+    assert metrics(folder / "set_aside") == records
+    assert min(record["step"] for record in metrics(folder)) >= steps
+    assert (folder / "best_checkpoint").is_dir()
+
+
+def test_a_log_without_checkpoints_is_set_aside(small_corpus, tmp_path):
+    folder = train_here(small_corpus, tmp_path / "run", training_epochs=1)
+    records = metrics(folder)
+    for checkpoint in folder.glob("*checkpoint*"):
+        shutil.rmtree(checkpoint)
+    train_here(small_corpus, folder, training_epochs=1)
+    assert metrics(folder / "set_aside") == records and len(metrics(folder)) == len(records)
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "generator.safetensors", "mpd.safetensors", "optimizer_1.bin", "missing"]
+)
+def test_a_damaged_checkpoint_is_one_line(small_corpus, uninterrupted, tmp_path, capsys, name):
+    folder = tmp_path / "run"
+    shutil.copytree(uninterrupted, folder)
+    file = folder / "final_checkpoint" / ("generator.safetensors" if name == "missing" else name)
+    content = file.read_bytes()
+    file.unlink() if name == "missing" else file.write_bytes(content[:100])
+    with pytest.raises(SystemExit) as stop:
+        train_here(small_corpus, folder, training_epochs=9, resume_from_checkpoint="final_checkpoint")
+    assert stop.value.code == 2 and "final_checkpoint" in error_line(capsys.readouterr().err)
+
+
+def test_a_checkpoint_with_damaged_progress_is_left_out(small_corpus, uninterrupted, tmp_path, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(uninterrupted, folder)
+    (folder / "final_checkpoint" / "progress.json").write_text("")
+    with (folder / "metrics.jsonl").open("ab") as log:
+        log.write(b"12\n\xff\n")
+    done = train_here(small_corpus, folder, training_epochs=1, resume_from_checkpoint="latest")
+    assert "final_checkpoint is left out" in capsys.readouterr().err
+    assert json.loads((done / "final_checkpoint" / "progress.json").read_text())["step"] > 0
