@@ -125,7 +125,7 @@ class Comparison:
         wavs = self.output_dir / "wavs"
         made = [griffin_lim_system(source, mel_config, wavs / "griffin_lim", workers)]
         for name, path in self.vocoders.items():
-            folder = wavs / re.sub(r"\W+", "_", name.lower().replace("-", ""))
+            folder = wavs / re.sub(r"\W+", "_", name.lower().replace("-", "")).strip("_")
             made.append(vocoder_system(name, path, source, folder, self.device, self.mixed_precision))
         return made, source.notes
 
