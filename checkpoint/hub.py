@@ -18,12 +18,11 @@ from checkpoint.load import FORMATS, load_generator, weights_path
 from checkpoint.pretrained import load_discriminators
 from checkpoint.voices import Voice
 from common.errors import UserError, one_line
-from common.files import read_json
+from common.files import parse_object, read_json
 from config import HiFiGANConfig
 from generators.build import build_generator
 from generators.vocos import Vocos
 from model import Generator
-from training.metrics_log import read_records
 
 ARCHITECTURES = {
     "hifigan": "[HiFi-GAN](https://arxiv.org/abs/2010.05646)",
@@ -108,8 +107,14 @@ def last_validation(checkpoint: Path) -> str | None:
         return None
     steps = read_json(progress).get("step", 0)
     text = None
-    for record in read_records(log):
-        loss, done = record.get("val_mel_loss"), record["step"] + 1
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+        if '"val_mel_loss"' not in line:
+            continue
+        try:
+            record = parse_object(line, log)
+        except UserError:  # half of a line, of a run that was killed
+            continue
+        loss, done = record["val_mel_loss"], record.get("step", steps) + 1
         if loss is not None and done <= steps:
             text = f"Mel L1 on the validation clips: {loss} after {done} steps, in units of the mel scale."
     return text

@@ -17,7 +17,7 @@ def read_records(path: Path) -> list[dict]:
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         with suppress(ValueError):
             records.append(json.loads(line))
-    return [record for record in records if isinstance(record, dict) and {"step", "split"} <= record.keys()]
+    return [record for record in records if isinstance(record, dict) and "step" in record]
 
 
 class MetricsLog:
@@ -51,7 +51,7 @@ class MetricsLog:
         try:
             with atomic_write(self.path) as temporary, temporary.open("w") as file:
                 for record in read_records(self.path) if self.path.exists() else []:
-                    is_last_validation = record["split"] == "val" and record["step"] == step - 1
+                    is_last_validation = record.get("split") == "val" and record["step"] == step - 1
                     if record["step"] < step and (keep_last_validation or not is_last_validation):
                         file.write(json.dumps(record) + "\n")
         except OSError as error:

@@ -273,27 +273,32 @@ def test_last_checkpoint_tells_that_its_epoch_is_validated():
 
 
 def test_a_run_ends_after_patience_validations_without_progress():
-    options = SimpleNamespace(max_train_steps=None, patience=2, training_epochs=9)
-    ends = [
-        TrainingRun.is_finished.fget(SimpleNamespace(options=options, progress=Progress(**progress)))
-        for progress in (
-            {"validations_since_best": 1},
-            {"validations_since_best": 2},
-            {"epoch": 9},
-            {"epoch": 8},
-        )
-    ]
-    assert ends == [False, True, True, False]
+    run = TrainingRun.__new__(TrainingRun)
+    run.options = SimpleNamespace(max_train_steps=None, patience=2, training_epochs=9)
+    for progress, ends in (
+        (Progress(validations_since_best=1), False),
+        (Progress(validations_since_best=2), True),
+        (Progress(epoch=9), True),
+        (Progress(epoch=8), False),
+    ):
+        run.progress = progress
+        assert run.is_finished == ends
 
 
 def test_the_last_validation_stays_in_the_log_if_an_uninterrupted_run_has_it():
-    def keeps(validated: bool, regular: bool, finished: bool, interval: int | None, clips: int) -> bool:
+    def keeps(
+        validated: bool, regular: bool, finished: bool, interval: int | None, clips: int, whole: bool = False
+    ) -> bool:
         return TrainingRun._keeps_last_validation.fget(SimpleNamespace(
             progress=Progress(is_validated=validated, clips_in_epoch=clips), is_finished=finished,
             options=SimpleNamespace(validation_steps=interval), _validates_within_epochs=regular,
+            _epoch_is_complete=whole,
         ))  # fmt: skip
 
     assert keeps(True, False, False, None, 0)  # after an epoch
+    assert keeps(
+        True, False, False, None, 8, whole=True
+    )  # in best_checkpoint, saved before the epoch is counted
     assert not keeps(True, False, False, None, 4)  # at --max_train_steps, which was raised since
     assert keeps(True, False, True, None, 4)  # at --max_train_steps
     assert keeps(True, True, False, 5, 4)  # after --validation_steps
