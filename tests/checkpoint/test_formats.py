@@ -23,7 +23,9 @@ from torch.nn.utils import remove_weight_norm, spectral_norm, weight_norm
 import inference
 from checkpoint import load_generator, load_pretrained, read_config, save_model
 from checkpoint.__main__ import main
+from checkpoint.files import read_weights
 from checkpoint.formats import official as official_format
+from checkpoint.hub import last_validation
 from checkpoint.weights import official_name
 from common.errors import UserError
 from config import HiFiGANConfig
@@ -254,6 +256,25 @@ def test_a_folded_model_is_exported_with_weight_norm(tmp_path):
 def test_mels_that_the_official_code_lacks_are_refused():
     with pytest.raises(UserError, match="its mel filters are htk"):
         official_format.check_generator(make_generator(mel_filters="htk").config)
+
+
+def test_a_pickle_without_names_is_refused(tmp_path):
+    torch.save({"generator": {0: torch.zeros(1)}}, tmp_path / "g_00000001")
+    with pytest.raises(UserError, match="holds no 'generator' state dict"):
+        read_weights(tmp_path / "g_00000001", "generator")
+
+
+def test_the_last_validation_is_the_last_finite_one_before_the_checkpoint(tmp_path):
+    records = [
+        {"step": 0, "val_mel_loss": 0.5},
+        {"step": 1, "val_mel_loss": None},
+        {"step": 9, "val_mel_loss": 0.1},
+    ]
+    lines = [json.dumps(record) for record in records]
+    (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, lines[0][:-3]]))
+    (tmp_path / "final_checkpoint").mkdir()
+    (tmp_path / "final_checkpoint" / "progress.json").write_text('{"step": 2}')
+    assert "0.5 after 1 steps" in last_validation(tmp_path / "final_checkpoint")
 
 
 def test_a_filter_of_zeros_stays_a_filter_of_zeros(tmp_path):
