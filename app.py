@@ -27,7 +27,7 @@ class AppOptions(Options):
     )  # fmt: skip
     api_only: bool = option(False, "Serve the API without the page, and without loading Gradio")
     api_key: str | None = option(
-        lambda: os.environ.get("HIFIGAN_API_KEY"), "Demand this key of users of the API; default: the "
+        lambda: os.environ.get("HIFIGAN_API_KEY"), "Require this key from API users; default: the "
         "environment variable HIFIGAN_API_KEY, or no key", check=not_empty,
     )  # fmt: skip
     share: bool = option(False, "Publish the page on gradio.live, which needs a network")

@@ -67,7 +67,7 @@ class MelConfig:
     )
     min_db: float = option(-100.0, "Raise quieter bins to this level in dB", below=0)
     max_scaled_abs: float = option(
-        4.0, 'Value of 0 dB in the "db" scale, and its negative for min_db', above=0
+        4.0, 'Value of 0 dB in the "db" scale; min_db has its negative', above=0
     )
     mel_filters: str = option("slaney", "Mel filters; htk for published Vocos models", choices=MEL_FILTERS)
     padding: str = option("same", "Alignment of frames; center for published Vocos models", choices=PADDINGS)

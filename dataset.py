@@ -1,4 +1,4 @@
-"""Datasets of the clips in a manifest: random segments for training, whole utterances for validation.
+"""Datasets of the clips in a manifest: random segments for training, whole clips for validation.
 
 Workers only read audio from disk. Mels are computed on the training device, one batch at a time.
 """

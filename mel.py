@@ -19,7 +19,7 @@ from config import MelConfig
 def mel_filter_bank(config: MelConfig) -> np.ndarray:
     """Return triangular filters (num_mels, n_fft // 2 + 1) float32, equal to those of `librosa.filters.mel`.
 
-    They are equally spaced in mels. Slaney's scale is linear up to 1000 Hz and logarithmic above, and his
+    They are equally spaced on the mel scale. Slaney's scale is linear up to 1000 Hz and logarithmic above, and his
     filters have equal areas; HTK's scale is logarithmic, with filters of height 1.
     """
     if config.mel_filters == "htk":

@@ -55,7 +55,7 @@ class VocoderOptions(RunOptions):
     lambda_mel: float = option(45.0, "Weight of the mel loss", minimum=0)
     lambda_feature_mapping: float = option(2.0, "Weight of the feature-matching loss", minimum=0)
     adversarial_start_steps: int = option(
-        0, "Train only the generator, on mel and STFT losses, for this number of steps at first", minimum=0
+        0, "Number of initial steps that train only the generator, on mel and STFT losses", minimum=0
     )
     ema_decay: float = option(
         0.0, "Decay of the generator's weight average, which is validated and saved; 0: off",
@@ -64,7 +64,7 @@ class VocoderOptions(RunOptions):
 
     finetune: bool = option(False, "Train on the mels in --path_to_saved_mels", group="fine-tuning")
     path_to_saved_mels: Path | None = option(
-        None, "Read the mel <clip>.npy of each clip of both manifests in this folder"
+        None, "Read the mel of each clip of both manifests, <clip>.npy, from this folder"
     )
 
     def __post_init__(self):
@@ -116,7 +116,7 @@ class VocoderTrainer:
         return generators | dict(self.discriminators.named_children())
 
     def set_learning_rate(self, epoch: int, optimizers: list | None = None) -> float:
-        """Set AdamW's betas and an epoch's learning rate, by the options, whatever a checkpoint contains."""
+        """Set AdamW's betas and the epoch's learning rate from the options, not from a checkpoint."""
         options = self.options
         learning_rate = options.learning_rate * options.lr_decay**epoch
         for optimizer in optimizers or (self.gen_optimizer, self.disc_optimizer):
@@ -178,7 +178,7 @@ class VocoderTrainer:
             return self.ddp_generator(mel).float()
 
     def discriminators_loss(self, real: Tensor, generated: Tensor) -> Tensor:
-        """Return the loss of discriminators that score real audio 1 and generated audio 0 (equation 1)."""
+        """Return the loss that teaches discriminators to score real audio 1 and generated audio 0 (equation 1)."""
         with self.accelerator.autocast():
             scores, _ = self.ddp_discriminators(torch.cat([real, generated]))
         real_scores, generated_scores = zip(*(score.chunk(2) for score in scores), strict=True)
@@ -217,9 +217,9 @@ class VocoderTrainer:
         return losses
 
     @torch.inference_mode()
-    @torch.compiler.set_stance("force_eager")  # whole utterances have many lengths
+    @torch.compiler.set_stance("force_eager")  # whole clips have many lengths
     def validate(self, dataset: UtteranceDataset, run: TrainingRun) -> dict[str, float]:
-        """Return the L1 loss over all mel bins of whole utterances; send a few of them to the trackers."""
+        """Return the L1 loss over all mel bins of whole clips; send a few of them to the trackers."""
         generator = self.average.model if self.average else self.generator
         generator.eval()
         torch.backends.cudnn.benchmark = False

@@ -11,7 +11,7 @@ COMMANDS = {"convert": (ConvertOptions, run_convert), "export": (ExportOptions, 
 @report_user_errors
 def main(arguments: list[str] | None = None) -> None:
     classes = {name: options_class for name, (options_class, _) in COMMANDS.items()}
-    name, options = parse_command(classes, "checkpoint", __doc__, arguments)
+    name, options = parse_command(classes, "python -m checkpoint", __doc__, arguments)
     COMMANDS[name][1](options)
 
 

@@ -178,7 +178,7 @@ def write_voice(folder: Path, voice: Voice, fold: bool, half: bool) -> list[str]
     for name, source, speaker in (("tacotron2", voice.taco, voice.speaker), ("vocoder", voice.vocoder, None)):
         (folder / name).mkdir()
         lines += write_project(folder / name, source, fold, half, speaker)
-    values = {name: getattr(voice, name) for name in ("title", "language", "licence", "provenance")}
+    values = {name: getattr(voice, name) for name in ("title", "language", "license", "provenance")}
     values |= {"taco": "tacotron2", "vocoder": "vocoder"}
     text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
     (folder / VOICE_FILE).write_text(text, encoding="utf-8")

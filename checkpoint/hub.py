@@ -203,5 +203,5 @@ python inference.py --text "Any sentence of yours." --voice name/of-this-reposit
 
 ## License
 
-{voice.licence}
+{voice.license}
 """)

@@ -13,7 +13,7 @@ from tacotron2.model import Tacotron2
 
 VOICES = Path(__file__).resolve().parent.parent / "voices"
 VOICE_FILE = "voice.json"
-TEXT_FIELDS = ("title", "language", "licence", "provenance", "taco", "vocoder")
+TEXT_FIELDS = ("title", "language", "license", "provenance", "taco", "vocoder")
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Voice:
     folder: Path
     title: str
     language: str
-    licence: str
+    license: str
     provenance: str
     taco: Path
     vocoder: Path
@@ -40,7 +40,7 @@ class Voice:
     def describe(self) -> str:
         """Return the name, language, license and provenance, one per line."""
         name = f"{self.name} (default)" if self.default else self.name
-        fields = {"title": self.title, "language": self.language, "licence": self.licence}
+        fields = {"title": self.title, "language": self.language, "license": self.license}
         fields["provenance"] = self.provenance
         return "\n".join([name, *(f"    {field:<12}{value}" for field, value in fields.items())])
 

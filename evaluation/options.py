@@ -49,7 +49,7 @@ class EvaluateOptions(Options):
     max_clips: int | None = option(None, "Number of clips, from the start of the manifest", minimum=1)
     report_clips: int = option(12, "Number of clips in report.html", minimum=0)
     report_audio: str = option(
-        "flac", "Format of the audio in report.html: flac is exact, mp3 has a fifth of its size",
+        "flac", "Format of the audio in report.html: flac is exact, mp3 is a fifth of the size",
         choices=("flac", "mp3"),
     )  # fmt: skip
     seed: int = seed_option(0, "Tacotron 2's dropout and of the listening test")

@@ -42,7 +42,7 @@ class FitPostfilterOptions(Options):
         None, "Read the clips of official filelists (id|text|text) in this folder"
     )
     text_file: Path | None = option(
-        None, "Speak the sentences in this file, one per line, best such as the model was not trained on; "
+        None, "Speak the sentences in this file, one per line, preferably not from its training; "
         "default: the transcripts of the manifest",
     )  # fmt: skip
     path_to_save: Path = option(help="Write the model with its post-filter into this new folder")

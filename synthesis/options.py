@@ -49,7 +49,7 @@ class InferenceOptions(Options):
         None, "Scale of the saved mels; default: the vocoder's scale", choices=MEL_SCALES
     )
     speed: float = option(
-        1.0, "Speak this many times as fast, at the same pitch; pauses change likewise", **SPEEDS
+        1.0, "Speak this many times as fast, at the same pitch; pauses scale too", **SPEEDS
     )
     transposed: bool = option(False, "Read saved mels of shape (frames, num_mels)")
 
@@ -79,10 +79,10 @@ class InferenceOptions(Options):
 
     output_dir: Path | None = option(
         None, "Write into this folder; default: generated_files, generated_files_from_mel or "
-        "generated_speech; - with --stream: standard output", group="output",
+        "generated_speech; with --stream, - is standard output", group="output",
     )  # fmt: skip
     output: Path | None = option(
-        None, "Write this .wav or .flac file, and replace an earlier one", check=other_than_audio
+        None, "Write this .wav or .flac file, replacing an existing one", check=other_than_audio
     )
     timestamps: Path | None = option(
         None, "Write the times of the spoken words to this .srt or .json file", check=other_than_timestamps

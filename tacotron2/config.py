@@ -66,7 +66,7 @@ class Tacotron2Config(MelConfig):
         0.5, "Dropout in the prenet, in training and inference", minimum=0, below=1
     )
     decoder_input_dropout_p: float = option(
-        0.0, "Hide the previous frames of this fraction of training steps, so that the text is read",
+        0.0, "Hide the previous frames in this fraction of decoder steps, so that the text is read",
         minimum=0, below=1,
     )  # fmt: skip
     decoder_postnet_num_convs: int = option(5, "Number of postnet convolutions", **LAYERS)

@@ -41,7 +41,7 @@ class Tacotron2Options(RunOptions):
     training_epochs: int = option(
         250, "Number of passes over the training clips", minimum=1, group="optimization"
     )
-    batch_size: int = option(64, "Number of clips per step and process", minimum=1)
+    batch_size: int = option(64, "Number of clips per batch and process", minimum=1)
     learning_rate: float = option(0.001, "Adam's initial learning rate", above=0)
     min_learning_rate: float = option(
         1e-5, "Learning rate at the end of training, with --start_decay_epochs", above=0, group="optimization"
@@ -258,7 +258,7 @@ def train(options: Tacotron2Options, config: Tacotron2Config) -> Path:
 
 
 def build_parser() -> parser.ArgumentParser:
-    return parser.build_parser("tacotron2.train", __doc__.splitlines()[0], Tacotron2Options, Tacotron2Config)
+    return parser.build_parser("python -m tacotron2.train", __doc__.splitlines()[0], Tacotron2Options, Tacotron2Config)
 
 
 def parse_arguments(arguments: list[str] | None = None) -> tuple[Tacotron2Options, Tacotron2Config]:

@@ -228,7 +228,7 @@ def read_flags(path: Path) -> None:
 
 
 def voice(folder: Path) -> st.SearchStrategy[bytes]:
-    texts = ("title", "language", "licence", "provenance")
+    texts = ("title", "language", "license", "provenance")
     return changed_json(
         dict.fromkeys(texts, "x") | {"taco": "t", "vocoder": "v", "speaker": "s", "default": True}
     )

@@ -30,7 +30,7 @@ SMALL_TACOTRON2 = {
     name: 8 for name in Tacotron2Config.__dataclass_fields__ if name.endswith(("_dim", "_n_filters"))
 }
 CONFIG, TACOTRON2_CONFIG = small_config().to_dict(), Tacotron2Config(**SMALL_TACOTRON2).to_dict()
-VOICE = dict.fromkeys(("title", "language", "licence", "provenance", "taco", "vocoder"), "nowhere")
+VOICE = dict.fromkeys(("title", "language", "license", "provenance", "taco", "vocoder"), "nowhere")
 MANIFEST = "file_path,normalized_transcript,duration,samples,peak\n"
 DEEP = "[" * 100_000
 WAV = struct.pack(

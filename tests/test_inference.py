@@ -392,7 +392,7 @@ def test_bf16_changes_little_and_fp16_needs_a_gpu(infer, mels, tmp_path):
 def test_the_voices_are_listed_with_license_and_provenance():
     done = call(inference.main, "--list_voices")
     assert (done.returncode, done.stderr) == (0, "")
-    assert all(word in done.stdout for word in ("espeak", "(default)", "licence", "provenance", "language"))
+    assert all(word in done.stdout for word in ("espeak", "(default)", "license", "provenance", "language"))
 
 
 def test_an_unknown_voice_is_refused_with_the_known_ones(capsys):

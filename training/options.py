@@ -53,7 +53,7 @@ class RunOptions(Options):
     max_train_steps: int | None = option(
         None, "Stop after this number of steps, whatever --training_epochs is", minimum=1
     )
-    batch_size: int = option(16, "Number of clips per step and process", minimum=1)
+    batch_size: int = option(16, "Number of clips per batch and process", minimum=1)
     gradient_accumulation_steps: int = option(
         1, "Number of batches per optimizer step and process", minimum=1
     )
@@ -94,7 +94,7 @@ class RunOptions(Options):
 
     mixed_precision: str | None = mixed_precision_option(
         None,
-        "Precision of the networks' arithmetic; default: as configured in `accelerate launch`",
+        "Precision of the networks' arithmetic; default: as configured by `accelerate config`",
         "hardware",
     )
     no_tf32: bool = option(

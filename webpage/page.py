@@ -121,7 +121,7 @@ def build_page(models: Models, evaluations: Path, delete_after: int) -> gr.Block
 
 def title_of(voice: Voice) -> str:
     """Return the title of a voice with its license, as the menu shows it."""
-    return f"{voice.title[:1].upper()}{voice.title[1:]}, {voice.licence} license"
+    return f"{voice.title[:1].upper()}{voice.title[1:]}, {voice.license} license"
 
 
 def build_speak_tab(models: Models) -> None:

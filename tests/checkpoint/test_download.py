@@ -183,7 +183,7 @@ def test_a_pushed_voice_says_the_same_when_it_is_pulled(hub, tmp_path):
     assert {path.name for path in pushed.iterdir()} == names
     values = json.loads((pushed / "voice.json").read_text())
     card = (pushed / "README.md").read_text()
-    assert all(values[name] in card for name in ("title", "provenance", "licence"))
+    assert all(values[name] in card for name in ("title", "provenance", "license"))
     names = {"pulled.wav": "me/speaker", "bundled.wav": "espeak"}
     commands = ([INFER, "--text", "Hi.", "--voice", names[name], "--output", name] for name in names)
     done = run(tmp_path, hub, *commands)

@@ -147,7 +147,7 @@ def test_without_torch_a_bundled_voice_says_what_inference_says(speak_onnx, tmp_
 
 
 def test_a_voice_is_exported_by_its_folder(models, tmp_path):
-    voice = dict.fromkeys(("title", "language", "licence", "provenance"), "x")
+    voice = dict.fromkeys(("title", "language", "license", "provenance"), "x")
     voice |= {"taco": "taco", "vocoder": "vocoder"}
     (models / "voice.json").write_text(json.dumps(voice))
     result = run_export("--voice", models, "--output", tmp_path / "onnx")

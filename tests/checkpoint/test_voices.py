@@ -14,7 +14,7 @@ from mel import check_same_mel
 COMPLETE = {
     "title": "A voice",
     "language": "en-us",
-    "licence": "CC0",
+    "license": "CC0",
     "provenance": "made by a test",
     "taco": "../shared/tacotron2",
     "vocoder": "hifigan",
@@ -75,7 +75,7 @@ def test_a_voice_without_a_speaker_refuses_a_shared_tacotron2(tmp_path, monkeypa
 
 @pytest.mark.parametrize(
     ("values", "words"),
-    [({"licence": None}, "licence"), ({"default": "yes"}, "default"), ({"speaker": 3}, "speaker")],
+    [({"license": None}, "license"), ({"default": "yes"}, "default"), ({"speaker": 3}, "speaker")],
 )
 def test_an_incomplete_voice_is_refused_by_field(tmp_path, values, words):
     write_voice(tmp_path / "ann", **values)
@@ -86,6 +86,6 @@ def test_an_incomplete_voice_is_refused_by_field(tmp_path, values, words):
 def test_every_voice_states_its_license_and_provenance():
     for voice in list_voices():
         described = voice.describe()
-        assert all(text in described for text in (voice.name, voice.language, voice.licence))
+        assert all(text in described for text in (voice.name, voice.language, voice.license))
         assert voice.provenance in described and len(voice.provenance) > 20
     assert (ROOT / "voices").is_dir()
