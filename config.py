@@ -66,9 +66,7 @@ class MelConfig:
         choices=MEL_SCALES,
     )
     min_db: float = option(-100.0, "Raise quieter bins to this level in dB", below=0)
-    max_scaled_abs: float = option(
-        4.0, 'Value of 0 dB in the "db" scale; min_db has its negative', above=0
-    )
+    max_scaled_abs: float = option(4.0, 'Value of 0 dB in the "db" scale; min_db has its negative', above=0)
     mel_filters: str = option("slaney", "Mel filters; htk for published Vocos models", choices=MEL_FILTERS)
     padding: str = option("same", "Alignment of frames; center for published Vocos models", choices=PADDINGS)
 
@@ -347,6 +345,11 @@ def check_upsampling(config: HiFiGANConfig) -> None:
     )
 
 
+def are_positive(values: object) -> bool:
+    """Return whether this is a tuple of positive integers; flags may nest tuples deeper."""
+    return isinstance(values, tuple) and all(isinstance(value, int) and value >= 1 for value in values)
+
+
 def check_residual_blocks(config: HiFiGANConfig) -> None:
     """Raise UserError if kernels and dilations of the residual blocks don't fit together."""
     if config.fusion == "misr":
@@ -368,7 +371,7 @@ def check_residual_blocks(config: HiFiGANConfig) -> None:
             f"resblock kernel {kernel} is even: only an odd kernel keeps the length of its input",
         )
     for dilations in dilation_lists:
-        positive = isinstance(dilations, tuple) and len(dilations) > 0 and min(dilations) >= 1
+        positive = are_positive(dilations) and len(dilations) > 0
         require(positive, f"resblock_dilation_sizes holds {dilations}; it needs lists of positive numbers")
 
 
@@ -379,7 +382,7 @@ def check_discriminators(config: HiFiGANConfig) -> None:
     width = config.discriminator_channels
     require(width % 32 == 0, f"discriminator_channels is {width}; it must be a multiple of 32")
     for resolution in config.mrd_resolutions:
-        triple = isinstance(resolution, tuple) and len(resolution) == 3 and min(resolution) >= 1
+        triple = are_positive(resolution) and len(resolution) == 3
         require(triple, f"mrd_resolutions holds {resolution}; each entry needs n_fft, hop and window")
         n_fft, hop_size, window_size = resolution
         require(

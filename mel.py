@@ -19,8 +19,8 @@ from config import MelConfig
 def mel_filter_bank(config: MelConfig) -> np.ndarray:
     """Return triangular filters (num_mels, n_fft // 2 + 1) float32, equal to those of `librosa.filters.mel`.
 
-    They are equally spaced on the mel scale. Slaney's scale is linear up to 1000 Hz and logarithmic above, and his
-    filters have equal areas; HTK's scale is logarithmic, with filters of height 1.
+    They are equally spaced on the mel scale. Slaney's scale is linear up to 1000 Hz and logarithmic above,
+    and his filters have equal areas; HTK's scale is logarithmic, with filters of height 1.
     """
     if config.mel_filters == "htk":
         low, high = (2595 * np.log10(1 + edge / 700) for edge in (config.fmin, config.highest_frequency))
@@ -86,7 +86,7 @@ class MelSpectrogram(nn.Module):
 
 @contextmanager
 def without_tf32() -> Iterator[None]:
-    """Multiply float32 matrices in full precision on GPUs, also in a run that uses TF32 elsewhere."""
+    """Multiply float32 matrices in full precision on GPUs, in the forward pass of a run that uses TF32."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:

@@ -67,7 +67,7 @@ class PrepOptions(Options):
     test_split_pct: float = option(0.01, "Fraction of the clips in test", minimum=0, below=1)
     sampling_rate: int = option(22050, "Reject clips with another sampling rate, in Hz", minimum=1)
     max_duration: float | None = option(
-        None, "Reject clips longer than this, in seconds, without changing the split of the others; default: no limit",
+        None, "Reject clips longer than this, in seconds; the others stay in their split; default: no limit",
         above=0,
     )  # fmt: skip
     convert: Path | None = option(
@@ -75,7 +75,7 @@ class PrepOptions(Options):
         "folder: wavs/ in --path_to_save", bare=IN_PATH_TO_SAVE, metavar="FOLDER",
     )  # fmt: skip
     trim_db: float = option(
-        TRIM_DB, "With --convert, trim ends less than this many dB above the clip's noise floor; 0 trims nothing",
+        TRIM_DB, "With --convert, trim ends less than this many dB above the noise floor; 0 trims nothing",
         minimum=0,
     )  # fmt: skip
 

@@ -178,7 +178,7 @@ class VocoderTrainer:
             return self.ddp_generator(mel).float()
 
     def discriminators_loss(self, real: Tensor, generated: Tensor) -> Tensor:
-        """Return the loss that teaches discriminators to score real audio 1 and generated audio 0 (equation 1)."""
+        """Return the loss that teaches the scores 1 for real and 0 for generated audio (equation 1)."""
         with self.accelerator.autocast():
             scores, _ = self.ddp_discriminators(torch.cat([real, generated]))
         real_scores, generated_scores = zip(*(score.chunk(2) for score in scores), strict=True)

@@ -19,7 +19,7 @@ from checkpoint.load import (
 from checkpoint.pretrained import load_discriminators, load_plain_generator
 from checkpoint.voices import VOICE_FILE, Voice, read_voice
 from common.errors import UserError
-from common.files import atomic_write, visible
+from common.files import atomic_write, is_occupied
 from common.options import Options, option
 from generators.build import build_generator
 from mel import MelConfig
@@ -73,7 +73,7 @@ def convert(options: ConvertOptions) -> list[str]:
     Raises UserError if `target` is not empty, or if `source` does not have what the options ask for.
     """
     source, target = local_folder(options.source, discriminators=True), options.target
-    if target.exists() and (not target.is_dir() or any(visible(target.iterdir()))):
+    if is_occupied(target):
         raise UserError(f"{target} is there already; name a new or empty folder")
     check_kind(options, source)
     with atomic_write(target) as temporary:

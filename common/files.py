@@ -20,9 +20,12 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
     Readers see either the old or the new content, which is flushed to disk before it is renamed. If the block
     fails, the temporary file or folder is deleted. A file never replaces a folder. A replaced folder is
     called `<name>.replaced` between two renames; `recover_replaced` restores it if the process is
-    killed in between.
+    killed in between. A link stays, and its target is replaced; a device such as /dev/null is written to.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file() and not path.is_dir():
+        yield path
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -85,6 +88,11 @@ def _names_in(folder: Path, changed: int) -> dict[str, str]:
     return {unicodedata.normalize("NFC", stem) + suffix.lower(): name for (stem, suffix), name in parts}
 
 
+def is_occupied(folder: Path) -> bool:
+    """Return whether writing a new folder here would destroy something, if only a `.git`."""
+    return folder.exists() and (not folder.is_dir() or any(set(os.listdir(folder)) - {".DS_Store"}))
+
+
 def visible(paths: Iterable[Path]) -> list[Path]:
     """Return the paths without hidden files, such as `.DS_Store` and the `._a.wav` that macOS adds."""
     return [path for path in paths if not path.name.startswith(".")]
@@ -120,7 +128,8 @@ def recover_replaced(parent: Path) -> None:
 
 
 def flush_to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    # Windows flushes only what may be written; elsewhere, folders and read-only files are flushed as well
+    descriptor = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:

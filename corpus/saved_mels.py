@@ -130,7 +130,8 @@ def mel_name(clip: Clip, depth: int = 1) -> str:
 
 
 def plain_path(clip: Clip) -> str:
-    return os.path.abspath(clip.file) if ".." in clip.file else clip.file  # abspath is slow
+    file = clip.file.replace("/", os.sep)  # manifests have the same separator everywhere
+    return os.path.abspath(file) if ".." in file else file  # abspath is slow
 
 
 def distinct_depth(clips: Sequence[Clip]) -> int:

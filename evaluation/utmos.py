@@ -107,7 +107,8 @@ def load_model(path: Path) -> Network:
     try:
         state = published_weights(path)
         # "meta" skips the initialization of weights that are replaced
-        with torch.device("meta"), warnings.catch_warnings(action="ignore", category=FutureWarning):
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
             return Network(state, device="meta")
     except RuntimeError as error:
         raise UserError(

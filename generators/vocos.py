@@ -3,6 +3,8 @@
 `InverseSTFT` also serves iSTFTNet in `variants.py`. Layers have the names of the published implementation.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -82,7 +84,8 @@ class FourierHead(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             x = self.out(x.to(self.out.weight.dtype)).transpose(1, 2)  # (B, n_fft + 2, T)
             log_magnitude, phase = x.chunk(2, dim=1)  # (B, n_fft / 2 + 1, T) each
-            magnitude = torch.exp(log_magnitude).clamp(max=100.0)  # avoids overflow early in training
+            # limited before exp, whose gradient would overflow early in training
+            magnitude = torch.exp(log_magnitude.clamp(max=math.log(100.0)))
             return self.istft(magnitude, phase)
 
 

@@ -9,6 +9,7 @@ pauses. Short clips make batches cheaper and the attention easier to learn.
 
 import difflib
 import re
+import string
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -139,7 +140,7 @@ def cut_clip(
     words = transcript.split()
     pauses = find_pauses(audio, sampling_rate, words, heard)
     seen = set()
-    for kind, longest in zip("abcdefgh", durations, strict=False):
+    for kind, longest in zip(string.ascii_lowercase, durations, strict=False):
         for first, last in spans(pauses, longest):
             start, end = pauses[first], pauses[last]
             ends_clip = last == len(pauses) - 1

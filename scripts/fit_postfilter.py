@@ -18,7 +18,7 @@ if not __package__:  # run as `python scripts/fit_postfilter.py`, which puts onl
 
 from checkpoint import load_tacotron2, write_model
 from common.errors import UserError, report_user_errors
-from common.files import atomic_write, visible
+from common.files import atomic_write, is_occupied
 from common.options import Options, device_option, option, seed_option
 from common.parser import parse_options
 from corpus.manifest import Clip, read_manifest
@@ -130,7 +130,7 @@ def read_material(
 def fit_postfilter(options: FitPostfilterOptions) -> str:
     """Fit a filter, write the model and return the message for the user."""
     target = options.path_to_save
-    if target.exists() and (not target.is_dir() or any(visible(target.iterdir()))):
+    if is_occupied(target):
         raise UserError(f"{target} is there already; name a new or empty folder")
     model = load_tacotron2(options.taco_weights)
     speakers = model.config.speakers

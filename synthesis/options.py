@@ -48,9 +48,7 @@ class InferenceOptions(Options):
     mel_scale: str | None = option(
         None, "Scale of the saved mels; default: the vocoder's scale", choices=MEL_SCALES
     )
-    speed: float = option(
-        1.0, "Speak this many times as fast, at the same pitch; pauses scale too", **SPEEDS
-    )
+    speed: float = option(1.0, "Speak this many times as fast, at the same pitch; pauses scale too", **SPEEDS)
     transposed: bool = option(False, "Read saved mels of shape (frames, num_mels)")
 
     voice: str | None = option(

@@ -38,8 +38,13 @@ def from_gates(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
 
 def lstm_precision(device_type: str) -> AbstractContextManager:
     """Return a context without autocast on a processor without AVX-512, which has no LSTMs in bfloat16."""
-    is_missing = device_type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    is_missing = device_type == "cpu" and not has_bfloat16()
     return torch.autocast(device_type, enabled=False) if is_missing else nullcontext()
+
+
+def has_bfloat16() -> bool:
+    """Return whether oneDNN, which PyTorch lacks on Apple's processors, computes in bfloat16 on this one."""
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def run_bidirectional(lstm: nn.LSTM, x: Tensor, lengths: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tacotron2.config import Tacotron2Config
-from tacotron2.lstm import from_gates, lstm_step
+from tacotron2.lstm import from_gates, has_bfloat16, lstm_step
 
 DROPOUT_BLOCK = 64  # decoder steps per call of the random number generator, which is slow for single steps
 
@@ -49,7 +49,7 @@ class SteppingLSTM:
     def __init__(self, layer: nn.LSTM | nn.LSTMCell, dtype: torch.dtype = torch.float32):
         self.weights = weight_ih, weight_hh, bias_ih, bias_hh = tuple(layer.parameters())
         self.dtype, self.is_packed = dtype, can_pack(weight_ih)
-        if self.is_packed and dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        if self.is_packed and dtype == torch.bfloat16 and not has_bfloat16():
             self.dtype = dtype = torch.float32
         if self.is_packed:
             self.from_x = packed_linear(weight_ih.to(dtype), bias_ih.to(dtype))

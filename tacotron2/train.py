@@ -258,7 +258,9 @@ def train(options: Tacotron2Options, config: Tacotron2Config) -> Path:
 
 
 def build_parser() -> parser.ArgumentParser:
-    return parser.build_parser("python -m tacotron2.train", __doc__.splitlines()[0], Tacotron2Options, Tacotron2Config)
+    return parser.build_parser(
+        "python -m tacotron2.train", __doc__.splitlines()[0], Tacotron2Options, Tacotron2Config
+    )
 
 
 def parse_arguments(arguments: list[str] | None = None) -> tuple[Tacotron2Options, Tacotron2Config]:

@@ -1,6 +1,8 @@
 import json
+import ntpath
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -225,6 +227,12 @@ def test_names_of_mels_stay_in_their_folder():
     assert shared_names(clips) == {"x.npy"} and distinct_depth(clips) == 3
     assert [mel_name(clip, 3) for clip in clips] == ["ann/wavs/x.npy", "bob/wavs/x.npy"]
     assert shared_names([clips[0], clips[0]._replace(file="/corpora/ann/wavs/x.wav")]) == set()
+
+
+def test_mels_have_the_same_names_on_windows(monkeypatch):
+    monkeypatch.setattr("corpus.saved_mels.os", SimpleNamespace(path=ntpath, sep="\\"))
+    clip = Clip("C:\\corpus\\wavs/ann/x.wav", 100, 0.5, "")
+    assert mel_name(clip) == "x.npy" and mel_name(clip, 2) == "ann\\x.npy"
 
 
 def test_a_mel_of_the_wrong_size_is_reported_with_its_clip_and_both_sizes(ruler):

@@ -11,7 +11,7 @@ import soundfile
 from helpers import RATE, ROOT, voice
 
 from common.errors import UserError
-from common.files import atomic_write, recover_replaced
+from common.files import atomic_write, is_occupied, recover_replaced
 from common.parallel import available_cores
 from corpus.audio import inspect_clip, read_audio, resample, write_wav
 
@@ -50,6 +50,38 @@ def test_a_folder_is_replaced_atomically(tmp_path):
             (temporary / "sub" / f"{contents}.txt").write_text(contents)
     assert [path.name for path in (tmp_path / "folder" / "sub").iterdir()] == ["second.txt"]
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_link_stays_and_its_target_is_replaced(tmp_path):
+    (tmp_path / "disk").mkdir()
+    for name in ("file", "folder"):
+        (tmp_path / name).symlink_to(tmp_path / "disk" / name)
+    for contents in ("old", "new"):
+        with atomic_write(tmp_path / "file") as temporary:
+            temporary.write_text(contents)
+        with atomic_write(tmp_path / "folder") as temporary:
+            temporary.mkdir()
+            (temporary / contents).touch()
+    assert (tmp_path / "file").is_symlink() and (tmp_path / "disk" / "file").read_text() == "new"
+    assert (tmp_path / "folder").is_symlink() and next((tmp_path / "disk" / "folder").iterdir()).name == "new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "file", "folder"]
+
+
+def test_a_pipe_or_a_device_is_written_to_and_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    with atomic_write(tmp_path / "pipe") as temporary:
+        temporary.write_text("through")
+    assert os.read(reader, 100) == b"through" and (tmp_path / "pipe").is_fifo()
+    os.close(reader)
+
+
+def test_a_folder_with_hidden_files_is_occupied(tmp_path):
+    assert not is_occupied(tmp_path / "new") and not is_occupied(tmp_path)
+    (tmp_path / ".DS_Store").touch()
+    assert not is_occupied(tmp_path)
+    (tmp_path / ".git").mkdir()
+    assert is_occupied(tmp_path) and is_occupied(tmp_path / ".DS_Store")
 
 
 def test_a_block_that_writes_nothing_keeps_the_old_content(tmp_path):

@@ -30,7 +30,7 @@ def dates(text: str) -> str:
     )  # 03/2020
     text = expand(r"(?<![\w/])(\d{1,2})/(\d{1,2})/(\d{4}|\d{2})(?![\w/])", numeric_date, text)
     text = expand(
-        r"\b((?:on|by|until|since|due|before|dated) )(\d{1,2})/(\d{1,2})(?![\w/]|\.\d)",
+        r"\b((?:on|by|until|since|due|before|dated) )(\d{1,2})/(\d{1,2})(?![\w/]|\.\d| of\b)",
         short_date,
         text,
         re.I,

@@ -142,7 +142,6 @@ UNIT = "|".join(sorted(map(re.escape, UNITS), key=len, reverse=True))
 ALONE = (
     "μg|μm|μs|μL|μl|kg|km|cm|mm|mg|mL|ml|kWh|mAh|mmHg|kHz|MHz|GHz|Hz|dB|mph|psi|lbs|oz|kPa|rpm|mcg|sq ft|km/h"
 )
-PER = {"mo": "month", "yr": "year", "wk": "week", "sec": "second", "min": "minute", "hr": "hour", "h": "hour"}
 PERIODS = (
     "second|minute|hour|day|night|week|month|quarter|year|person|people|serving|capita|share|barrel|gallon|"
     "pound|ounce|ton|tonne|mile|foot|user|seat|student|unit|item|page|game|piece|call|head|acre|square foot"

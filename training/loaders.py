@@ -55,7 +55,14 @@ def training_loader(
     list of items.
     """
     clips = clips_per_step(accelerator, options)
-    sampler = EpochSampler(len(dataset), clips, options.seed, lengths, accelerator.num_processes)
+    sampler = EpochSampler(
+        len(dataset),
+        clips,
+        options.seed,
+        lengths,
+        accelerator.num_processes,
+        options.gradient_accumulation_steps,
+    )
     if len(dataset) < clips:
         accelerator.print(f"{len(dataset)} clips are fewer than the {clips} of one step: clips are repeated")
     num_workers = limited_workers(options.num_workers, accelerator.print)

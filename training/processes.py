@@ -75,14 +75,9 @@ def make_accelerator(options: RunOptions, broadcast_buffers: bool = False) -> Ac
 
 
 def use_tf32(enabled: bool) -> None:
-    """Multiply float32 numbers on GPUs in TF32, with 10-bit mantissas. The mel frontend never does."""
+    """Multiply float32 numbers on GPUs in TF32, with 10-bit mantissas. The mel itself is exact (`mel.py`)."""
     torch.set_float32_matmul_precision("high" if enabled else "highest")
     torch.backends.cudnn.allow_tf32 = enabled
-
-
-def local_rank() -> int:
-    """Return the number of this process on its machine."""
-    return int(os.environ.get("LOCAL_RANK", 0))
 
 
 def cores_per_process() -> int:

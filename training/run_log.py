@@ -35,7 +35,9 @@ class RunLog:
 
     def is_due(self, step: int) -> bool:
         """Return whether a step is logged, counted from 0."""
-        return step % self.options.console_out_iters == 0 or step % self.options.wandb_log_iters == 0
+        options = self.options
+        has_trackers = options.log_wandb or options.log_tensorboard
+        return step % options.console_out_iters == 0 or (has_trackers and step % options.wandb_log_iters == 0)
 
     def log_step(self, values: dict[str, Tensor], learning_rate: float, progress: Progress) -> None:
         """Log the means over all processes of the last step's values. Waits for the device."""

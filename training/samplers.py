@@ -16,7 +16,8 @@ class EpochSampler(Sampler):
 
     With `lengths`, one per clip, each batch has clips of similar lengths and therefore little padding. The
     order then also depends on the batch size, so an epoch that is resumed with another batch size may repeat
-    clips. With several `processes`, each gets short and long ones of a batch.
+    clips. A batch that is divided between `processes` and accumulated in `parts` has short and long clips
+    for each process.
 
     `start_at` lets an interrupted epoch continue.
     """
@@ -28,10 +29,12 @@ class EpochSampler(Sampler):
         seed: int,
         lengths: np.ndarray | None = None,
         processes: int = 1,
+        parts: int = 1,
     ):
         self.num_clips, self.seed, self.epoch, self.start = num_clips, seed, 0, 0
         self.length = max(1, num_clips // global_batch_size) * global_batch_size
-        self.global_batch_size, self.lengths, self.processes = global_batch_size, lengths, processes
+        self.global_batch_size, self.lengths = global_batch_size, lengths
+        self.processes, self.parts = processes, parts
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -62,6 +65,6 @@ class EpochSampler(Sampler):
         pools = [order[first : first + pool] for first in range(0, len(order), pool)]
         pools = [part[np.argsort(lengths[part % self.num_clips], kind="stable")] for part in pools]
         batches = np.concatenate(pools).reshape(-1, self.global_batch_size)
-        # a process takes consecutive clips; sorted, the first would always get the shortest ones
-        batches = np.concatenate([batches[:, first :: self.processes] for first in range(self.processes)], 1)
-        return random.permutation(batches).reshape(-1)
+        # a process takes consecutive clips of each part; sorted, the first would always get the shortest ones
+        divided = batches.reshape(len(batches), self.parts, -1, self.processes).swapaxes(2, 3)
+        return random.permutation(divided.reshape(batches.shape)).reshape(-1)

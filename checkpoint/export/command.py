@@ -9,7 +9,7 @@ from checkpoint.formats.onnx import OnnxGenerator, require_packages
 from checkpoint.load import load_generator, load_tacotron2
 from checkpoint.voices import find_voice, load_voice_tacotron2
 from common.errors import UserError
-from common.files import atomic_write, visible
+from common.files import atomic_write, is_occupied
 from common.options import Options, option
 
 
@@ -74,7 +74,7 @@ def run_export(options: ExportOptions) -> None:
 
 
 def require_empty(folder: Path) -> None:
-    if folder.exists() and (not folder.is_dir() or any(visible(folder.iterdir()))):
+    if is_occupied(folder):
         raise UserError(f"--output {folder} is there already; name a new or empty folder")
 
 

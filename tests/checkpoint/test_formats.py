@@ -716,8 +716,10 @@ def test_user_errors_are_one_line_with_exit_status_2(tmp_path, capsys):
     save_model(tmp_path / "model", make_generator().config, generator=make_generator())
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "thesis.tex").write_text("all of it")
+    (tmp_path / "clone" / ".git").mkdir(parents=True)
     cases = {
         "is there already": ("model", "taken", "--to", "project"),
+        "clone is there already": ("model", "clone", "--to", "hub"),
         "there is no": ("nowhere", "out", "--to", "project"),
         "invalid choice": ("model", "out", "--to", "tensorflow"),
         "can't write": ("model", "model/config.json/out", "--to", "official"),
@@ -730,7 +732,8 @@ def test_user_errors_are_one_line_with_exit_status_2(tmp_path, capsys):
     result = run_convert(tmp_path / "model", tmp_path / "taken", "--to", "hub")
     assert result.returncode == 2 and result.stderr.startswith("checkpoint: error: ")
     assert (tmp_path / "taken" / "thesis.tex").read_text() == "all of it"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "taken"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clone", "model", "taken"]
+    assert (tmp_path / "clone" / ".git").is_dir()
 
 
 def test_an_export_that_fails_halfway_leaves_no_files(tmp_path, monkeypatch):

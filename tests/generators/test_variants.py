@@ -180,6 +180,8 @@ def test_folding_weight_norm_does_not_change_the_audio_of_a_variant(name):
         ({"discriminator_channels": 16}, ["16", "at least 32"]),
         ({"mrd_resolutions": []}, ["mrd_resolutions is empty"]),
         ({"mrd_resolutions": [[1024, 120]]}, ["(1024, 120)", "n_fft, hop and window"]),
+        ({"mrd_resolutions": [[1024, [120], 600]]}, ["(1024, (120,), 600)", "n_fft, hop and window"]),
+        ({"resblock_dilation_sizes": [[1, [3], 5], [1, 3, 5], [1, 3, 5]]}, ["(1, (3,), 5)", "positive"]),
         ({"mrd_resolutions": [1024, 120, 600]}, ["1024", "n_fft, hop and window"]),
         ({"mrd_resolutions": [[1024, 0, 600]]}, ["(1024, 0, 600)"]),
         ({"mrd_resolutions": [[512, 120, 600]]}, ["window of 600", "n_fft of 512"]),

@@ -150,6 +150,14 @@ def test_every_weight_has_a_gradient():
         assert parameter.grad.isfinite().all() and parameter.grad.abs().sum() > 0, name
 
 
+def test_gradients_are_finite_where_the_magnitude_is_limited():
+    head = build_generator(HiFiGANConfig(**SMALL)).head
+    torch.nn.init.zeros_(head.out.weight)
+    torch.nn.init.constant_(head.out.bias, 100.0)  # exp(100) overflows float32
+    head(torch.randn(1, 6, head.out.in_features)).square().sum().backward()
+    assert head.out.bias.grad.isfinite().all() and head.out.weight.grad.isfinite().all()
+
+
 @torch.inference_mode()
 def test_the_head_runs_in_float32_under_autocast():
     generator = audible()

@@ -571,3 +571,15 @@ def test_the_state_of_the_attention_lstm_is_float32_under_autocast(is_stepping, 
     assert state[1].dtype == torch.float32
     assert expected[1].min() > 100.9
     torch.testing.assert_close(state, expected, rtol=1e-4, atol=0)
+
+
+def test_a_pytorch_without_onednn_speaks(monkeypatch):
+    model = small_model().eval()
+    tokens, lengths = torch.tensor([[3, 4, 5, 6]]), torch.tensor([4])
+    wanted = model.infer(tokens, lengths, torch.tensor([12]), 1).mel
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    monkeypatch.setattr(torch.ops, "mkldnn", None)  # as in the wheels for Apple's processors
+    spoken = (
+        small_model().eval().with_packed_decoder(torch.bfloat16).infer(tokens, lengths, torch.tensor([12]), 1)
+    )
+    torch.testing.assert_close(spoken.mel, wanted, rtol=1e-4, atol=1e-4)

@@ -200,6 +200,17 @@ def test_no_process_always_gets_the_shortest_clips_of_a_batch():
     assert abs(first - second) < 0.2 * abs(sorted_halves[0] - sorted_halves[1])
 
 
+def test_nor_does_one_get_them_if_batches_are_accumulated():
+    lengths, difference = draw_lengths(), {}
+    for parts in (1, 2):
+        sampler = EpochSampler(1000, 16, seed=1, lengths=lengths, processes=2, parts=parts)
+        used = np.array([lengths[index] for batch in batches_of(sampler, 16) for index in batch])
+        # as Accelerate divides them: batch, part, process, clip
+        first, second = used.reshape(-1, 2, 2, 4).mean(axis=(0, 1, 3))
+        difference[parts] = abs(first - second)
+    assert difference[2] < 0.25 * difference[1]
+
+
 def test_a_corpus_smaller_than_a_step_is_repeated_with_similar_lengths():
     lengths = [10, 900, 11, 901, 12]
     (batch,) = batches_of(EpochSampler(5, 16, seed=1, lengths=lengths), 16)

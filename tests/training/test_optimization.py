@@ -109,7 +109,7 @@ def test_frames_per_second_are_those_of_all_processes_since_the_last_log(tmp_pat
     monkeypatch.setattr("training.run_log.time.perf_counter", lambda: next(clock))
     accelerator = process(0)
     accelerator.reduce, accelerator.log = lambda tensor, reduction: tensor, lambda values, step: None
-    options = SimpleNamespace(folder=tmp_path, console_out_iters=1, wandb_log_iters=1)
+    options = SimpleNamespace(folder=tmp_path, console_out_iters=1, wandb_log_iters=1, log_wandb=True)
     log = RunLog(accelerator, options, None)
     for step, frames in enumerate((100, torch.tensor(300)), 1):
         log.add_frames(frames)
@@ -123,12 +123,19 @@ def test_each_log_has_the_steps_of_its_own_interval(tmp_path):
     tracked, accelerator = [], process(0)
     accelerator.reduce = lambda tensor, reduction: tensor
     accelerator.log = lambda values, step: tracked.append(step)
-    log = RunLog(accelerator, SimpleNamespace(folder=tmp_path, console_out_iters=2, wandb_log_iters=3), None)
+    options = SimpleNamespace(folder=tmp_path, console_out_iters=2, wandb_log_iters=3, log_wandb=True)
+    log = RunLog(accelerator, options, None)
     for step in range(7):
         if log.is_due(step):
             log.log_step({"loss": torch.tensor(1.0)}, 0.1, Progress(step=step + 1))
     records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [record["step"] for record in records] == [0, 2, 4, 6] and tracked == [0, 3, 6]
+
+
+def test_without_a_tracker_no_step_waits_for_its_interval(tmp_path):
+    options = SimpleNamespace(console_out_iters=4, wandb_log_iters=3, log_wandb=False, log_tensorboard=False)
+    log = RunLog(process(0), SimpleNamespace(folder=tmp_path, **vars(options)), None)
+    assert [step for step in range(9) if log.is_due(step)] == [0, 4, 8]
 
 
 def test_values_that_are_not_finite_are_null_in_the_log(tmp_path):
