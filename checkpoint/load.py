@@ -62,6 +62,8 @@ def read_settings(path: Path) -> dict:
     path = local_folder(path)
     if not path.exists():
         raise UserError(f"there is no {path}; name a model's folder, a file in it, or an official g_… file")
+    if path.suffix in (".onnx", ".pt2"):
+        raise UserError(f"{path} is an export, only for inference; name the model that it was exported from")
     module, place = format_of(path)
     try:
         return module.read_settings(place)

@@ -108,14 +108,13 @@ def read_manifest(
     path: Path | str,
     sampling_rate: int,
     input_wavs_dir: Path | str | None = None,
-    check_files: bool = True,
 ) -> Clips:
     """Return the clips of a manifest of `prep_splits.py`, or of an official filelist (`id|text|text`).
 
     Relative paths in a manifest are relative to it; names in a filelist are looked up in `input_wavs_dir`. If
     `duration`, `samples` or `peak` is missing or not a number, every file is decoded once. Otherwise the
-    files are only looked up, and with `check_files=False` not even that. Raises UserError for clips that are
-    missing, damaged, not mono, or at another sampling rate in Hz.
+    files are only looked up. Raises UserError for clips that are missing, damaged, not mono, or at another
+    sampling rate in Hz.
     """
     path = Path(path)
     # Arrow's own allocators keep the memory of the batches.
@@ -127,22 +126,20 @@ def read_manifest(
     unnamed = torch.nonzero(names.ends[1:] == names.ends[:-1])
     if len(unnamed):
         raise UserError(f"row {int(unnamed[0]) + 1} of {path} has no file_path; create the manifest again")
-    clips = Clips(
-        path, folder, columns, *samples_and_peaks(path, folder, columns, sampling_rate, check_files)
-    )
+    clips = Clips(path, folder, columns, *samples_and_peaks(path, folder, columns, sampling_rate))
     pa.default_memory_pool().release_unused()
     return clips
 
 
 def samples_and_peaks(
-    path: Path, folder: Path, columns: Columns, sampling_rate: int, check_files: bool
+    path: Path, folder: Path, columns: Columns, sampling_rate: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the length and the peak of each clip. Raises UserError for clips that can't be used."""
     names = columns["file_path"]
     samples, seconds, peaks = (columns[name] for name in ("samples", "duration", "peak"))
     if not np.isnan(samples + seconds + peaks).any():
         refuse_impossible(path, samples, seconds, peaks)
-        problems = missing_files(folder, names) if check_files else {}
+        problems = missing_files(folder, names)
         # with another rate, or with durations that were rounded by another program
         others = np.flatnonzero(np.abs(samples - seconds * sampling_rate) >= 1).tolist()
         files = [names.slice(index, index + 1)[0] for index in others]

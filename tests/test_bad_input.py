@@ -108,6 +108,7 @@ FILES = {
     "lj_long/metadata.csv": f"{'x' * 5000}|a|a\n",
     "lj_binary/wavs/c.wav": b"",
     "lj_up/wavs/c.wav": b"",
+    "model.onnx": b"",
     "lj_pipes/wavs/c.wav": b"",
     "lj_long/wavs/c.wav": b"",
     "ratings/r.json": DEEP,
@@ -298,6 +299,7 @@ mels --path_to_save {in}/record | config.json
 mels --path_to_manifest | path_to_manifest
 checkpoint convert {model} {in}/new --to onnx | onnx
 checkpoint convert {in}/nowhere {in}/new --to project | nowhere
+checkpoint convert {in}/model.onnx {in}/new --to project | model.onnx export
 checkpoint convert {model} {wavs} --to project | is there already
 checkpoint convert {model} {wavs}/a.wav/x --to project | a.wav
 checkpoint convert {taco} {in}/new --to project --speaker x | no speaker

@@ -16,12 +16,15 @@ from training.samplers import EpochSampler
 
 
 def read_manifests(processes: Processes, options: RunOptions, config: MelConfig) -> tuple[Clips, Clips]:
-    """Return the training and validation clips. Only the main process looks for the files."""
+    """Return the training and validation clips, which the main process reads for all."""
+    clips = None
     with processes.stopping_together():
-        return tuple(
-            read_manifest(path, config.sampling_rate, options.input_wavs_dir, processes.is_main)
-            for path in (options.path_to_train_manifest, options.path_to_val_manifest)
-        )
+        if processes.is_main:
+            clips = tuple(
+                read_manifest(path, config.sampling_rate, options.input_wavs_dir)
+                for path in (options.path_to_train_manifest, options.path_to_val_manifest)
+            )
+    return processes.from_main(clips)
 
 
 def clips_per_step(accelerator: Accelerator, options: RunOptions) -> int:

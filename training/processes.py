@@ -167,8 +167,12 @@ class Processes:
         return values
 
     def from_main(self, value: Any) -> Any:
-        """Return the main process's value."""
-        return self.gather(value if self.is_main else None)[0]
+        """Return the main process's value, any object that can be pickled."""
+        if self.group is None:
+            return value
+        values = [value if self.is_main else None]
+        torch.distributed.broadcast_object_list(values, src=0, group=self.group)
+        return values[0]
 
     @contextmanager
     def stopping_together(self) -> Iterator[None]:

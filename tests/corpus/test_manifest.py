@@ -182,12 +182,6 @@ def test_a_row_that_is_not_a_clip_is_named_in_the_error(tmp_path, line, words):
         read_manifest(manifest, RATE)
 
 
-def test_files_are_not_looked_for_by_processes_that_leave_this_to_another(tmp_path):
-    manifest = write_manifest(tmp_path / "a.csv", make_clips(tmp_path, [0.1]))
-    (tmp_path / "clip0.wav").unlink()
-    assert len(read_manifest(manifest, RATE, check_files=False)) == 1
-
-
 @pytest.mark.parametrize("value", ["nan", "many"])
 def test_lengths_that_are_not_numbers_are_replaced_by_those_of_the_files(tmp_path, value):
     rows = make_clips(tmp_path, [0.1, 0.2])

@@ -81,3 +81,37 @@ assert not threads_of_the_group(), threads_of_the_group()
 def test_no_thread_of_a_process_group_is_left_when_python_shuts_down():
     """Such a thread aborts the process if it frees a tensor then, about once in ten runs."""
     complete(fork_two(execute, [AFTER_CLOSING]))
+
+
+READING = """
+from types import SimpleNamespace
+import corpus.manifest
+from training.loaders import read_manifests
+from training.processes import Processes
+
+decoded, inspect_clip = [], corpus.manifest.inspect_clip
+
+def counted(path):
+    decoded.append(path)
+    return inspect_clip(path)
+
+corpus.manifest.inspect_clip = counted
+processes = Processes()
+manifests = dict.fromkeys(("path_to_train_manifest", "path_to_val_manifest"), "{list}")
+options = SimpleNamespace(**manifests, input_wavs_dir="{wavs}")
+train, _ = read_manifests(processes, options, SimpleNamespace(sampling_rate=22050))
+first, second = processes.gather(list(train))
+assert first == second and [clip.transcript for clip in first] == ["one", "two"]
+assert processes.gather(len(decoded)) == [4, 0]
+processes.close()
+"""
+
+
+def test_only_process_0_decodes_the_clips_of_a_filelist(small_corpus, tmp_path):
+    filelist = tmp_path / "list.txt"
+    filelist.write_text("clip0|one|one\nclip1|two|two\n")
+    complete(
+        fork_two(
+            execute, [READING.replace("{list}", str(filelist)).replace("{wavs}", str(small_corpus / "wavs"))]
+        )
+    )
