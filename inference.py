@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -86,14 +86,20 @@ def speak_texts(options: InferenceOptions, vocoder: Vocoder) -> str:
     if options.stream:
         write_output(path, tts.stream(text, options.seed, report_problem), tts.sampling_rate)
     else:
-        sentences = list(tts.sentences(text, options.seed, first_batch=MAX_BATCH))
-        for sentence in sentences:
-            report_problem(sentence.utterance)
-        write_output(path, [join_sentences(sentences, tts.silence)], tts.sampling_rate)
+        kept = []  # long texts take much memory, so only if needed
+
+        def audio_of_sentences() -> Iterator[np.ndarray]:
+            for sentence in tts.sentences(text, options.seed, first_batch=MAX_BATCH):
+                report_problem(sentence.utterance)
+                if options.timestamps or options.plot:
+                    kept.append(sentence)
+                yield join_sentences([sentence], tts.silence)
+
+        write_output(path, audio_of_sentences(), tts.sampling_rate)
         if options.timestamps:
-            write_timestamps(options.timestamps, word_times(tts, sentences))
+            write_timestamps(options.timestamps, word_times(tts, kept))
         if options.plot:
-            plot_sentences(path.with_suffix(".png"), sentences, tacotron2.config, lexicon)
+            plot_sentences(path.with_suffix(".png"), kept, tacotron2.config, lexicon)
     return "1 file written" if is_stdout(path.parent) else str(path)
 
 
@@ -102,16 +108,22 @@ def resynthesize(options: InferenceOptions, vocoder: Vocoder) -> str:
     config, output_dir, written, replaced = vocoder.config, options.output_folder, 0, 0
     denoise = make_denoiser(vocoder, options.denoising_strength, options.device)
     wavs_dir = options.input_wavs_dir or Path("test_files")
-    if options.output:
-        refuse_several(
+    originals = {
+        path.resolve()
+        for path in files_in(
             options.input_mels_dir or wavs_dir, MEL_SUFFIXES if options.input_mels_dir else AUDIO_SUFFIXES
         )
+    }
+    if options.output and len(originals) > 1:
+        raise UserError(f"--output names one file, but there are {len(originals)} inputs; use --output_dir")
     inputs = input_mels(config, wavs_dir, options.input_mels_dir, options.mel_scale, options.transposed)
     for name, mel in tqdm(inputs, unit="file", disable=None):
         chunks = vocode(vocoder, mel, options.device, STREAM_FRAMES if options.stream else CHUNK_FRAMES)
         if not options.stream:
             chunks = [denoise(np.concatenate(list(chunks)))]
         path = options.output or output_dir / name
+        if path.resolve() in originals:
+            raise UserError(f"{path} is an input, which would be lost; write to another place")
         replaced += path.exists()
         write_output(path, chunks, config.sampling_rate)
         if options.plot:
@@ -123,12 +135,6 @@ def resynthesize(options: InferenceOptions, vocoder: Vocoder) -> str:
         return str(options.output)
     earlier = f", {replaced} of them in place of earlier ones" if replaced else ""
     return f"{written} files in {output_dir}{earlier}"
-
-
-def refuse_several(folder: Path, suffixes: tuple[str, ...]) -> None:
-    """Raise UserError if a folder contains several inputs, since --output names a single file."""
-    if (found := len(files_in(folder, suffixes))) > 1:
-        raise UserError(f"--output names one file, but {folder} contains {found} inputs; use --output_dir")
 
 
 def is_stdout(output_dir: Path) -> bool:

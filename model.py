@@ -160,6 +160,7 @@ class Generator(nn.Module, Streaming):
         for module in self.modules():
             if parametrize.is_parametrized(module, "weight"):
                 parametrize.remove_parametrizations(module, "weight")
+                module._load_state_dict_pre_hooks.clear()  # weight norm's, which can't be pickled
         return self
 
 

@@ -126,6 +126,9 @@ def write_project(folder: Path, source: Path, fold: bool, half: bool, speaker: s
             models |= {name: discriminators.get_submodule(name) for name in found}
     if half:
         models = {name: model.half() for name, model in models.items()}
+        for name, weights in (pair for model in models.values() for pair in model.state_dict().items()):
+            if not weights.isfinite().all():
+                raise UserError(f"{name} of {source} exceeds 65,504; omit --half_precision")
     write_model(folder, config, {name: model.state_dict() for name, model in models.items()})
     return [f"{', '.join(models)} from {file if file.is_dir() else file.parent}"]
 

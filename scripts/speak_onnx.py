@@ -115,13 +115,17 @@ def dropout_masks(config: dict, seed: int) -> Iterator[np.ndarray]:
         yield (bits / 2**24 < 1 - config["prenet_dropout"]).astype(np.float32)
 
 
+def other_than_wav(path: Path) -> str | None:
+    return None if Path(path).suffix.lower() == ".wav" else "a .wav file"
+
+
 @dataclass(frozen=True, kw_only=True)
 class SpeakOnnxOptions(Options):
     """Options of `scripts/speak_onnx.py`."""
 
     voice: Path = option(help="Folder written by `python -m checkpoint export --voice`", positional=True)
     text: str = option(help="Text to speak", positional=True)
-    output: Path = option(help="Write this WAV file", positional=True)
+    output: Path = option(help="Write this .wav file", positional=True, check=other_than_wav)
     seed: int = seed_option(0, "the prenet's dropout")
     speed: float = option(1.0, "Speak this many times as fast, at the same pitch", minimum=0.25, maximum=4)
 
@@ -134,8 +138,11 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:  # those of ONNX Runtime have no common base class
         raise UserError(f"can't load the exported voice {options.voice}: {one_line(error)}") from error
     audio = voice.speak(options.text, options.seed, options.speed)
-    with atomic_write(options.output) as temporary:
-        soundfile.write(temporary, audio, voice.config["sampling_rate"], format="WAV")
+    try:
+        with atomic_write(options.output) as temporary:
+            soundfile.write(temporary, audio, voice.config["sampling_rate"], format="WAV")
+    except soundfile.SoundFileError as error:
+        raise UserError(f"can't write {options.output}: {one_line(error)}; name another file") from error
 
 
 if __name__ == "__main__":

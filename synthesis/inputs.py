@@ -19,6 +19,7 @@ from corpus.audio import AUDIO_SUFFIXES, read_audio, resample
 from corpus.mel_comparison import unlikely_mel_values
 from mel import MelSpectrogram, convert_mel_scale
 
+LOUDEST = 100.0  # a peak that is accepted; samples are in [-1, 1], or somewhat beyond in files of floats
 MEL_SUFFIXES = (".npy", ".npz", ".pt", ".safetensors")
 
 
@@ -59,6 +60,11 @@ def load_audio(path: Path, sampling_rate: int) -> np.ndarray:
     audio, file_rate, channels = read_audio(path)
     if not np.isfinite(audio).all():
         raise UserError(f"{path} contains values that are not finite; repair or remove the file")
+    if (peak := np.abs(audio).max(initial=0)) > LOUDEST:
+        raise UserError(
+            f"{path} has samples up to {peak:.3g}, but audio is between -1 and 1; to store "
+            "16-bit integers as floats, divide them by 32768"
+        )
     changes = []
     if channels > 1:
         changes.append(f"its {channels} channels are reduced to one")

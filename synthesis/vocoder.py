@@ -16,7 +16,7 @@ from generators.build import sensitive_layers
 from generators.vocos import Vocos
 from mel import MelConfig, MelSpectrogram, griffin_lim
 from model import Generator
-from tacotron2.stepping import can_pack, packed_linear
+from tacotron2.stepping import PackedLinear, can_pack
 
 MIXED_PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 CHUNK_FRAMES = 256  # frames per call of the generator
@@ -96,7 +96,7 @@ def use_cpu_layouts(generator: Generator | Vocos, mixed_precision: str) -> None:
     """
     for module in generator.modules():
         if isinstance(module, nn.Linear) and mixed_precision == "no" and can_pack(module.weight):
-            module.forward = packed_linear(module.weight, module.bias)
+            module.forward = PackedLinear(module.weight, module.bias)
         is_convolution = isinstance(module, nn.Conv1d | nn.ConvTranspose1d) and module.groups == 1
         if is_convolution and mixed_precision != "no":
             use_channels_last(module)

@@ -88,7 +88,10 @@ class Tacotron2Config(MelConfig):
         if self.num_symbols is None:
             object.__setattr__(self, "num_symbols", size)  # the dataclass is frozen
         if self.num_symbols < size:
-            raise UserError(f"num_symbols is {self.num_symbols}, but {self.text_input} need {size} symbols")
+            raise UserError(
+                f"num_symbols is {self.num_symbols}, but {self.text_input} need {size} symbols; a pretrained "
+                "model keeps its --text_input"
+            )
         if not all(name.strip() for name in self.speakers):
             raise UserError("speakers holds an empty name; give each speaker a name")
         if len(set(self.speakers)) < len(self.speakers):

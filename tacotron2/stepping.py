@@ -1,7 +1,5 @@
 """Parts of Tacotron 2's inference loop: reproducible dropout and fast LSTM steps."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
@@ -52,8 +50,8 @@ class SteppingLSTM:
         if self.is_packed and dtype == torch.bfloat16 and not has_bfloat16():
             self.dtype = dtype = torch.float32
         if self.is_packed:
-            self.from_x = packed_linear(weight_ih.to(dtype), bias_ih.to(dtype))
-            self.from_hidden = packed_linear(weight_hh.to(dtype), bias_hh.to(dtype))
+            self.from_x = PackedLinear(weight_ih.to(dtype), bias_ih.to(dtype))
+            self.from_hidden = PackedLinear(weight_hh.to(dtype), bias_hh.to(dtype))
 
     def __call__(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         if not self.is_packed:
@@ -64,7 +62,7 @@ class SteppingLSTM:
 
 
 def can_pack(weight: Tensor) -> bool:
-    """Return whether `packed_linear` is available for a float32 weight on its device."""
+    """Return whether `PackedLinear` is available for a float32 weight on its device."""
     return (
         weight.device.type == "cpu"
         and weight.dtype == torch.float32
@@ -74,11 +72,18 @@ def can_pack(weight: Tensor) -> bool:
     )
 
 
-def packed_linear(weight: Tensor, bias: Tensor) -> Callable[[Tensor], Tensor]:
-    """Return a function for x (..., in) -> (..., out) in the dtype of the weight (out, in), on a CPU.
+class PackedLinear:
+    """A function of x (..., in) -> (..., out) in the dtype of the weight (out, in), on a CPU.
 
     PyTorch's layers reorder the weights for oneDNN's matrix product in every call, or use another library,
     which is slower on some processors. This function reorders them once, as `torch.compile` does.
     """
-    packed = torch.ops.mkldnn._reorder_linear_weight(weight)
-    return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+
+    def __init__(self, weight: Tensor, bias: Tensor):
+        self.packed, self.bias = torch.ops.mkldnn._reorder_linear_weight(weight), bias
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
+
+    def __reduce__(self):
+        return PackedLinear, (self.packed.to_dense(), self.bias)

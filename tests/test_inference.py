@@ -466,6 +466,26 @@ def test_output_is_refused_for_several_inputs_or_another_format(infer, model, me
     assert infer("--input_mels_dir", mels)[1].endswith("2 of them in place of earlier ones\n")
 
 
+def test_an_input_is_never_overwritten(infer, model, wavs, tmp_path):
+    write_wav(wavs / "take.wav", voice(0.3), RATE)
+    before = (wavs / "take.wav").read_bytes()
+    link = tmp_path / "link.wav"
+    link.symlink_to(wavs / "take.wav")
+    for output in (wavs / "take.wav", link):
+        flags = ("--checkpoint_file", model, "--input_wavs_dir", wavs, "--output", output)
+        done = call(inference.main, *flags)
+        assert_reported((done.returncode, done.stdout, done.stderr), "is an input")
+    assert (wavs / "take.wav").read_bytes() == before
+    again = ("--input_wavs_dir", wavs, "--output_dir", wavs)
+    assert infer(*again)[0] == 0
+    assert_reported(infer(*again), "take_generated.wav is an input")
+
+
+def test_integers_in_a_file_of_floats_are_refused(infer, wavs):
+    soundfile.write(wavs / "a.wav", voice(0.3) * 32768, RATE, subtype="FLOAT")
+    assert_reported(infer("--input_wavs_dir", wavs), "a.wav", "between -1 and 1", "32768")
+
+
 def test_an_onnx_file_is_accepted_as_checkpoint_for_files_and_streams(infer, model, mels, tmp_path):
     for package in ("onnxruntime", "onnxscript"):
         pytest.importorskip(package)

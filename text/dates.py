@@ -192,7 +192,9 @@ def clock(match: re.Match) -> str:
     words = [say_whole(str(int(hours)))]
     if minutes != "00":
         words.append(two_digits(minutes))
-    elif not half and not seconds:
+    elif seconds:
+        words.append("zero zero")
+    elif not half:
         words.append("o'clock" if 0 < int(hours) <= 12 else "hundred")
     if seconds:
         words.append(two_digits(seconds))

@@ -268,7 +268,10 @@ def plain_number(match: re.Match) -> str:
 def symbols(text: str) -> str:
     """Spell out the remaining ASCII symbols."""
     text = text.translate(str.maketrans("[]{}", "()()"))
-    text = re.sub(r"</?(?:b|i|u|em|strong|br|p|a|span|div|sub|sup|code)\b[^<>]{0,80}>", " ", text)
+    attribute = r"""\s+[\w:-]+\s*=\s*(?:"[^"<>]*"|'[^'<>]*'|[^\s<>"'=]+)"""
+    text = re.sub(rf"</?(?:b|i|u|em|strong|br|p|a|span|div|sub|sup|code)(?:{attribute})*\s*/?>", " ", text)
+    text = re.sub(r"\s*!==?\s*(?=[\w\"'(-])", " is not equal to ", text)
+    text = re.sub(r"(?<=[\w\"')])\s*===?\s*(?=[\w\"'(-])", " equals ", text)
     text = re.sub(r"(?<!\S)\.(?=NET\b)", "dot ", text)
     text = re.sub(r"(?:[=*_~#] ?){3,}", " ", text)  # a line across the page
     text = re.sub(r"(?<!\w)([*_`~]{1,3})(\w[^*_`~]*)\1(?!\w)", r"\2", text)  # Markdown emphasis

@@ -18,11 +18,14 @@ from text.phonemes import BRACKETED_IPA
 
 # About the length of LJSpeech's longest clips (10 s); on longer texts Tacotron 2's attention fails.
 MAX_CHARACTERS = 150
+LETTERS_AT_A_TIME = 50  # of a word that is longer than a sentence may be
 PERHAPS_END = frozenset(ABBREVIATIONS) - SENTENCE_GOES_ON - {"no", "c", "v"} | {"ph.d", "al"}
 CONJUNCTIONS = word_set("and but or nor so yet because although though while when where which who that if")
 INSIDE_A_NUMBER = 10.0
 WORD = re.compile(rf"(?:{BRACKETED_IPA.pattern}|\S)+")  # bracketed IPA may have spaces
 OPENING, CLOSING = "\"'“‘«([{¿¡", "\"'”’»)]}*_"
+# Markdown's lists, quotations, headings and fences around code
+MARKUP = re.compile(r"^(?:[*•>]\s+|#{1,6}\s+)+(?=[*_\"'“]*[^\W\d])|^(?:```|~~~)\w*$")
 ENDS = ".!?…。！？"
 
 
@@ -30,8 +33,9 @@ def split_sentences(text: str, max_characters: int = MAX_CHARACTERS) -> list[str
     """Split raw text into sentences, and sentences that are too long into clauses.
 
     A line break ends a sentence unless the lines are wrapped to a common width. Lengths are estimated as
-    those of the cleaned text; only a single word, number or bracketed IPA can exceed `max_characters`. The
-    pieces contain the words of the text in order. Pieces without a letter after `clean` are omitted. Raises
+    those of the cleaned text; only a single word, number or bracketed IPA can exceed `max_characters`. A word
+    that would itself be longer than MAX_CHARACTERS, such as a web address, is cleaned and cut. The pieces
+    contain the words of the text in order. Pieces without a letter after `clean` are omitted. Raises
     ValueError for a limit below 1.
     """
     if max_characters < 1:
@@ -41,7 +45,7 @@ def split_sentences(text: str, max_characters: int = MAX_CHARACTERS) -> list[str
         # a dash between words is a pause, and Chinese and Japanese sentences end without a space
         spaced = re.sub(r"(?<=\w)(—|--+)(?=[^\W\d])|([。！？、，；]+[」』）]?)", r"\1\2 ", paragraph)
         sentence: list[str] = []
-        words = WORD.findall(spaced)
+        words = [part for word in WORD.findall(spaced) for part in speakable(word)]
         for word, following in zip(words, [*words[1:], ""], strict=True):
             sentence.append(word)
             if not following or ends_sentence(sentence, following) or is_next_item(sentence[0], following):
@@ -59,12 +63,28 @@ def paragraphs(text: str) -> Iterable[str]:
         for line in lines:
             was_full = len(last) + 1 + len(line.split(maxsplit=1)[0]) > width if joined else False
             wrapped = was_full and 40 <= width <= 100 and last.rstrip(CLOSING)[-1:] not in tuple(ENDS)
-            if joined and not wrapped and not line[0].islower():
+            content = MARKUP.sub("", line)
+            if joined and (content != line or not (wrapped or line[0].islower())):
                 yield joined
                 joined = ""
-            joined, last = f"{joined} {line}".strip(), line
+            joined, last = f"{joined} {content}".strip(), line
         if joined:
             yield joined
+
+
+def speakable(word: str) -> list[str]:
+    """Return the parts of a word that Tacotron 2 can speak at once: usually the word itself."""
+    # the longest reading of a single sign has about twelve characters
+    if 12 * len(word) <= MAX_CHARACTERS or BRACKETED_IPA.search(word):
+        return [word]
+    cleaned = clean(word)
+    if len(cleaned) <= MAX_CHARACTERS:
+        return [word]
+    return [
+        part[first : first + LETTERS_AT_A_TIME]
+        for part in cleaned.split()
+        for first in range(0, len(part), LETTERS_AT_A_TIME)
+    ]
 
 
 def ends_sentence(sentence: list[str], following: str) -> bool:

@@ -119,7 +119,10 @@ class TrainingRun:
 
     @property
     def total_steps(self) -> int:
-        total = self.options.training_epochs * self.steps_per_epoch
+        # a run may be resumed with epochs of another number of steps
+        total = self.progress.step + round(
+            (self.options.training_epochs - self.epochs_done) * self.steps_per_epoch
+        )
         return min(total, self.options.max_train_steps or total)
 
     @property

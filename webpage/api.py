@@ -18,7 +18,7 @@ import soundfile
 import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
@@ -123,7 +123,7 @@ class Api:
             Route("/v1/models", self.list_models),
             Route("/health", self.health),
         ]
-        self.exception_handlers = {UserError: error_response, ApiError: error_response}
+        self.exception_handlers = dict.fromkeys((UserError, ApiError, ClientDisconnect), error_response)
 
     async def health(self, request: Request) -> JSONResponse:
         return JSONResponse({"status": "ok", "voices": list(self.models.voices), "requests": self.requests})

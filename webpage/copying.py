@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from common.errors import UserError
+from common.errors import UserError, one_line
 from common.plots import plot_mels
 from corpus.audio import DECODING_ERRORS, open_audio, read_audio, resample
 from evaluation.inputs import Unavailable
@@ -33,7 +33,7 @@ def read_clip(path: Path, max_seconds: float) -> Sound:
             sampling_rate = decoder.sampling_rate
     except DECODING_ERRORS as error:
         raise UserError(
-            f"the file {path.name} is not a WAV, FLAC, OGG or MP3 file; choose another file"
+            f"can't read the file {path.name}: {one_line(error)}; choose a WAV, FLAC, OGG or MP3 file"
         ) from error
     if not 4000 <= sampling_rate <= 192000:
         raise UserError(f"the file {path.name} has {sampling_rate} samples per second; use 4,000 to 192,000")

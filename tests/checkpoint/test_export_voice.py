@@ -158,6 +158,16 @@ def test_a_voice_is_exported_by_its_folder(models, tmp_path):
     assert names == {"config.json", *(f"{part}.onnx" for part in parts)}
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder in which nobody can write")
+def test_a_speech_file_that_cannot_be_written_is_one_line(exported, speak_onnx, capsys):
+    for name, words in (("speech.flac", ".wav file"), ("/proc/speech.wav", "can't write /proc/speech.wav")):
+        with pytest.raises(SystemExit) as stop:
+            speak_onnx.main([str(exported), "Hello.", name])
+        *warnings, error = capsys.readouterr().err.splitlines()
+        assert stop.value.code == 2 and words in error, error
+        assert all("did not come out well" in line for line in warnings)
+
+
 def test_impossible_exports_of_voices_are_user_errors(models, tmp_path, capsys):
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "thesis.tex").write_text("all of it")

@@ -1,6 +1,7 @@
 import importlib
 import itertools
 import json
+import pickle
 import re
 import socket
 import subprocess
@@ -734,6 +735,25 @@ def test_user_errors_are_one_line_with_exit_status_2(tmp_path, capsys):
     assert (tmp_path / "taken" / "thesis.tex").read_text() == "all of it"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clone", "model", "taken"]
     assert (tmp_path / "clone" / ".git").is_dir()
+
+
+def test_weights_that_16_bits_cannot_store_are_refused(tmp_path, capsys):
+    ours = make_generator()
+    with torch.no_grad():
+        ours.conv_pre.bias[0] = 1e6
+    save_model(tmp_path / "model", ours.config, generator=ours)
+    with pytest.raises(SystemExit) as stop:
+        folders = (str(tmp_path / "model"), str(tmp_path / "half"))
+        main(["convert", *folders, "--to", "project", "--half_precision"])
+    assert stop.value.code == 2 and "conv_pre.bias" in capsys.readouterr().err
+    assert not (tmp_path / "half").exists()
+
+
+def test_loaded_models_can_be_pickled(tmp_path):
+    ours = make_generator()
+    save_model(tmp_path / "model", ours.config, generator=ours)
+    loaded = load_generator(tmp_path / "model")
+    assert_same_audio(audio_of(pickle.loads(pickle.dumps(loaded))), audio_of(loaded))
 
 
 def test_an_export_that_fails_halfway_leaves_no_files(tmp_path, monkeypatch):

@@ -1,4 +1,5 @@
 import math
+import pickle
 import re
 from dataclasses import replace
 
@@ -571,6 +572,15 @@ def test_the_state_of_the_attention_lstm_is_float32_under_autocast(is_stepping, 
     assert state[1].dtype == torch.float32
     assert expected[1].min() > 100.9
     torch.testing.assert_close(state, expected, rtol=1e-4, atol=0)
+
+
+def test_a_model_with_packed_weights_can_be_pickled():
+    model = small_model().eval().with_packed_decoder(torch.float32)
+    tokens, lengths, frames = torch.tensor([[3, 4, 5, 6]]), torch.tensor([4]), torch.tensor([12])
+    again = pickle.loads(pickle.dumps(model))
+    assert torch.equal(
+        again.infer(tokens, lengths, frames, 1).mel, model.infer(tokens, lengths, frames, 1).mel
+    )
 
 
 def test_a_pytorch_without_onednn_speaks(monkeypatch):

@@ -6,7 +6,18 @@ from itertools import pairwise
 
 import pytest
 
-from text import END_ID, PAD_ID, SYMBOLS, UNKNOWN_ID, clean, decode, encode, split_sentences, tokens
+from text import (
+    END_ID,
+    PAD_ID,
+    SYMBOLS,
+    UNKNOWN_ID,
+    clean,
+    decode,
+    encode,
+    sentences,
+    split_sentences,
+    tokens,
+)
 
 READINGS = {
     "plain text": {
@@ -215,6 +226,12 @@ READINGS = {
         "10:30": "ten thirty",
         "10:05": "ten oh five",
         "10:00": "ten o'clock",
+        "after 2:00:30": "after two zero zero thirty",
+        "if x != 0": "if x is not equal to zero",
+        "a == b": "a equals b",
+        "if a<b then c>d": "if a less than b then c greater than d",
+        'a <b>bold</b> <a href="x.y">move</a><br/>': "a bold move",
+        "He paid ₹1,00,000.": "he paid one hundred thousand rupees.",
         "10:00 a.m.": "ten a m.",
         "10:00 a.m. on Sunday": "ten a m on sunday",
         "at 5 p.m. The train": "at five p m. the train",
@@ -598,6 +615,21 @@ def test_paragraphs_end_sentences_and_wrapped_lines_do_not():
     assert split_sentences("milk\r\nEggs\r\nBread") == ["milk", "Eggs", "Bread"]
     wrapped = "It is a truth universally acknowledged, that a man of\nFortune must be in want of a\nwife."
     assert split_sentences(wrapped, 1000) == [" ".join(wrapped.split())]
+
+
+def test_marks_of_markdown_at_the_start_of_a_line_begin_a_sentence():
+    text = "## Fruit\n\n* apples\n* **ripe** pears\n> she said\n```python\nx = 1\n```\n* * *\n#1 in sales"
+    assert split_sentences(text) == ["Fruit", "apples", "**ripe** pears", "she said", "x = 1", "#1 in sales"]
+
+
+@pytest.mark.parametrize(
+    "word", ["https://a.org/" + "abc/def?x=1&y=2/" * 20, "a" * 400, "7" * 300, "&" * 80 + "a"]
+)
+def test_a_word_that_is_too_long_to_speak_is_cut(word):
+    pieces = split_sentences(f"Go to {word} now.")
+    assert len(pieces) > 1 and max(len(clean(piece)) for piece in pieces) <= 1.1 * sentences.MAX_CHARACTERS
+    words = clean(f"Go to {word} now.").split()
+    assert "".join(clean(piece) for piece in pieces).replace(" ", "") == "".join(words)
 
 
 def test_text_without_a_spoken_letter_is_not_a_sentence():

@@ -149,6 +149,14 @@ def test_a_run_prints_its_plan_and_another_batch_size_than_its_configuration(sma
     assert "v1.json has batch_size 16" in printed.err and "use --batch_size 8" in printed.err
 
 
+def test_a_resumed_run_with_other_batches_counts_its_updates_from_where_it_is(small_corpus, tmp_path, capsys):
+    train_here(small_corpus, tmp_path / "run", training_epochs=1, batch_size=4)
+    settings = {"training_epochs": 2, "batch_size": 1, "resume_from_checkpoint": "latest"}
+    train_here(small_corpus, tmp_path / "run", **settings)
+    assert "8 steps per epoch, 10 updates in total" in capsys.readouterr().out
+    assert Progress.of(tmp_path / "run" / "final_checkpoint").step == 10
+
+
 def test_a_log_that_cannot_be_written_for_a_while_is_complete_in_the_end(tmp_path, capsys):
     from training.metrics_log import MetricsLog
 
