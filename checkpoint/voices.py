@@ -49,6 +49,7 @@ def read_voice(folder: Path) -> Voice:
     """Read `voice.json` in `folder`. Raises UserError if it is missing or incomplete."""
     path = folder / VOICE_FILE
     values = read_json(path)
+    values.setdefault("license", values.get("licence"))  # as it was called at first
     if missing := [name for name in TEXT_FIELDS if not isinstance(values.get(name), str)]:
         raise UserError(f"{path} lacks {' and '.join(missing)}; add a string for each")
     speaker, default = values.get("speaker"), values.get("default", False)

@@ -20,9 +20,9 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
     Readers see either the old or the new content, which is flushed to disk before it is renamed. If the block
     fails, the temporary file or folder is deleted. A file never replaces a folder. A replaced folder is
     called `<name>.replaced` between two renames; `recover_replaced` restores it if the process is
-    killed in between. A link stays, and its target is replaced; a device such as /dev/null is written to.
+    killed in between. A link is replaced, not what it leads to. A device such as /dev/null is written to.
     """
-    path = Path(os.path.realpath(path))
+    path = Path(path)
     if path.exists() and not path.is_file() and not path.is_dir():
         yield path
         return
@@ -55,6 +55,8 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
 def replace_folder(source: Path, path: Path) -> None:
     """Rename a folder to `path`, deleting the folder that is there. `recover_replaced` completes it."""
     replaced = path.with_name(path.name + ".replaced")
+    if path.is_symlink():
+        path.unlink()
     if path.exists():
         shutil.rmtree(replaced, ignore_errors=True)
         path.rename(replaced)

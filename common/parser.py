@@ -95,7 +95,8 @@ class ArgumentParser(argparse.ArgumentParser):
         return same or difflib.get_close_matches(name, known, n=1)
 
     def error(self, message: str):
-        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+        name = self.prog.removeprefix("python -m ")
+        self.exit(2, f"{name}: error: {message} (see {self.prog} --help)\n")
 
 
 def parse_options(

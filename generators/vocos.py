@@ -84,8 +84,8 @@ class FourierHead(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             x = self.out(x.to(self.out.weight.dtype)).transpose(1, 2)  # (B, n_fft + 2, T)
             log_magnitude, phase = x.chunk(2, dim=1)  # (B, n_fft / 2 + 1, T) each
-            # limited before exp, whose gradient would overflow early in training
-            magnitude = torch.exp(log_magnitude.clamp(max=math.log(100.0)))
+            # at most 100, also before exp: early in training, its gradient would overflow
+            magnitude = torch.exp(log_magnitude.clamp(max=math.log(100.0))).clamp(max=100.0)
             return self.istft(magnitude, phase)
 
 

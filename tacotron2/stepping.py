@@ -80,7 +80,9 @@ class PackedLinear:
     """
 
     def __init__(self, weight: Tensor, bias: Tensor):
-        self.packed, self.bias = torch.ops.mkldnn._reorder_linear_weight(weight), bias
+        # detached, so that the model can be copied
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach())
+        self.bias = None if bias is None else bias.detach()
 
     def __call__(self, x: Tensor) -> Tensor:
         return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")

@@ -52,19 +52,19 @@ def test_a_folder_is_replaced_atomically(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
-def test_a_link_stays_and_its_target_is_replaced(tmp_path):
-    (tmp_path / "disk").mkdir()
-    for name in ("file", "folder"):
-        (tmp_path / name).symlink_to(tmp_path / "disk" / name)
-    for contents in ("old", "new"):
-        with atomic_write(tmp_path / "file") as temporary:
-            temporary.write_text(contents)
-        with atomic_write(tmp_path / "folder") as temporary:
-            temporary.mkdir()
-            (temporary / contents).touch()
-    assert (tmp_path / "file").is_symlink() and (tmp_path / "disk" / "file").read_text() == "new"
-    assert (tmp_path / "folder").is_symlink() and next((tmp_path / "disk" / "folder").iterdir()).name == "new"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "file", "folder"]
+def test_a_link_is_replaced_and_its_target_stays(tmp_path):
+    (tmp_path / "original").mkdir()
+    (tmp_path / "original" / "old").write_text("old")
+    (tmp_path / "folder").symlink_to(tmp_path / "original")
+    (tmp_path / "file").symlink_to(tmp_path / "original" / "old")
+    with atomic_write(tmp_path / "file") as temporary:
+        temporary.write_text("new")
+    with atomic_write(tmp_path / "folder") as temporary:
+        temporary.mkdir()
+        (temporary / "new").touch()
+    assert (tmp_path / "file").read_text() == "new" and (tmp_path / "folder" / "new").exists()
+    assert [path.read_text() for path in (tmp_path / "original").iterdir()] == ["old"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder", "original"]
 
 
 def test_a_pipe_or_a_device_is_written_to_and_not_replaced(tmp_path):

@@ -189,6 +189,7 @@ def military(match: re.Match) -> str:
 
 def clock(match: re.Match) -> str:
     hours, minutes, seconds, half = match.groups()
+    seconds = None if seconds == "00" else seconds
     words = [say_whole(str(int(hours)))]
     if minutes != "00":
         words.append(two_digits(minutes))

@@ -268,10 +268,11 @@ def plain_number(match: re.Match) -> str:
 def symbols(text: str) -> str:
     """Spell out the remaining ASCII symbols."""
     text = text.translate(str.maketrans("[]{}", "()()"))
-    attribute = r"""\s+[\w:-]+\s*=\s*(?:"[^"<>]*"|'[^'<>]*'|[^\s<>"'=]+)"""
-    text = re.sub(rf"</?(?:b|i|u|em|strong|br|p|a|span|div|sub|sup|code)(?:{attribute})*\s*/?>", " ", text)
-    text = re.sub(r"\s*!==?\s*(?=[\w\"'(-])", " is not equal to ", text)
-    text = re.sub(r"(?<=[\w\"')])\s*===?\s*(?=[\w\"'(-])", " equals ", text)
+    # a comparison such as "a<b then c>d" has no attributes, whose values are words by now
+    attributes = r"(?: +(?:[\w:-]+ *=[^<>]{0,200}|hidden|data-[\w-]+))?"
+    text = re.sub(rf"</?(?:b|i|u|em|strong|br|p|a|span|div|sub|sup|code){attributes} */?>", " ", text)
+    text = re.sub(r" ?!==? ?(?=[\w\"'(-])", " is not equal to ", text)
+    text = re.sub(r"(?<=[\w\"')]) ?== ?(?=[\w\"'(-])|(?<=[\w\"')])===(?=[\w\"'(-])", " equals ", text)
     text = re.sub(r"(?<!\S)\.(?=NET\b)", "dot ", text)
     text = re.sub(r"(?:[=*_~#] ?){3,}", " ", text)  # a line across the page
     text = re.sub(r"(?<!\w)([*_`~]{1,3})(\w[^*_`~]*)\1(?!\w)", r"\2", text)  # Markdown emphasis

@@ -179,7 +179,9 @@ def money(text: str) -> str:
     )
     text = re.sub(r"\bRs\.?\s?(?=\.?\d)", "₹", text)
     # groups of two digits, as in India
-    text = re.sub(r"(?<=₹)\s?\d{1,2}(?:,\d\d)+,\d{3}(?![\d,])", lambda m: m[0].replace(",", ""), text)
+    indian = r"\d{1,2}(?:,\d\d)+,\d{3}(?![\d,])"
+    indian = rf"(?<=₹){indian}|(?<=₹ ){indian}|(?<=\bINR ){indian}|(?<![\d,]){indian}(?= rupees\b)"
+    text = re.sub(indian, lambda m: m[0].replace(",", ""), text)
     text = re.sub(
         r"(?<=€)\s?\d{1,3}(?:\.\d{3})+(?![\d.])|\b\d{1,3}(?:\.\d{3})+(?=\s?(?:€|EUR\b))",
         lambda m: m[0].replace(".", ","),

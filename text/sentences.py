@@ -25,7 +25,10 @@ INSIDE_A_NUMBER = 10.0
 WORD = re.compile(rf"(?:{BRACKETED_IPA.pattern}|\S)+")  # bracketed IPA may have spaces
 OPENING, CLOSING = "\"'“‘«([{¿¡", "\"'”’»)]}*_"
 # Markdown's lists, quotations, headings and fences around code
-MARKUP = re.compile(r"^(?:[*•>]\s+|#{1,6}\s+)+(?=[*_\"'“]*[^\W\d])|^(?:```|~~~)\w*$")
+MARKUP = re.compile(
+    r"^(?:[*•]\s+(?=[*_`\"'“(]*\w)|>\s+(?=[*_\"'“]*[^\W\d])|#\s+(?=[A-Z])|#{2,6}\s+(?=\w))+"
+    r"|^(?:```|~~~) ?[\w+#.-]*$"
+)
 ENDS = ".!?…。！？"
 
 
@@ -64,7 +67,8 @@ def paragraphs(text: str) -> Iterable[str]:
             was_full = len(last) + 1 + len(line.split(maxsplit=1)[0]) > width if joined else False
             wrapped = was_full and 40 <= width <= 100 and last.rstrip(CLOSING)[-1:] not in tuple(ENDS)
             content = MARKUP.sub("", line)
-            if joined and (content != line or not (wrapped or line[0].islower())):
+            is_item = content != line and not (line[0] == last[:1] == ">")  # a quotation goes on
+            if joined and (is_item or not (wrapped or content[:1].islower())):
                 yield joined
                 joined = ""
             joined, last = f"{joined} {content}".strip(), line

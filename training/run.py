@@ -119,10 +119,11 @@ class TrainingRun:
 
     @property
     def total_steps(self) -> int:
-        # a run may be resumed with epochs of another number of steps
-        total = self.progress.step + round(
-            (self.options.training_epochs - self.epochs_done) * self.steps_per_epoch
-        )
+        # not the product, because a run may be resumed with steps of another size
+        unread = self.steps_per_epoch * self.clips_per_step - self.progress.clips_in_epoch
+        whole_epochs = self.options.training_epochs - self.progress.epoch - 1
+        remaining = whole_epochs * self.steps_per_epoch + unread // self.clips_per_step
+        total = self.progress.step + max(0, remaining)
         return min(total, self.options.max_train_steps or total)
 
     @property

@@ -33,7 +33,7 @@ def read_clip(path: Path, max_seconds: float) -> Sound:
             sampling_rate = decoder.sampling_rate
     except DECODING_ERRORS as error:
         raise UserError(
-            f"can't read the file {path.name}: {one_line(error)}; choose a WAV, FLAC, OGG or MP3 file"
+            f"can't read the file: {one_line(error).replace(str(path), path.name)}; choose another"
         ) from error
     if not 4000 <= sampling_rate <= 192000:
         raise UserError(f"the file {path.name} has {sampling_rate} samples per second; use 4,000 to 192,000")

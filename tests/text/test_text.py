@@ -227,8 +227,15 @@ READINGS = {
         "10:05": "ten oh five",
         "10:00": "ten o'clock",
         "after 2:00:30": "after two zero zero thirty",
+        "1:00:00 a.m.": "one a m",
         "if x != 0": "if x is not equal to zero",
-        "a == b": "a equals b",
+        "a !== b": "a is not equal to b",
+        "a == b, a===b": "a equals b, a equals b",
+        "Chapter One === The Start": "chapter one the start",
+        "on 3/4 of the days": "on three quarters of the days",
+        "<a href=https://example.com>link</a>": "link",
+        '<p hidden>x</p> <a href="x" download>file</a>': "x file",
+        "1,00,000 rupees or INR 2,00,000": "one hundred thousand rupees or two hundred thousand rupees",
         "if a<b then c>d": "if a less than b then c greater than d",
         'a <b>bold</b> <a href="x.y">move</a><br/>': "a bold move",
         "He paid ₹1,00,000.": "he paid one hundred thousand rupees.",
@@ -620,6 +627,13 @@ def test_paragraphs_end_sentences_and_wrapped_lines_do_not():
 def test_marks_of_markdown_at_the_start_of_a_line_begin_a_sentence():
     text = "## Fruit\n\n* apples\n* **ripe** pears\n> she said\n```python\nx = 1\n```\n* * *\n#1 in sales"
     assert split_sentences(text) == ["Fruit", "apples", "**ripe** pears", "she said", "x = 1", "#1 in sales"]
+    mail = "Bob wrote:\n> I think that we should meet on Monday and talk about the\n> plan for the next year."
+    plan = "I think that we should meet on Monday and talk about the plan for the next year."
+    assert split_sentences(mail) == ["Bob wrote:", plan]
+    wrapped = (
+        "The first line of this text has about sixty characters\n* and the next one begins an item of a list."
+    )
+    assert len(split_sentences(wrapped)) == 2
 
 
 @pytest.mark.parametrize(

@@ -155,6 +155,8 @@ def test_a_resumed_run_with_other_batches_counts_its_updates_from_where_it_is(sm
     train_here(small_corpus, tmp_path / "run", **settings)
     assert "8 steps per epoch, 10 updates in total" in capsys.readouterr().out
     assert Progress.of(tmp_path / "run" / "final_checkpoint").step == 10
+    train_here(small_corpus, tmp_path / "run", **settings | {"training_epochs": 1})
+    assert "10 updates in total" in capsys.readouterr().out
 
 
 def test_a_log_that_cannot_be_written_for_a_while_is_complete_in_the_end(tmp_path, capsys):
