@@ -266,7 +266,7 @@ def test_a_visitor_uploads_clips_and_hears_every_copy_in_a_browser(page, tmp_pat
             tab.wait_for("[...document.querySelectorAll('audio')].some(a => a.offsetParent && a.src)")
             tab.click("button.primary", "Copy")
             if name == "text.wav":
-                tab.wait_for("document.body.innerText.includes('text.wav is not a WAV')")
+                tab.wait_for("document.body.innerText.includes('read the file')")
                 tab.evaluate("document.querySelector('button[aria-label=Clear]').click()")
         tab.wait_for("document.querySelectorAll('figure audio').length >= 4")
         sounds = tab.evaluate(SOUNDS.replace('"audio"', '"figure audio"'))

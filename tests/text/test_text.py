@@ -227,7 +227,7 @@ READINGS = {
         "10:05": "ten oh five",
         "10:00": "ten o'clock",
         "after 2:00:30": "after two zero zero thirty",
-        "1:00:00 a.m.": "one a m",
+        "1:00:00 a.m.": "one a m.",
         "if x != 0": "if x is not equal to zero",
         "a !== b": "a is not equal to b",
         "a == b, a===b": "a equals b, a equals b",
