@@ -157,7 +157,10 @@ def write_official(folder: Path, source: Path) -> list[str]:
 
 def write_hub(folder: Path, source: Path, options: ConvertOptions) -> list[str]:
     """Write a vocoder or a voice with a model card; return remarks for the user."""
-    from checkpoint.hub import vocoder_card, voice_card  # huggingface_hub is slow to import
+    try:
+        from checkpoint.hub import vocoder_card, voice_card  # huggingface_hub is slow to import
+    except ModuleNotFoundError as error:
+        raise UserError(f"--to hub needs the package {error.name}: pip install huggingface_hub") from error
 
     fold, half, license = not options.discriminators, options.half_precision, options.license
     if is_voice(source):

@@ -116,7 +116,9 @@ def last_validation(checkpoint: Path) -> str | None:
             continue
         loss, done = record["val_mel_loss"], record.get("step", steps) + 1
         if loss is not None and done <= steps:
-            text = f"Mel L1 on the validation clips: {loss} after {done} steps, in units of the mel scale."
+            text = (
+                f"Mel L1 on the validation clips: {loss:.4f} after {done} steps, in units of the mel scale."
+            )
     return text
 
 

@@ -59,7 +59,9 @@ def speak_sentences(
     waiting = sorted(range(len(sentences)), key=lambda number: len(sentences[number]))
     for attempt in range(max_attempts):
         batches = range(0, len(waiting), batch_size)
-        for first in tqdm(batches, unit="batch", leave=False, disable=None if len(batches) > 1 else True):
+        shown = len(batches) > 1 or attempt > 0  # on a terminal
+        title = f"attempt {attempt + 1}"
+        for first in tqdm(batches, title, unit="batch", leave=False, disable=None if shown else True):
             batch = waiting[first : first + batch_size]
             texts = [sentences[number] for number in batch]
             utterances = speak_batch(model, texts, seed + attempt, lexicon)

@@ -181,6 +181,7 @@ class TrainingRun:
 
     def validation_batches(self, loader: DataLoader) -> Iterator[dict]:
         """Yield this process's share of the validation clips on the device. A run can stop in between."""
+        self.log.show_validation()
         batches = iter(loader)
         # processes with fewer batches than others take part in the exchanges until the last batch
         for _ in range(self.processes.maximum(len(loader))):
@@ -251,6 +252,7 @@ class TrainingRun:
             if values[metric] < best:
                 progress.best_value, progress.validations_since_best = values[metric], 0
                 self.save(BEST)
+        self.log.show_epoch(progress, self.total_steps)
         self.log.restart_clock()
 
     def log_clips(self, clips: dict[str, tuple], shown: str = "mel") -> None:

@@ -26,7 +26,9 @@ class RunLog:
         self.restart_clock()
 
     def restart_clock(self) -> None:
-        """Leave the time of other work than training out of `frames_per_second`."""
+        """Leave the time of other work than training out of `frames_per_second` and the progress bar."""
+        if self.bar is not None:
+            self.bar.unpause()
         self._frames, self._since = 0, time.perf_counter()
 
     def add_frames(self, frames: int | Tensor) -> None:
@@ -86,6 +88,11 @@ class RunLog:
         if self.bar is not None:
             epochs = f"{progress.epoch + 1}/{self.options.training_epochs}"
             self.bar.set_description(f"epoch {epochs}", refresh=False)
+
+    def show_validation(self) -> None:
+        """Say on the progress bar that it waits for a validation."""
+        if self.bar is not None:
+            self.bar.set_description("validating")
 
     def show_step(self) -> None:
         """Count a step on the progress bar."""
