@@ -147,8 +147,8 @@ def test_unusable_uploads_get_a_message(connect, tmp_path):
     write_wav(tmp_path / "short.wav", np.zeros(10, dtype=np.float32), 8000)
     client = connect()
     for name, expected in (
-        ("text", "not a WAV"),
-        ("empty", "not a WAV"),
+        ("text", "format is unknown"),
+        ("empty", "choose a WAV"),
         ("long", "more than 20 s"),
         ("short", "0.00 s"),
     ):

@@ -32,8 +32,9 @@ def read_clip(path: Path, max_seconds: float) -> Sound:
         with open_audio(path) as decoder:
             sampling_rate = decoder.sampling_rate
     except DECODING_ERRORS as error:
+        reason = one_line(error).replace(str(path), path.name).partition(";")[0]
         raise UserError(
-            f"can't read the file: {one_line(error).replace(str(path), path.name)}; choose another"
+            f"can't read the file {path.name}: {reason}; choose a WAV, FLAC, OGG or MP3 file"
         ) from error
     if not 4000 <= sampling_rate <= 192000:
         raise UserError(f"the file {path.name} has {sampling_rate} samples per second; use 4,000 to 192,000")

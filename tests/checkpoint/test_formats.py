@@ -275,7 +275,7 @@ def test_the_last_validation_is_the_last_finite_one_before_the_checkpoint(tmp_pa
     (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, lines[0][:-3]]))
     (tmp_path / "final_checkpoint").mkdir()
     (tmp_path / "final_checkpoint" / "progress.json").write_text('{"step": 2}')
-    assert "0.5 after 1 steps" in last_validation(tmp_path / "final_checkpoint")
+    assert "0.5000 after 1 steps" in last_validation(tmp_path / "final_checkpoint")
 
 
 def test_a_filter_of_zeros_stays_a_filter_of_zeros(tmp_path):

@@ -228,7 +228,10 @@ def test_the_lowest_value_of_the_metric_is_the_best():
     saved = []
     run = SimpleNamespace(
         progress=Progress(), options=SimpleNamespace(best_metric="loss"), save=saved.append,
-        log=SimpleNamespace(write=lambda *args: None, restart_clock=lambda: None),
+        log=SimpleNamespace(
+            write=lambda *args: None, show_epoch=lambda *args: None, restart_clock=lambda: None
+        ),
+        total_steps=9,
     )  # fmt: skip
     since = []
     for value in (3.0, 2.0, 2.0, np.nan, 1.0):
