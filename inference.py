@@ -108,16 +108,12 @@ def resynthesize(options: InferenceOptions, vocoder: Vocoder) -> str:
     config, output_dir, written, replaced = vocoder.config, options.output_folder, 0, 0
     denoise = make_denoiser(vocoder, options.denoising_strength, options.device)
     wavs_dir = options.input_wavs_dir or Path("test_files")
-    originals = {
-        path.resolve()
-        for path in files_in(
-            options.input_mels_dir or wavs_dir, MEL_SUFFIXES if options.input_mels_dir else AUDIO_SUFFIXES
-        )
-    }
+    inputs = (options.input_mels_dir, MEL_SUFFIXES) if options.input_mels_dir else (wavs_dir, AUDIO_SUFFIXES)
+    originals = {path.resolve() for path in files_in(*inputs)}
     if options.output and len(originals) > 1:
         raise UserError(f"--output names one file, but there are {len(originals)} inputs; use --output_dir")
-    inputs = input_mels(config, wavs_dir, options.input_mels_dir, options.mel_scale, options.transposed)
-    for name, mel in tqdm(inputs, unit="file", disable=None):
+    mels = input_mels(config, wavs_dir, options.input_mels_dir, options.mel_scale, options.transposed)
+    for name, mel in tqdm(mels, unit="file", disable=None):
         chunks = vocode(vocoder, mel, options.device, STREAM_FRAMES if options.stream else CHUNK_FRAMES)
         if not options.stream:
             chunks = [denoise(np.concatenate(list(chunks)))]

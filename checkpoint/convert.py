@@ -5,6 +5,8 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from torch import nn
+
 from checkpoint.download import local_folder
 from checkpoint.formats import official
 from checkpoint.formats.project import write_model
@@ -126,11 +128,17 @@ def write_project(folder: Path, source: Path, fold: bool, half: bool, speaker: s
             models |= {name: discriminators.get_submodule(name) for name in found}
     if half:
         models = {name: model.half() for name, model in models.items()}
-        for name, weights in (pair for model in models.values() for pair in model.state_dict().items()):
-            if not weights.isfinite().all():
-                raise UserError(f"{name} of {source} exceeds 65,504; omit --half_precision")
+        check_range(models, source)
     write_model(folder, config, {name: model.state_dict() for name, model in models.items()})
     return [f"{', '.join(models)} from {file if file.is_dir() else file.parent}"]
+
+
+def check_range(models: dict[str, nn.Module], source: Path) -> None:
+    """Raise UserError if a weight has become infinite, because 16 bits can't store it."""
+    for model in models.values():
+        for name, weight in model.state_dict().items():
+            if not weight.isfinite().all():
+                raise UserError(f"{name} of {source} exceeds 65,504; omit --half_precision")
 
 
 def write_official(folder: Path, source: Path) -> list[str]:

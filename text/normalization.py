@@ -268,7 +268,7 @@ def plain_number(match: re.Match) -> str:
 def symbols(text: str) -> str:
     """Spell out the remaining ASCII symbols."""
     text = text.translate(str.maketrans("[]{}", "()()"))
-    # a comparison such as "a<b then c>d" has no attributes, whose values are words by now
+    # attributes, whose values may be several words by now, set tags apart from comparisons: "a<b then c>d"
     attributes = r"(?: +(?:[\w:-]+ *=[^<>]{0,200}|hidden|data-[\w-]+))?"
     text = re.sub(rf"</?(?:b|i|u|em|strong|br|p|a|span|div|sub|sup|code){attributes} */?>", " ", text)
     text = re.sub(r" ?!==? ?(?=[\w\"'(-])", " is not equal to ", text)

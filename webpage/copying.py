@@ -32,6 +32,7 @@ def read_clip(path: Path, max_seconds: float) -> Sound:
         with open_audio(path) as decoder:
             sampling_rate = decoder.sampling_rate
     except DECODING_ERRORS as error:
+        # without the reason's own advice, which is for files on the server
         reason = one_line(error).replace(str(path), path.name).partition(";")[0]
         raise UserError(
             f"can't read the file {path.name}: {reason}; choose a WAV, FLAC, OGG or MP3 file"

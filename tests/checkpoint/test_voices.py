@@ -83,6 +83,13 @@ def test_an_incomplete_voice_is_refused_by_field(tmp_path, values, words):
         list_voices(tmp_path)
 
 
+def test_a_voice_with_the_former_spelling_of_license_is_read(tmp_path):
+    write_voice(tmp_path / "old")
+    text = (tmp_path / "old" / VOICE_FILE).read_text().replace('"license"', '"licence"')
+    (tmp_path / "old" / VOICE_FILE).write_text(text)
+    assert find_voice(str(tmp_path / "old")).license == "CC0"
+
+
 def test_every_voice_states_its_license_and_provenance():
     for voice in list_voices():
         described = voice.describe()

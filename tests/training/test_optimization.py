@@ -133,8 +133,9 @@ def test_each_log_has_the_steps_of_its_own_interval(tmp_path):
 
 
 def test_without_a_tracker_no_step_waits_for_its_interval(tmp_path):
-    options = SimpleNamespace(console_out_iters=4, wandb_log_iters=3, log_wandb=False, log_tensorboard=False)
-    log = RunLog(process(0), SimpleNamespace(folder=tmp_path, **vars(options)), None)
+    options = SimpleNamespace(folder=tmp_path, console_out_iters=4, wandb_log_iters=3)
+    options.log_wandb = options.log_tensorboard = False
+    log = RunLog(process(0), options, None)
     assert [step for step in range(9) if log.is_due(step)] == [0, 4, 8]
 
 
