@@ -14,7 +14,9 @@ STFT_SIZES = (512, 1024, 2048)  # samples
 def discriminator_loss(real_scores: list[Tensor], generated_scores: list[Tensor]) -> Tensor:
     """Return the least-squares loss of the discriminators (equation 1), summed over sub-discriminators.
 
-    It is zero if they score real audio 1 and generated audio 0.
+    It is zero if they score real audio 1 and generated audio 0, and 0.5 per sub-discriminator (4 for the
+    paper's eight) if they can't tell them apart and score everything 0.5. In a healthy run it stays somewhat
+    below that. Near zero, the discriminators have won, and the generator learns little from them.
     """
     return sum(
         ((real.float() - 1) ** 2).mean() + (generated.float() ** 2).mean()
@@ -25,7 +27,9 @@ def discriminator_loss(real_scores: list[Tensor], generated_scores: list[Tensor]
 def adversarial_loss(generated_scores: list[Tensor]) -> Tensor:
     """Return the least-squares loss of the generator (equation 2), summed over sub-discriminators.
 
-    It is zero if they score generated audio 1.
+    It is zero if they score generated audio 1. It need not fall: the discriminators improve as well. Unlike
+    a cross-entropy, squares have large gradients for audio that is clearly recognized as generated, which
+    needs them most (Mao et al., "Least Squares Generative Adversarial Networks", 2017).
     """
     return sum(((generated.float() - 1) ** 2).mean() for generated in generated_scores)
 
@@ -33,7 +37,8 @@ def adversarial_loss(generated_scores: list[Tensor]) -> Tensor:
 def feature_matching_loss(real_maps: list[list[Tensor]], generated_maps: list[list[Tensor]]) -> Tensor:
     """Return the mean absolute difference between each layer's features (equation 4), summed over layers.
 
-    Unweighted: the official code's function includes the weight of 2.
+    It compares generated audio with the recording by what the discriminators have learned to look at, and so
+    gives the generator a target where the adversarial loss gives only a verdict. Unweighted: the official code's function includes the weight of 2.
     """
     return sum(
         F.l1_loss(generated.float(), real.float())

@@ -266,7 +266,7 @@ def train(options: VocoderOptions, config: HiFiGANConfig) -> Path:
         run.start("hifigan", trainer.generator, len(train_clips), len(val_clips))
         torch.backends.cudnn.benchmark = True  # pays for segments, which all have the same length
         if run.validation_is_due:  # an earlier process was stopped before it
-            run.finish_validation(trainer.validate(utterances, run))
+            validate(trainer, utterances, run)
         while not run.is_finished:
             learning_rate = trainer.set_learning_rate(run.progress.epoch)
             for batches in run.batches(loader):  # --gradient_accumulation_steps of them
@@ -274,9 +274,20 @@ def train(options: VocoderOptions, config: HiFiGANConfig) -> Path:
                 frames = sum(batch["audio"].numel() for batch in batches) // config.hop_size
                 run.finish_step(values, frames, learning_rate)
                 if run.validation_is_due:
-                    run.finish_validation(trainer.validate(utterances, run))
+                    validate(trainer, utterances, run)
             run.finish_epoch()
         return run.finish()
+
+
+def validate(trainer: VocoderTrainer, utterances: UtteranceDataset, run: TrainingRun) -> None:
+    """Validate, and keep the best checkpoint.
+
+    Steps on spectral losses alone reach a lower mel loss than adversarial ones, and sound worse. So they
+    don't count, unless the whole run consists of them.
+    """
+    start = trainer.options.adversarial_start_steps
+    may_be_best = run.progress.step > start or run.total_steps <= start
+    run.finish_validation(trainer.validate(utterances, run), may_be_best)
 
 
 def build_parser() -> parser.ArgumentParser:

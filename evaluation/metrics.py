@@ -33,7 +33,8 @@ class Metric:
     `source` is the module and the name of `function`. It is imported when it is used, since it needs packages
     that are slow to import. `needs` is its input: "audio" (audio, sampling_rate, device); "aligned
     reference", a recording with the same timing, or "reference", any reading of the same text (audio,
-    reference, sampling_rate); "transcript" (audio, sampling_rate, transcript, recognizer).
+    reference, sampling_rate); "transcript" (audio, sampling_rate, transcript, recognizer). The mean over
+    clips is weighted by the number of their words if `per_word` is set.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Metric:
     source: str
     description: str
     decimals: int = 2
+    per_word: bool = False
 
     @property
     def function(self) -> Callable[..., float]:
@@ -64,7 +66,7 @@ METRICS = {
         ),
         Metric(
             "wer", "WER", "%", False, "transcript", "recognition.word_error_rate",
-            "word error rate of a speech recognizer, the mean of the clips' rates", 1,
+            "word error rate of a speech recognizer, the errors in all clips per word", 1, True,
         ),
         Metric(
             "pesq", "PESQ", "MOS", True, "aligned reference", "perception.pesq_wideband",
@@ -103,7 +105,10 @@ METRICS = {
 
 
 class Column(NamedTuple):
-    """A metric in the table. Without `decimals`, values have two significant digits."""
+    """A metric in the table. Without `decimals`, values have two significant digits.
+
+    The mean over clips is weighted by the number of words if `per_word` is set.
+    """
 
     name: str
     title: str
@@ -111,6 +116,7 @@ class Column(NamedTuple):
     higher_is_better: bool
     description: str
     decimals: int | None
+    per_word: bool = False
 
     @classmethod
     def of(cls, metric: Metric) -> "Column":

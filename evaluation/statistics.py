@@ -25,33 +25,52 @@ class Difference(NamedTuple):
     count: int
 
 
+def weighted_mean(values: np.ndarray, weights: np.ndarray, axis: int = -1) -> np.ndarray:
+    return (values * weights).sum(axis) / weights.sum(axis)
+
+
 def bootstrap_interval(
-    values: Iterable[float], confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
+    values: Iterable[float],
+    weights: Iterable[float] | None = None,
+    confidence: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
 ) -> Interval:
-    """Return the mean over clips and its percentile bootstrap interval.
+    """Return the mean over clips, weighted by `weights` if given, and its percentile bootstrap interval.
 
     nan values are ignored. The ends of the interval are nan for a single value, and so is the mean without
-    values. Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13.
+    values. For a normal distribution, the interval contains the true mean less often than it says: at 95 %,
+    in 93 % of cases with 42 clips and in 88 % with 7. Efron and Tibshirani, "An Introduction to the
+    Bootstrap" (1993), chapter 13.
     """
     values = np.asarray(list(values), dtype=np.float64)
-    values = values[~np.isnan(values)]
+    weights = np.ones_like(values) if weights is None else np.asarray(list(weights), dtype=np.float64)
+    valid = ~np.isnan(values)
+    values, weights = values[valid], weights[valid]
     if len(values) < 2:
         return Interval(float(values[0]) if len(values) else math.nan, math.nan, math.nan, len(values))
     low, high = stats.bootstrap(
-        (values,),
-        np.mean,
+        (values, weights),
+        weighted_mean,
+        paired=True,
         n_resamples=resamples,
         confidence_level=confidence,
         method="percentile",
         rng=seed,
     ).confidence_interval
-    return Interval(float(values.mean()), float(low), float(high), len(values))
+    return Interval(float(weighted_mean(values, weights)), float(low), float(high), len(values))
 
 
 def paired_difference(
-    first: Iterable[float], second: Iterable[float], resamples: int = 10_000, seed: int = 0
+    first: Iterable[float],
+    second: Iterable[float],
+    weights: Iterable[float] | None = None,
+    resamples: int = 10_000,
+    seed: int = 0,
 ) -> Difference:
     """Test whether two systems differ on the same clips: a two-sided permutation test of the mean difference.
+
+    The mean is weighted by `weights`, one per clip, if given.
 
     Under the null hypothesis, the sign of each clip's difference is random. The test is exact if there are at
     most `resamples` combinations of signs, and otherwise draws that many. It assumes no distribution. With
@@ -64,7 +83,10 @@ def paired_difference(
     if first.shape != second.shape:
         raise ValueError(f"cannot pair {len(first)} values with {len(second)}")
     differences = second - first
-    differences = differences[~np.isnan(differences)]
+    weights = np.ones_like(differences) if weights is None else np.asarray(list(weights), dtype=np.float64)
+    valid = ~np.isnan(differences)
+    weights = weights[valid]
+    differences = differences[valid] * weights / (weights.mean() if len(weights) else 1.0)
     count = len(differences)
     if count == 0:
         return Difference(math.nan, math.nan, 0)

@@ -197,6 +197,10 @@ def add_ratings(table: Table, paths: Iterable[Path], folder: Path) -> Table:
         f"{title}: {count} listener{'' if count == 1 else 's'}"
         + (f"; removed: {removed}." if removed else ".")
     ]
+    if key["kind"] != "abx":
+        notes.append(
+            f"{title}: intervals and tests are about other clips for the same listeners, not about others."
+        )
     if key["kind"] == "abx":
         notes += abx_notes(listeners, key)
         return Table(table.systems, table.clips, table.columns, table.values, (*table.notes, *notes))

@@ -240,12 +240,15 @@ class TrainingRun:
                 f"{self.progress.step - 1}; {hint}. Try a lower --learning_rate, or --mixed_precision no"
             )
 
-    def finish_validation(self, values: dict[str, float]) -> None:
-        """Log the values of a validation, and save best_checkpoint if --best_metric is lower than before."""
+    def finish_validation(self, values: dict[str, float], may_be_best: bool = True) -> None:
+        """Log the values of a validation, and save best_checkpoint if --best_metric is lower than before.
+
+        One that may not be the best does not count for --best_metric and --patience.
+        """
         progress, metric = self.progress, self.options.best_metric
         self.log.write("val", values, progress)
         progress.is_validated = True
-        if metric:
+        if metric and may_be_best:
             progress.best_metric = metric
             progress.validations_since_best += 1
             best = math.inf if progress.best_value is None else progress.best_value

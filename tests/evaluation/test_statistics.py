@@ -38,6 +38,22 @@ def test_the_interval_lies_between_the_percentiles_of_means_of_resampled_clips()
     assert interval.high == pytest.approx(high, rel=0.02)
 
 
+def test_weights_make_a_mean_of_rates_the_rate_of_all_clips():
+    errors, words = np.array([4, 0, 3, 1, 2]), np.array([4, 20, 9, 16, 1])
+    rates = [*errors / words, math.nan]
+    interval = statistics.bootstrap_interval(rates, [*words, 7])
+    assert interval.mean == pytest.approx(10 / 50)
+    picks = np.random.default_rng(1).integers(0, 5, (20_000, 5))
+    low, high = np.percentile(errors[picks].sum(1) / words[picks].sum(1), [2.5, 97.5])
+    assert interval.low == pytest.approx(low, abs=0.02)
+    assert interval.high == pytest.approx(high, abs=0.02)
+
+    fewer = [0.5, *rates[1:]]
+    difference = statistics.paired_difference(rates, fewer, [*words, 7])
+    assert difference == (pytest.approx(-2 / 50), 1.0, 5)
+    assert statistics.paired_difference(rates, fewer).mean == pytest.approx(-0.5 / 5)
+
+
 def test_clips_without_a_value_are_ignored():
     assert statistics.bootstrap_interval([1.0, math.nan, 3.0])[::3] == (2.0, 2)
     one = statistics.bootstrap_interval([4.0])

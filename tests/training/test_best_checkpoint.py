@@ -48,6 +48,18 @@ def test_a_run_without_progress_ends_and_a_resume_knows_the_best_value(small_cor
     assert progress_of(parts / "best_checkpoint")["step"] == progress_of(whole / "best_checkpoint")["step"]
 
 
+def test_a_vocoder_without_adversarial_steps_is_not_the_best_of_a_run_with_them(small_corpus, tmp_path):
+    run = {**RUN, "training_epochs": 2, "segment_size": 2048}
+    alone = train_here(small_corpus, tmp_path / "alone", **run, adversarial_start_steps=1000)
+    assert progress_of(alone / "best_checkpoint")["step"] == lowest(alone)["step"] + 1
+
+    first = metrics(alone, "val")[0]["step"] + 1
+    run |= {"adversarial_start_steps": first, "lambda_mel": 0.0}  # so no step improves the mel
+    folder = train_here(small_corpus, tmp_path / "run", **run)
+    before, after = (record["val_mel_loss"] for record in metrics(folder, "val"))
+    assert before < after == progress_of(folder / "best_checkpoint")["best_value"]
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
