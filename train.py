@@ -52,7 +52,9 @@ class VocoderOptions(RunOptions):
     beta1: float = option(0.8, "AdamW's decay rate of the gradient average", minimum=0, below=1)
     beta2: float = option(0.99, "AdamW's decay rate of the squared gradient average", minimum=0, below=1)
     lr_decay: float = option(0.999, "Factor on the learning rate after each epoch", above=0, maximum=1)
-    lambda_mel: float = option(45.0, "Weight of the mel loss", minimum=0)
+    lambda_mel: float = option(
+        45.0, "Weight of the mel loss, in units of --mel_scale: 45 with ln is 65 with db", minimum=0
+    )
     lambda_feature_mapping: float = option(2.0, "Weight of the feature-matching loss", minimum=0)
     adversarial_start_steps: int = option(
         0, "Number of initial steps that train only the generator, on mel and STFT losses", minimum=0
@@ -90,6 +92,8 @@ class VocoderTrainer:
             found = load_pretrained(options.path_to_pretrained_weights, self.generator, self.discriminators)
             accelerator.print(f"Pretrained: {found}")
         self.input_mel = MelSpectrogram(config).to(accelerator.device)
+        # The input ends at --fmax, but the loss reaches half the sampling rate, so that the generator learns
+        # to infer the bands above from those below.
         self.loss_mel = MelSpectrogram(replace(config, fmax=config.fmax_loss)).to(accelerator.device)
 
         networks = [self.generator.to(accelerator.device), self.discriminators.to(accelerator.device)]
@@ -141,6 +145,7 @@ class VocoderTrainer:
                     # graphs until the generator's update, which needs the memory that accumulation saves.
                     with torch.set_grad_enabled(is_single):
                         generated = self.generate(mel)
+                    # detached: this update must not teach the generator to be recognized
                     disc_loss = self.discriminators_loss(real, generated.detach())
                     accelerator.backward(disc_loss)
                     values.add(disc_loss=disc_loss)
