@@ -1,6 +1,7 @@
 """Speech, phonemes and languages of espeak-ng, from the library in the `espeakng-loader` wheel."""
 
 import ctypes
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,10 +64,17 @@ def transcribe(library: ctypes.CDLL, text: str) -> str:
     to_phonemes = library.espeak_TextToPhonemes
     to_phonemes.restype = ctypes.c_char_p
     to_phonemes.argtypes = (ctypes.POINTER(ctypes.c_char_p), ctypes.c_int, ctypes.c_int)
-    pointer, clauses = ctypes.c_char_p(text.encode(errors="ignore")), []
+    pointer, clauses = ctypes.c_char_p(with_every_letter(text).encode(errors="ignore")), []
     while pointer.value is not None:  # each call advances the pointer by one clause
         clauses.append(to_phonemes(ctypes.byref(pointer), CHARS_UTF8, PHONEMES_IPA) or b"")
     return b" ".join(clauses).decode()
+
+
+def with_every_letter(text: str) -> str:
+    """Return text with no-break spaces in "X X X X": espeak-ng omits a fourth letter after plain spaces."""
+    return re.sub(
+        r"(?<!\w)(\w)(?:[ -]\1){3,}(?!\w)", lambda m: re.sub("[ -]", "\u00a0", m[0]), text, flags=re.I
+    )
 
 
 class Espeak:
@@ -110,7 +118,7 @@ class Espeak:
             library.espeak_Info.restype = ctypes.c_char_p
             self.version = library.espeak_Info(None).decode()
             library.espeak_SetSynthCallback(collect)
-            encoded = text.encode()
+            encoded = with_every_letter(text).encode()
             size = ctypes.c_size_t(len(encoded) + 1)
             failed = library.espeak_SetParameter(PARAMETER_RATE, WORDS_PER_MINUTE, 0) or library.espeak_Synth(
                 encoded, size, 0, POSITION_CHARACTER, 0, CHARS_UTF8, None, None

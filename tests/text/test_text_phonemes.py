@@ -24,6 +24,7 @@ from text import (
     spoken_ids,
     tokens,
 )
+from text.espeak import Espeak
 from text.phonemes import PHONES, SYMBOLS
 
 pytest.importorskip("espeakng_loader")
@@ -106,6 +107,17 @@ def test_german_and_spanish_sentences_have_the_phonemes_of_the_library():
 def test_a_text_sounds_the_same_alone_and_in_a_batch():
     texts = ["The first one.", "Is this the second?", "A [nəˈvɑːdə] town.", "The first one."]
     assert phonemize(texts) == [phonemize([text])[0] for text in texts]
+
+
+@pytest.mark.parametrize("text", ["The code is B B B B B B.", "Card BBBB BB 2.", "BBBBBB", "b-b-b-b-b-b"])
+def test_a_letter_is_spoken_as_often_as_it_is_written(text):
+    assert phonemize([text])[0].count("bˈiː") == 6
+    assert phonemize([text], "fr-fr")[0].count("bˈe") == 6 or "BB" in text
+
+
+def test_espeak_ng_speaks_a_repeated_letter_as_long_as_different_ones():
+    repeated, different = (len(Espeak().say(text)) for text in ("B B B B B B.", "B D B D B D."))
+    assert repeated == pytest.approx(different, rel=0.1)
 
 
 def test_flags_of_a_change_of_language_are_removed():
