@@ -62,7 +62,9 @@ CODA = (
 )
 PRONOUNCEABLE = re.compile(f"{ONSET}{VOWELS}(?:{CODA}{ONSET}{VOWELS})*{CODA}E?")
 
-
+# Around these, a single A in capitals is the letter.
+BEFORE_LETTER = "VITAMIN|PLAN|GRADE|TEAM|TYPE|CLASS|GROUP|HEPATITIS|OPTION|SECTION|PART|POINT|LEVEL|LETTER|THE|AN|STRAIGHT"
+AFTER_LETTER = "IS|WAS|ARE|HAS|WILL|CAN|AND|OR|TO|OF|IN|ON|AT|FOR|FROM|WITH|BY"
 NAMES = re.compile(
     r"(?<=\b[Tt]he )WHO\b(?! [A-Z]{2})|\bIT(?= (?:department|team|support|staff|manager|guy|company|"
     r"services?|"
@@ -91,6 +93,16 @@ def is_word(word: str, shouted: bool = False) -> bool:
     if len(word) > 5 and not re.search("[^AEIOUY]{4}|^[AEIOU]{2}", word):  # NVIDIA
         return True
     return (len(word) > 3 or shouted) and PRONOUNCEABLE.fullmatch(word) is not None
+
+
+def articles(text: str, shouted: bool) -> str:
+    """Write the article A between words in capitals in lower case: "THIS IS a TEST OF VITAMIN A"."""
+    before, after = ("", r"[\w\"'$£€.]") if shouted else ("(?<=[A-Z]{2} )", "[A-Z]{2}")
+    return re.sub(
+        rf"\b((?:{BEFORE_LETTER}) )?{before}A(?= (?!(?:{AFTER_LETTER}|[A-Z])\b(?!\.)){after})",
+        lambda m: m[0] if m[1] else "a",
+        text,
+    )
 
 
 def capitals(text: str, shouted: bool) -> str:

@@ -8,7 +8,7 @@ import re
 
 from text.abbreviations import MONTH, abbreviations, addresses
 from text.boundaries import expand
-from text.capitals import capitals, spell
+from text.capitals import articles, capitals, spell
 from text.characters import to_ascii
 from text.dates import dates, decade, named_dates, times
 from text.digits import in_groups, named_digits, telephones
@@ -49,7 +49,7 @@ def clean(text: str, phonemes: bool = False) -> str:
 def spell_out(text: str) -> str:
     """Return text with words for its numbers, abbreviations and symbols."""
     shouted = len(re.findall("[A-Z]{2,}", text)) > 1 and not re.search("[a-z]{2}", text)
-    text = addresses(text)
+    text = addresses(articles(text, shouted))
     text = abbreviations(text)
     text = roman_numerals(text)
     text = named_dates(text)

@@ -120,8 +120,7 @@ READINGS = {
         "Sales rose +12%.": "sales rose plus twelve percent.",
         "+10 °C and +100 likes": "plus ten degrees celsius and plus one hundred likes",
         "GMT +12, UTC+10, +12.5": "g m t plus twelve, u t c plus ten, plus twelve point five",
-        "+1500 m, +1,500 and +$20": "plus one thousand, five hundred meters, plus one thousand, five hundred and "
-        "plus twenty dollars",
+        "+1500 m and +$20": "plus one thousand, five hundred meters and plus twenty dollars",
         "10 000 people": "ten thousand people",
         "No.5": "number five",
         "3rd–5th": "third to fifth",

@@ -109,6 +109,20 @@ def test_a_text_sounds_the_same_alone_and_in_a_batch():
     assert phonemize(texts) == [phonemize([text])[0] for text in texts]
 
 
+@pytest.mark.parametrize(
+    ("text", "ipa"),
+    [
+        ("THIS IS A TEST OF A SYSTEM.", "ðɪs ɪz ɐ tˈɛst əvə sˈɪstəm."),
+        ("A 10% RAISE FOR A U.S. COMPANY", "ɐ tˈɛn pɚsˈɛnt ɹˈeɪz fɚɹə jˈuː ˈɛs kˈʌmpəni"),
+        ("He shouted THIS IS A TEST at me.", "hiː ʃˈaʊɾᵻd ðɪs ɪz ɐ tˈɛst æt mˌiː."),
+        ("VITAMIN A DEFICIENCY", "vˈaɪɾəmɪn ˈeɪ dᵻfˈɪʃənsi"),
+        ("PLAN A IS GOOD.", "plˈæn ˈeɪ ɪz ɡˈʊd."),
+    ],
+)
+def test_in_capitals_a_is_the_article_except_after_words_that_a_letter_follows(text, ipa):
+    assert phonemize([text]) == [ipa]
+
+
 @pytest.mark.parametrize("text", ["The code is B B B B B B.", "Card BBBB BB 2.", "BBBBBB", "b-b-b-b-b-b"])
 def test_a_letter_is_spoken_as_often_as_it_is_written(text):
     assert phonemize([text])[0].count("bˈiː") == 6
