@@ -274,8 +274,8 @@ def symbols(text: str) -> str:
     text = re.sub(r" ?!==? ?(?=[\w\"'(-])", " is not equal to ", text)
     text = re.sub(r"(?<=[\w\"')]) ?== ?(?=[\w\"'(-])|(?<=[\w\"')])===(?=[\w\"'(-])", " equals ", text)
     text = re.sub(r"(?<!\S)\.(?=NET\b)", "dot ", text)
+    text = emphasized(text)
     text = re.sub(r"(?:[=*_~#] ?){3,}", " ", text)  # a line across the page
-    text = re.sub(r"(?<!\w)([*_`~]{1,3})(\w[^*_`~]*)\1(?!\w)", r"\2", text)  # Markdown emphasis
     text = re.sub(r"(?<=\b[Aa] )([A-F])-(?!\w)", r"\1 minus", text)  # a grade
     text = re.sub(r"\b([CFc])#", r"\1 sharp", text)
     text = re.sub(r"#(?=\w)", " hashtag ", text)
@@ -290,6 +290,17 @@ def symbols(text: str) -> str:
     }.items():  # fmt: skip
         text = text.replace(mark, f" {word} ")
     return text.replace("|", ", ").replace("`", "'")
+
+
+def emphasized(text: str) -> str:
+    """Remove Markdown's marks of emphasis and code, first the inner ones: "**`a`**", "**one** *two*"."""
+    for _ in range(3):
+        inner = r"(?=[\"'($£€#@&+-]{0,2}[^\W_])(?:[^*_`~]|(?<=[^\W_])_(?=[^\W_]))*(?<![\s(])"
+        again = re.sub(rf"(?<!\w)([*_`~]{{1,3}})({inner})\1(?!\w)", r"\2", text)
+        if again == text:
+            break
+        text = again
+    return text
 
 
 def tidy(text: str) -> str:
