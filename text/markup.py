@@ -7,6 +7,7 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 from common.errors import UserError
+from text.abbreviations import word_set
 from text.phonemes import BRACKETED_IPA, STRESS
 from text.sentences import split_sentences
 
@@ -18,9 +19,19 @@ DEFAULT_PAUSE = "0.5"
 BREAKS = {"none": 0.0, "x-weak": 0.1, "weak": 0.2, "medium": 0.4, "strong": 0.7, "x-strong": 1.0}
 RATES = {"x-slow": 0.5, "slow": 0.75, "medium": 1.0, "default": 1.0, "fast": 1.25, "x-fast": 1.5}
 SLOWEST, FASTEST = 0.25, 4.0
-SSML_TAG = re.compile(r"</?(?:speak|break|phoneme|prosody|say-as|sub|emphasis|voice)\b[^<>]*>")
-OTHER_TAG = re.compile(r"</[A-Za-z][\w:-]*\s*>|<[A-Za-z][^<>]*/>")
-SILENT_TAGS = ("metadata", "meta", "lexicon", "desc")
+ROOT = re.compile(r"\s*<(?:[?!][\s\S]*<)?speak\b")
+# A root, or tags of SSML that are more than a name: "the tag <voice>" speaks of one.
+SSML = re.compile(
+    rf"\A{ROOT.pattern}|<break\s*/>|<sub\s+alias\s*="
+    r"|<(?:break|phoneme|prosody|say-as|emphasis|voice)\s+[\w:-]+\s*="
+)
+OTHER_TAG = re.compile(r"</[A-Za-z][\w:-]*\s*>|<[A-Za-z][^<>]*/>|<[bh]r\b[^<>]*>")
+VOID_TAG = re.compile(r"<((?:br|hr|img|input|wbr)(?=[\s/>])[^<>]*?)/?>")  # HTML does not close them
+SILENT_TAGS = ("metadata", "meta", "lexicon", "desc", "script", "style")
+BLOCKS = word_set(
+    """p s h1 h2 h3 h4 h5 h6 div section article header footer main nav aside title ul ol li dl dt dd table
+    caption tr th td blockquote pre figure figcaption hr"""
+)
 SPELLED = ("digits", "telephone", "characters", "spell-out", "verbatim")
 
 
@@ -94,14 +105,15 @@ def plain(text: str, speed: float) -> Iterator[Piece | float]:
 
 def read_markup(text: str) -> ElementTree.Element | None:
     """Return the root of a text with tags, or None for another one. Raises UserError for damaged SSML."""
-    is_ssml = SSML_TAG.search(text) is not None
+    is_ssml = SSML.search(text) is not None
     if not is_ssml and not OTHER_TAG.search(text):
         return None
-    if "<!DOCTYPE" in text or "<!ENTITY" in text:  # entities can grow without bounds
+    if is_ssml and ("<!DOCTYPE" in text or "<!ENTITY" in text):  # entities can grow without bounds
         raise UserError("the SSML of the text has a document type; remove <!DOCTYPE …>")
     text = re.sub(r"&(?!(?:amp|lt|gt|quot|apos|#\w+);)(?:\w+;)?", named_character, text.strip())
+    text = VOID_TAG.sub(r"<\1/>", re.sub(r"\A<!DOCTYPE html[^<>[]*>", "", text, flags=re.I))
     try:
-        return ElementTree.fromstring(text if "<speak" in text else f"<speak>{text}</speak>")
+        return ElementTree.fromstring(text if ROOT.match(text) else f"<speak>{text}</speak>")
     except (ElementTree.ParseError, UnicodeEncodeError) as error:  # the latter for lone surrogates
         if not is_ssml:  # a program or a formula, for example
             return None
@@ -127,15 +139,25 @@ def walk(element: ElementTree.Element, speed: float) -> Iterator[Piece | float]:
         yield Piece(spelled("".join(element.itertext())), speed)
     elif tag == "sub" and element.get("alias"):
         yield Piece(element.get("alias"), speed)
-    elif tag not in SILENT_TAGS:
+    elif tag == "br" or tag in SILENT_TAGS:
+        yield Piece("\n" if tag == "br" else " ", speed)
+    else:
         if tag == "prosody":
             speed = min(max(speed * rate_of(element.get("rate", "")), SLOWEST), FASTEST)
-        end = "\n\n" if tag in ("p", "s") else ""
-        yield from plain(end + (element.text or ""), speed)
+        edge = boundary(element, tag)
+        yield from plain(edge + (element.text or ""), speed)
         for child in element:
             yield from walk(child, speed)
             yield from plain(child.tail or "", speed)
-        yield Piece(end, speed)
+        yield Piece(edge, speed)
+
+
+def boundary(element: ElementTree.Element, tag: str) -> str:
+    """Return what separates an element from the text around it: only tags within words have nothing."""
+    if tag in BLOCKS:
+        return "\n\n"
+    is_empty = len(element) == 0 and not element.text and tag != "wbr"
+    return " " if is_empty or tag in ("voice", "audio") else ""
 
 
 def break_seconds(element: ElementTree.Element) -> float:

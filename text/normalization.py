@@ -270,7 +270,8 @@ def symbols(text: str) -> str:
     text = text.translate(str.maketrans("[]{}", "()()"))
     # attributes, whose values may be several words by now, set tags apart from comparisons: "a<b then c>d"
     attributes = r"(?: +(?:[\w:-]+ *=[^<>]{0,200}|hidden|data-[\w-]+))?"
-    text = re.sub(rf"</?(?:b|i|u|em|strong|br|p|a|span|div|sub|sup|code){attributes} */?>", " ", text)
+    names = "b|i|u|em|strong|br|hr|p|a|span|div|sub|sup|code|ul|ol|li|table|tr|td|th"
+    text = re.sub(rf"</?(?:{names}){attributes} */?>", " ", text)
     text = re.sub(r" ?!==? ?(?=[\w\"'(-])", " is not equal to ", text)
     text = re.sub(r"(?<=[\w\"')]) ?== ?(?=[\w\"'(-])|(?<=[\w\"')])===(?=[\w\"'(-])", " equals ", text)
     text = re.sub(r"(?<!\S)\.(?=NET\b)", "dot ", text)

@@ -68,7 +68,8 @@ def paragraphs(text: str) -> Iterable[str]:
             wrapped = was_full and 40 <= width <= 100 and last.rstrip(CLOSING)[-1:] not in tuple(ENDS)
             content = MARKUP.sub("", line)
             is_item = content != line and not (line[0] == last[:1] == ">")  # a quotation goes on
-            if joined and (is_item or not (wrapped or content[:1].islower())):
+            goes_on = wrapped or content[:1].islower() or content[:1] in tuple(".,;:!?)")
+            if joined and (is_item or not goes_on):
                 yield joined
                 joined = ""
             joined, last = f"{joined} {content}".strip(), line

@@ -80,6 +80,39 @@ def test_other_tags_are_ignored_and_not_read_aloud():
     assert said("A <b>bold</b> claim<br/>.") == [("a bold claim.", 1, 0)]
 
 
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("Hello<br/>there", ["hello there"]),
+        ("Roses are red<br>Violets are blue", ["roses are red", "violets are blue"]),
+        ("<ul><li>Eggs</li><li>milk</li></ul>", ["eggs", "milk"]),
+        ("<div>One</div><div>two</div>", ["one", "two"]),
+        ("<h1>One</h1>two<hr>three", ["one", "two", "three"]),
+        ("<table><tr><td>One</td><td>two</td></tr></table>", ["one", "two"]),
+        ("<ul><li>Eggs<li>milk</ul>", ["eggs milk"]),
+        ('<speak>Hello<mark name="x"/>there</speak>', ["hello there"]),
+        ('<speak><voice name="a">Hello</voice><voice name="b">there</voice></speak>', ["hello there"]),
+        ("un<b>believ</b>able, super<wbr>cali", ["unbelievable, supercali"]),
+    ],
+)
+def test_tags_separate_words_except_those_within_words(text, pieces):
+    assert [piece[0] for piece in said(text)] == pieces
+
+
+@pytest.mark.parametrize(
+    ("text", "reading"),
+    [
+        ("<p>H<sub>2</sub>O<br>is water</p>", "h two o is water"),
+        ("The tag <voice> is old.", "the tag less than voice greater than is old."),
+        ("<!DOCTYPE html><html><body>Hi</body></html>", "hi"),
+        ("Hello <speak>there</speak>", "hello there"),
+        ("x<sub>i and <emphasis>", "x i and less than emphasis greater than"),
+    ],
+)
+def test_a_text_is_ssml_only_with_a_root_or_an_attribute_of_ssml(text, reading):
+    assert said(text) == [(reading, 1, 0)]
+
+
 def test_characters_named_as_in_html_are_read():
     assert said("<speak>Tom&nbsp;&amp; AT&T, caf&eacute; &what;</speak>") == said("Tom & AT&T, café &what;")
 
