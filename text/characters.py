@@ -8,6 +8,7 @@ from functools import lru_cache
 from anyascii import anyascii
 
 from text.boundaries import expand
+from text.numbers import with_commas
 from text.quantities import CURRENCIES
 
 # Replaced before NFKC, which would turn 2½ into "21⁄2" and lose the lengths of dashes.
@@ -17,6 +18,7 @@ TYPOGRAPHY = {
     **dict.fromkeys("】〕", ")"), "⁄": "/", "\u00ad": "", "…": "... ", "•": ", ", "·": ", ", "●": ", ",
     "₤": "£",
 }  # fmt: skip
+NO_BREAK = "\u00a0\u202f\u2009"  # spaces within numbers
 # Not read aloud: trade and footnote marks, inverted punctuation, accents without a letter.
 SILENT = frozenset("™®¿¡†‡´¨¸`♪♫\ufeff")
 SPOKEN_SYMBOLS = {
@@ -49,6 +51,12 @@ def to_ascii(text: str, keep_accents: bool = False) -> str:
     """
     text = re.sub(r"&(?:#\d{1,7}|#x[0-9a-fA-F]{1,6}|[A-Za-z]{2,8});", lambda m: html.unescape(m[0]), text)
     if not text.isascii():
+        # a no-break space joins the thousands, but also the groups of a telephone number
+        text = re.sub(
+            rf"(?<![\w.,+(-])(?<!\d\s)([1-9]\d{{0,2}}(?:[{NO_BREAK}]\d{{3}})+)(?:[.,](\d+))?(?![\w-]|\s\d|[.,]\d)",
+            with_commas,
+            text,
+        )
         text = re.sub(r"[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+", r"^\g<0>", text).replace("^⁻", "^-").replace("^⁺", "^")
         text = re.sub(r"(?<=[A-Za-zµμ])[·⋅](?=[A-Za-zµμ])", " ", text)  # kg·m
         text = re.sub(r"(?<=\d) ?[Å\u212b](?!\w)", " angstroms", text)

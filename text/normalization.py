@@ -22,8 +22,9 @@ from text.numbers import (
     roman_numerals,
     say,
     two_digits,
+    with_commas,
 )
-from text.quantities import PERIODS, SIGN, UNIT, money, powers, units, units_alone
+from text.quantities import PERIODS, SIGN, UNIT, money, powers, thousands, units, units_alone
 from text.respelling import for_espeak
 
 
@@ -89,10 +90,11 @@ def numbers(text: str) -> str:
     text = dates(text)
     text = telephones(text)
     text = named_digits(text)
-    text = re.sub(r"(?<=\d) (?=000\b)", "", text)  # 10 000
+    text = re.sub(r"(?<=\d) (?=000\b)", "", thousands(text))  # 10 000
+    # 1.000.000,00
     text = re.sub(
-        r"(?<![\w.,])\d{1,3}(?:\.\d{3}){2,}(?![\w.]\d)", lambda m: m[0].replace(".", ","), text
-    )  # 1.000.000
+        r"(?<![\w.,])(\d{1,3}(?:\.\d{3}){2,})(?:,(\d+)(?!\w|[.,]\d))?(?![\w.]\d)", with_commas, text
+    )
     # IP addresses
     text = expand(
         r"(?<![\w.])(\d{1,3}(?:\.\d{1,3}){3})(?![\w]|\.\d)",

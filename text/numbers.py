@@ -101,6 +101,12 @@ def say_fraction(written: str) -> str:
     return f"{say(whole)} and {part}" if whole else part
 
 
+def with_commas(match: re.Match) -> str:
+    """Write "12 500" and "1.234.567,8", numbers of other languages, as "12,500" and "1,234,567.8"."""
+    whole, decimals = match.groups()
+    return re.sub(r"\D", ",", whole) + (f".{decimals}" if decimals else "")
+
+
 def roman_numerals(text: str) -> str:
     """Spell out Roman numerals: Henry VIII "the eighth", World War II "two".
 

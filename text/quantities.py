@@ -2,9 +2,9 @@
 
 import re
 
-from text.abbreviations import word_set
+from text.abbreviations import MONTH, word_set
 from text.boundaries import expand
-from text.numbers import FRACTION, NUMBER, SCALE, SCALES, ordinal, say, say_whole
+from text.numbers import FRACTION, NUMBER, SCALE, SCALES, ordinal, say, say_whole, with_commas
 
 # Major unit, its plural, minor unit, its plural.
 CURRENCIES = {
@@ -165,8 +165,39 @@ PLURALS = {"foot": "feet", "inch": "inches", "henry": "henries"} | {
         "hundredweight millisiemens microsiemens nanomolar micromolar millimolar dozen tesla bar millibar"
     )
 }
+DATED = re.compile(rf"\b(?:{MONTH}) $")
+NO_NOUN = r"(?:is|was|has|as|plus|across|always)\b"
 DURATION = {"d": "day", "h": "hour", "hr": "hour", "hrs": "hour", "m": "minute", "min": "minute",
             "mins": "minute", "s": "second", "sec": "second"}  # fmt: skip
+
+
+def thousands(text: str) -> str:
+    """Write numbers with spaces between the thousands with commas: "8 336 817", "12 500 €".
+
+    A single group could be another number, so that it needs a unit: "in room 12 500 people".
+    """
+    if not re.search(r"\d \d{3}\b", text):
+        return text
+    start, decimals = r"(?<![\w.,])(?<!\d )", r"(?:[.,](\d+))?"
+    text = re.sub(
+        rf"{start}([1-9]\d?(?: \d{{3}}){{2,}}){decimals}(?![\w-]|[.,]\d| \d)",
+        with_commas,
+        text,
+    )
+    unit, counted = rf"\s?(?:{SIGN}|%|{UNIT}|percent\b)(?!\w)", rf" (?!{NO_NOUN})[a-z]+s\b"
+    text = re.sub(
+        rf"{start}(?!\d+ 100 ?(?:%|percent))([1-9]\d{{0,2}}(?: \d{{3}})+){decimals}(?={unit}(?!{counted}))"
+        r"(?!\s?[kMGTP]i?B\b)",
+        lambda m: m[0] if is_name(m) or DATED.search(m.string[: m.start()][-12:]) else with_commas(m),
+        text,
+    )
+    sign = "".join(map(re.escape, CURRENCIES))
+    return re.sub(
+        rf"(?:(?<=[{sign}])|(?<=[{sign}] ))([1-9]\d{{0,2}}(?: \d{{3}})+){decimals}"
+        rf"(?![\w-]|[.,]\d| \d|{unit}|{counted}| people\b)",
+        with_commas,
+        text,
+    )
 
 
 def money(text: str) -> str:

@@ -13,6 +13,7 @@ from text.abbreviations import (
     STARTERS,
     word_set,
 )
+from text.characters import NO_BREAK
 from text.normalization import clean
 from text.phonemes import BRACKETED_IPA
 
@@ -22,7 +23,8 @@ LETTERS_AT_A_TIME = 50  # of a word that is longer than a sentence may be
 PERHAPS_END = frozenset(ABBREVIATIONS) - SENTENCE_GOES_ON - {"no", "c", "v"} | {"ph.d", "al"}
 CONJUNCTIONS = word_set("and but or nor so yet because although though while when where which who that if")
 INSIDE_A_NUMBER = 10.0
-WORD = re.compile(rf"(?:{BRACKETED_IPA.pattern}|\S)+")  # bracketed IPA may have spaces
+# bracketed IPA may have spaces, and numbers no-break spaces
+WORD = re.compile(rf"(?:{BRACKETED_IPA.pattern}|\S|(?<=\d)[{NO_BREAK}](?=\d))+")
 OPENING, CLOSING = "\"'“‘«([{¿¡", "\"'”’»)]}*_"
 # Markdown's lists, quotations, headings and fences around code
 MARKUP = re.compile(

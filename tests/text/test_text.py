@@ -290,6 +290,33 @@ READINGS = {
         "₤5": "five pounds",
         "$1m": "one million dollars",
     },
+    "thousands as in other languages": {
+        "12 500 €": "twelve thousand, five hundred euros",
+        "€12 500 was paid": "twelve thousand, five hundred euros was paid",
+        "from 10 000-12 500 EUR": "from ten thousand to twelve thousand, five hundred euros",
+        "8 336 817": "eight million, three hundred thirty-six thousand, eight hundred seventeen",
+        "1 234,56 €": "one thousand, two hundred thirty-four euros, fifty-six cents",
+        "1.000.000,00 €": "one million euros",
+        "1.000.000,5 tons": "one million point five tons",
+        "12 500 km away": "twelve thousand, five hundred kilometers away",
+        "1 200 % more": "one thousand, two hundred percent more",
+        "843 123 456 kg": "eight hundred forty-three million, one hundred twenty-three thousand, "
+        "four hundred fifty-six kilograms",
+        "12\u202f500 and 1\u00a0984 people": "twelve thousand, five hundred and one thousand, nine hundred "
+        "eighty-four people",
+        "1\u202f234,5 kg": "one thousand, two hundred thirty-four point five kilograms",
+        "+33\u00a0142\u00a0685\u00a0300": "plus three three, one four two, six eight five, three zero zero",
+        "in 1914 250 men": "in nineteen fourteen two hundred fifty men",
+        "in room 12 500 people": "in room twelve five hundred people",
+        "gate 12 500 km away": "gate twelve five hundred kilometers away",
+        "May 5 200 km": "may five two hundred kilometers",
+        "on level 5 100 %": "on level five one hundred percent",
+        "take 2 500 mg tablets": "take two five hundred milligrams tablets",
+        "a Pixel 8 128 GB": "a pixel eight one hundred twenty-eight gigabytes",
+        "$5 100 times": "five dollars one hundred times",
+        "100 200 300": "one hundred two hundred three hundred",
+        "+420 123 456 789": "plus four two zero, one two three, four five six, seven eight nine",
+    },
     "percentages and units": {
         "5%": "five percent",
         "0.5 %": "zero point five percent",
@@ -689,6 +716,12 @@ def test_a_long_sentence_is_cut_at_the_better_pause():
         "The first clause goes on for a while, it has a comma;",
         "the second clause, too, is rather long",
     ]
+
+
+def test_a_number_with_no_break_spaces_stays_whole():
+    text = "It costs 12\u202f500 or 1\u00a0000\u00a0000 coins."
+    assert split_sentences(text) == [text]
+    assert "12\u202f500" in split_sentences(text, 12)
 
 
 def test_a_list_of_numbers_is_split_between_numbers():
