@@ -91,9 +91,12 @@ def numbers(text: str) -> str:
     text = telephones(text)
     text = named_digits(text)
     text = re.sub(r"(?<=\d) (?=000\b)", "", thousands(text))  # 10 000
-    # 1.000.000,00
+    # 1.000.000,00; not the address 192.168.100.100
     text = re.sub(
-        r"(?<![\w.,])(\d{1,3}(?:\.\d{3}){2,})(?:,(\d+)(?!\w|[.,]\d))?(?![\w.]\d)", with_commas, text
+        r"(?<![\w.,])(?!(?:[12]?\d?\d\.){3}[12]?\d?\d(?![\w.,]\d|\w))"
+        r"(\d{1,3}(?:\.\d{3}){2,})(?:,(\d+)(?!\w|[.,]\d))?(?![\w.]\d)",
+        with_commas,
+        text,
     )
     # IP addresses
     text = expand(

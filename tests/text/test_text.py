@@ -297,6 +297,8 @@ READINGS = {
         "8 336 817": "eight million, three hundred thirty-six thousand, eight hundred seventeen",
         "1 234,56 €": "one thousand, two hundred thirty-four euros, fifty-six cents",
         "1.000.000,00 €": "one million euros",
+        "1.000.000.000, 192.168.100.100": "one billion, one hundred ninety-two dot one hundred sixty-eight "
+        "dot one hundred dot one hundred",
         "1.000.000,5 tons": "one million point five tons",
         "12 500 km away": "twelve thousand, five hundred kilometers away",
         "1 200 % more": "one thousand, two hundred percent more",
