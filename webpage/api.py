@@ -8,8 +8,8 @@ import json
 import secrets
 import socket
 import struct
+import threading
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, fields
 from io import BytesIO
 
@@ -228,12 +228,14 @@ def endless_wav_header(sampling_rate: int) -> bytes:
     )
 
 
-def serve_api(api: Api, host: str, port: int) -> None:
-    """Serve the API alone until the process is interrupted. Raises OSError if the address can't be used."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+def serve_api(api: Api, listener: socket.socket) -> None:
+    """Serve the API alone on a socket that listens, until the process is stopped."""
     app = Starlette(routes=api.routes, exception_handlers=api.exception_handlers)
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
-    with socket.create_server((host, port), family=family) as listener:
-        print(f"* Running on http://{host}:{port}/v1/audio/speech", flush=True)
-        with suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listener])
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
+    host, port = listener.getsockname()[:2]
+    print(f"* Running on http://{f'[{host}]' if ':' in host else host}:{port}/v1/audio/speech", flush=True)
+    # in a thread, as Gradio does: in the main thread, uvicorn would handle the signals
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(1.0)

@@ -9,7 +9,7 @@ from pathlib import Path
 import gradio as gr
 
 from checkpoint.voices import Voice
-from common.errors import UserError
+from common.errors import UserError, one_line
 from webpage.api import Api
 from webpage.content import (
     EXAMPLES,
@@ -70,22 +70,25 @@ watch("value", () => {
 
 
 def launch(page: gr.Blocks, api: Api, host: str, port: int, share: bool) -> None:
-    """Serve the page and the API until the process is interrupted. Raises OSError if it can't listen."""
+    """Serve the page and the API until the process is stopped. Raises UserError if it can't listen."""
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
-    page.launch(
-        server_name=host,
-        server_port=port,
-        share=share,
-        theme=gr.themes.Default(**fonts),
-        css=CSS,
-        js=PAGE_SCRIPT,
-        ssr_mode=False,
-        run_history=False,
-        state_session_capacity=KEPT_SESSIONS,
-        max_file_size=f"{MAX_MEGABYTES}mb",
-        footer_links=["api"],
-        app_kwargs={"routes": api.routes, "exception_handlers": api.exception_handlers},
-    )
+    try:
+        page.launch(
+            server_name=f"[{host}]" if ":" in host else host,
+            server_port=port,
+            share=share,
+            theme=gr.themes.Default(**fonts),
+            css=CSS,
+            js=PAGE_SCRIPT,
+            ssr_mode=False,
+            run_history=False,
+            state_session_capacity=KEPT_SESSIONS,
+            max_file_size=f"{MAX_MEGABYTES}mb",
+            footer_links=["api"],
+            app_kwargs={"routes": api.routes, "exception_handlers": api.exception_handlers},
+        )
+    except OSError as error:
+        raise UserError(f"can't listen on {host}:{port}: {one_line(error)}; choose another --port") from error
 
 
 def with_messages(handler: Callable[..., Iterator], models: Models) -> Callable[..., Iterator]:
