@@ -26,7 +26,7 @@ from mel import MelConfig, MelSpectrogram
 from synthesis.denoiser import make_denoiser
 from synthesis.inputs import MEL_SUFFIXES, files_in, input_mels, read_text
 from synthesis.pronunciation import pronounce
-from synthesis.speech import MAX_BATCH, STREAM_FRAMES, Sentence, TextToSpeech, join_sentences, report_problem
+from synthesis.speech import MAX_BATCH, STREAM_FRAMES, Sentence, TextToSpeech, join_sentences
 from synthesis.timestamps import word_times, write_timestamps
 from synthesis.vocoder import (
     CHUNK_FRAMES,
@@ -84,13 +84,12 @@ def speak_texts(options: InferenceOptions, vocoder: Vocoder) -> str:
     text = read_text(options.text_file) if options.text_file else options.text
     path = options.speech_path
     if options.stream:
-        write_output(path, tts.stream(text, options.seed, report_problem), tts.sampling_rate)
+        write_output(path, tts.stream(text, options.seed), tts.sampling_rate)
     else:
         kept = []  # long texts take much memory, so only if needed
 
         def audio_of_sentences() -> Iterator[np.ndarray]:
             for sentence in tts.sentences(text, options.seed, first_batch=MAX_BATCH):
-                report_problem(sentence.utterance)
                 if options.timestamps or options.plot:
                     kept.append(sentence)
                 yield join_sentences([sentence], tts.silence)

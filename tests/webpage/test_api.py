@@ -73,8 +73,12 @@ def health(address: str) -> dict:
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("server")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("server")
+
+
+@pytest.fixture(scope="module")
+def address(folder):
     # a gradio that can't be imported: the API does without it
     (folder / "gradio.py").write_text("raise ImportError('gradio')")
     os.environ["PYTHONPATH"] = str(folder)
@@ -113,6 +117,12 @@ def test_speed_and_the_names_of_openais_voices_are_understood(client):
     default, human = (speak(client, "Good day.", voice=voice) for voice in ("alloy", "ljspeech"))
     assert default == human != speak(client, "Good day.", voice="espeak")
     assert [model.id for model in client.models.list()] == ["tts-1"]
+
+
+def test_a_sentence_that_fails_is_named_on_the_servers_stderr(client, folder):
+    alphabet = ", ".join("abcdefghijklmnopqrstuvwxyzabcdefg")
+    speak(client, alphabet, voice="alloy")
+    assert f"{alphabet!r} did not come out well in 6 attempts" in (folder / "log").read_text()
 
 
 @pytest.mark.parametrize("kind", ["wav", "pcm"])
