@@ -1,6 +1,5 @@
 """Convert text, audio files or saved mels to audio with a vocoder."""
 
-import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -19,7 +18,7 @@ from tqdm import tqdm
 
 from checkpoint import read_mel_config, read_tacotron2_config
 from checkpoint.voices import Voice, find_voice, list_voices, load_voice_tacotron2
-from common.errors import UserError, report_user_errors
+from common.errors import UserError, report_user_errors, standard_output
 from common.files import atomic_write
 from corpus.audio import AUDIO_SUFFIXES, to_pcm, write_wav
 from mel import MelConfig, MelSpectrogram
@@ -141,13 +140,9 @@ def write_output(path: Path, chunks: Iterable[np.ndarray], sampling_rate: int) -
     if not is_stdout(path.parent):
         write_wav(path, chunks, sampling_rate)
         return
-    try:
-        for chunk in chunks:
+    for chunk in chunks:
+        with standard_output():
             sys.stdout.buffer.write(to_pcm(chunk).astype("<i2").tobytes())
-            sys.stdout.buffer.flush()
-    except BrokenPipeError:  # the player was closed
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more on exit
-        sys.exit(128 + 13)  # as a program that SIGPIPE ends
 
 
 def plot_sentences(
@@ -183,8 +178,10 @@ def main(arguments: list[str] | None = None) -> None:
     if options.list_voices:
         print("\n".join(voice.describe() for voice in list_voices()))
         return
-    vocoder = make_vocoder(options)
     output_dir = options.output_folder
+    if is_stdout(output_dir) and sys.stdout is None:
+        raise UserError("standard output is closed; open it, or name a folder with --output_dir")
+    vocoder = make_vocoder(options)
     if not is_stdout(output_dir):
         try:
             output_dir.mkdir(parents=True, exist_ok=True)

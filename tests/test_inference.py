@@ -318,6 +318,29 @@ def test_a_closed_player_ends_a_stream_without_a_message(model, mels, tmp_path):
     assert process.returncode == 141
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+@pytest.mark.parametrize(
+    ("flags", "error"),
+    [
+        ("--stream --output_dir - > /dev/full", "standard output; check"),
+        ("--stream --output_dir - >&-", "standard output is closed"),
+        ("--output a.wav > /dev/full", "standard output; check"),
+        ("--output a.wav 2>&-", None),
+    ],
+)
+def test_unusual_standard_streams_are_one_line_at_most(model, mels, tmp_path, flags, error):
+    np.save(mels / "a.npy", DB.from_ln(speech_mel(20)).numpy())
+    command = f"{sys.executable} {ROOT / 'inference.py'} --checkpoint_file {model} --input_mels_dir {mels} "
+    environment = os.environ | {"PYTHONUNBUFFERED": ""}
+    words = ["bash", "-c", command + flags]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert (tmp_path / "a.wav").exists() == ("a.wav" in flags)
+    if error:
+        assert_reported((done.returncode, done.stdout, done.stderr), error)
+    else:
+        assert (done.returncode, done.stdout) == (0, "a.wav\n")
+
+
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that refuses files")
 def test_an_output_that_cannot_be_written_is_one_line(model, mels):
     np.save(mels / "a.npy", DB.from_ln(speech_mel(20)).numpy())
