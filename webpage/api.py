@@ -89,25 +89,6 @@ def parse_request(body: bytes) -> SpeechRequest:
     )
 
 
-class AudioResponse(StreamingResponse):
-    """Audio whose first part exists. The generator of the others is closed also if the client leaves."""
-
-    def __init__(self, first: bytes, others: AsyncGenerator[bytes, None], media_type: str):
-        async def parts() -> AsyncGenerator[bytes, None]:
-            yield first
-            async for part in others:
-                yield part
-
-        super().__init__(parts(), media_type=media_type)
-        self.others = others
-
-    async def __call__(self, scope, receive, send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            await self.others.aclose()
-
-
 class Api:
     """The routes and their state.
 
@@ -133,12 +114,18 @@ class Api:
         model = {"id": MODEL, "object": "model", "created": 0, "owned_by": "hifigan"}
         return JSONResponse({"object": "list", "data": [model]})
 
-    async def speech(self, request: Request) -> AudioResponse:
+    async def speech(self, request: Request) -> StreamingResponse:
         self.check_key(request)
         wanted = parse_request(await read_body(request))
         parts = self.in_turn(request, self.speak(wanted, self.voice(wanted.voice)))
         first = await anext(parts, b"")  # errors are reported before the response starts
-        return AudioResponse(first, parts, MEDIA_TYPES[wanted.response_format])
+
+        async def all_parts() -> AsyncGenerator[bytes, None]:
+            yield first
+            async for part in parts:
+                yield part
+
+        return StreamingResponse(all_parts(), media_type=MEDIA_TYPES[wanted.response_format])
 
     def check_key(self, request: Request) -> None:
         given = request.headers.get("authorization", "").removeprefix("Bearer ")
@@ -161,16 +148,20 @@ class Api:
         """Yield the steps of a request, each when its turn comes. Raises ApiError if too many are waiting."""
         if self.requests >= MAX_WAITING:
             raise ApiError(503, f"{MAX_WAITING} requests are waiting; try again later")
+        while (part := await self.next_step(request, steps)) is not None:
+            yield part
+
+    async def next_step(self, request: Request, steps: Iterator[bytes]) -> bytes | None:
+        """Wait for a turn and return the next step, or None at the end or if the client has left.
+
+        A request counts only meanwhile: a client that does not read its audio takes no one's place.
+        """
         self.requests += 1
         try:
-            while True:
-                async with self.turn:
-                    if await request.is_disconnected():
-                        return
-                    part = await run_in_threadpool(self.models.next_step, steps)
-                if part is None:
-                    return
-                yield part
+            async with self.turn:
+                if await request.is_disconnected():
+                    return None
+                return await run_in_threadpool(self.models.next_step, steps)
         finally:
             self.requests -= 1
 

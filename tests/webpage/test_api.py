@@ -1,5 +1,6 @@
 """app.py as a server: OpenAI's client, curl and clients that misbehave, against the process."""
 
+import asyncio
 import json
 import os
 import signal
@@ -206,6 +207,21 @@ def test_a_client_that_hangs_up_frees_its_place(client, address, kind):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert len(speak(client, "Good day.")) > 10_000
+
+
+def test_clients_that_do_not_read_take_no_ones_place():
+    from starlette.requests import Request
+
+    from webpage.api import MAX_WAITING, Api
+    from webpage.models import Models
+
+    async def next_of_one_more() -> bytes:
+        api = Api(Models([], "cpu", any_path=False))
+        request = Request({"type": "http"}, receive=asyncio.Event().wait)
+        clients = [api.in_turn(request, iter([b"first", b"second"])) for _ in range(MAX_WAITING + 1)]
+        return [await anext(client) for client in clients][-1]  # none asks for its second part
+
+    assert asyncio.run(next_of_one_more()) == b"first"
 
 
 def test_more_requests_than_the_queue_holds_are_refused(address):
