@@ -15,10 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import UserError, report_user_errors
-from common.options import Options, device_option, not_empty, option
+from common.options import Options, device_option, option
 from common.parser import parse_options
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
+
+
+def other_than_key(text: str) -> str | None:
+    """Return what `--api_key` must be if no header can contain this text, or None."""
+    fits = text.isascii() and text.isprintable() and text == text.strip() != ""
+    return None if fits else "ASCII characters without spaces at the ends"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +40,7 @@ class AppOptions(Options):
     api_only: bool = option(False, "Serve the API without the page, and without loading Gradio")
     api_key: str | None = option(
         lambda: os.environ.get("HIFIGAN_API_KEY"), "Require this key from API users; default: the "
-        "environment variable HIFIGAN_API_KEY, or no key", check=not_empty,
+        "environment variable HIFIGAN_API_KEY, or no key", check=other_than_key,
     )  # fmt: skip
     share: bool = option(False, "Publish the page on gradio.live, which needs a network")
     checkpoint_file: tuple[Path, ...] = option(

@@ -85,7 +85,7 @@ def launch(page: gr.Blocks, api: Api, host: str, port: int, share: bool) -> None
             state_session_capacity=KEPT_SESSIONS,
             max_file_size=f"{MAX_MEGABYTES}mb",
             footer_links=["api"],
-            app_kwargs={"routes": api.routes, "exception_handlers": api.exception_handlers},
+            app_kwargs={"routes": api.routes},
         )
     except OSError as error:
         raise UserError(f"can't listen on {host}:{port}: {one_line(error)}; choose another --port") from error

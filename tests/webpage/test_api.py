@@ -173,13 +173,31 @@ def test_a_body_that_is_no_object_or_too_large_is_refused(address):
         assert json.load(caught.value)["error"]["type"] == "invalid_request_error"
 
 
+def test_other_routes_and_methods_have_errors_that_openais_client_reads(client, address):
+    assert client.models.retrieve("tts-1") == client.models.list().data[0]
+    with pytest.raises(openai.NotFoundError, match=r"Not Found.*GET /v1/models/nothing"):
+        client.models.retrieve("nothing")
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(f"{address}/v1/audio/speech", timeout=60)
+    assert caught.value.code == 405 and caught.value.headers["Allow"] == "POST"
+    assert "Method Not Allowed" in json.load(caught.value)["error"]["message"]
+
+
+@pytest.mark.parametrize("key", ["geheimnisträger", " secret", "secret\n", ""])
+def test_a_key_that_no_header_can_contain_is_a_user_error(key):
+    done = call(main, HIFIGAN_API_KEY=key)
+    assert done.returncode == 2 and "api_key" in done.stderr and done.stderr.count("\n") == 1
+
+
 def test_a_wrong_key_is_refused(address):
-    for key in ("wrong", "ä"):
+    for header in ("Bearer wrong", "Bearer ä", "a secret", "Basic a secret"):
         request = urllib.request.Request(f"{address}/v1/models")
-        request.add_header("Authorization", f"Bearer {key}".encode().decode("latin-1"))
+        request.add_header("Authorization", header.encode().decode("latin-1"))
         with pytest.raises(urllib.error.HTTPError) as caught:
             urllib.request.urlopen(request, timeout=60)
         assert caught.value.code == 401
+    request.add_header("Authorization", "bearer a secret")  # the case of the scheme does not matter
+    assert urllib.request.urlopen(request, timeout=60).status == 200
     with pytest.raises(openai.AuthenticationError, match="key"):
         speak(openai.OpenAI(base_url=f"{address}/v1", api_key="wrong", max_retries=0))
 
