@@ -82,6 +82,9 @@ def speak_texts(options: InferenceOptions, vocoder: Vocoder) -> str:
     )
     text = read_text(options.text_file) if options.text_file else options.text
     path = options.speech_path
+    inputs = [options.text_file, options.lexicon, options.taco_weights, options.checkpoint_file]
+    for output in filter(None, (path, options.timestamps)):
+        refuse_inputs(output, {file.resolve() for file in filter(None, inputs)})
     if options.stream:
         write_output(path, tts.stream(text, options.seed), tts.sampling_rate)
     else:
@@ -116,8 +119,7 @@ def resynthesize(options: InferenceOptions, vocoder: Vocoder) -> str:
         if not options.stream:
             chunks = [denoise(np.concatenate(list(chunks)))]
         path = options.output or output_dir / name
-        if path.resolve() in originals:
-            raise UserError(f"{path} is an input, which would be lost; write to another place")
+        refuse_inputs(path, originals)
         replaced += path.exists()
         write_output(path, chunks, config.sampling_rate)
         if options.plot:
@@ -129,6 +131,12 @@ def resynthesize(options: InferenceOptions, vocoder: Vocoder) -> str:
         return str(options.output)
     earlier = f", {replaced} of them in place of earlier ones" if replaced else ""
     return f"{written} files in {output_dir}{earlier}"
+
+
+def refuse_inputs(output: Path, inputs: set[Path]) -> None:
+    """Raise UserError if an output file is one of the inputs."""
+    if output.resolve() in inputs:
+        raise UserError(f"{output} is an input, which would be lost; write to another place")
 
 
 def is_stdout(output_dir: Path) -> bool:

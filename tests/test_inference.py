@@ -504,6 +504,32 @@ def test_an_input_is_never_overwritten(infer, model, wavs, tmp_path):
     assert_reported(infer(*again), "take_generated.wav is an input")
 
 
+@pytest.mark.parametrize(
+    ("flags", "lost"),
+    [
+        (("--text_file", "a.srt", "--timestamps", "a.srt", "--output", "b.wav"), "a.srt"),
+        (("--text", "Well.", "--lexicon", "a.json", "--timestamps", "./a.json"), "a.json"),
+        (("--text_file", "a.wav", "--output_dir", "."), "a.wav"),
+    ],
+)
+def test_the_text_and_the_lexicon_are_never_overwritten(tmp_path, flags, lost):
+    (tmp_path / lost).write_text("well wɛl", encoding="utf-8")
+    done = call(inference.main, "--voice", "espeak", "--device", "cpu", *flags, cwd=tmp_path)
+    assert_reported((done.returncode, done.stdout, done.stderr), lost, "is an input")
+    assert (tmp_path / lost).read_text(encoding="utf-8") == "well wɛl"
+
+
+def test_a_text_is_read_from_standard_input(tmp_path):
+    command = [sys.executable, ROOT / "inference.py", "--voice", "espeak", "--text_file", "-"]
+    spoken = []
+    for text in ("\ufeffWell.\n", "Something that is longer.\n"):
+        done = subprocess.run(command, cwd=tmp_path, input=text.encode(), capture_output=True)
+        assert done.returncode == 0, done.stderr
+        spoken.append(read(tmp_path / done.stdout.decode().strip()))
+    assert len(spoken[0]) < len(spoken[1])
+    assert {path.name for path in (tmp_path / "generated_speech").iterdir()} == {"speech.wav", "speech_2.wav"}
+
+
 def test_integers_in_a_file_of_floats_are_refused(infer, wavs):
     soundfile.write(wavs / "a.wav", voice(0.3) * 32768, RATE, subtype="FLOAT")
     assert_reported(infer("--input_wavs_dir", wavs), "a.wav", "between -1 and 1", "32768")
