@@ -27,7 +27,7 @@ def report_user_errors(main: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(main)
     def wrapper(*args, **kwargs):
         if sys.stderr is None:  # closed: print would write to standard output instead, and tqdm fails
-            sys.stderr = open(os.devnull, "w")
+            sys.stderr = open(os.devnull, "w")  # noqa: SIM115
         try:
             result = main(*args, **kwargs)
             with standard_output():  # flushed here, since Python can't report an error on exit in one line

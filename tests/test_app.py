@@ -123,6 +123,24 @@ def test_impossible_requests_to_speak_get_a_message(connect):
         assert expected in failure(client, text, voice_name, vocoder, 0, api_name="/speak")
 
 
+def test_values_of_other_types_get_a_message(connect, page):
+    client, well = connect(), ("Well.", "espeak", VOCODER, 0, 1.0)
+    for place, value, expected in (
+        (0, None, "text is None"),
+        (0, "We\0ll.", "without zero bytes"),
+        (1, ["espeak"], "voice is ['espeak']"),
+        (2, 3, "vocoder is 3"),
+        (3, "x", "seed is 'x'"),
+        (4, "x", "speed is 'x'"),
+        (4, 9.0, "speed is 9.0; it must be at least 0.25 and at most 4.0"),
+    ):
+        inputs = [*well[:place], value, *well[place + 1 :]]
+        assert expected in failure(client, *inputs, api_name="/speak")
+    assert "vocoders is None" in failure(client, None, None, api_name="/copy")
+    assert "no results" in client.predict(["first"], api_name="/report")
+    assert "Traceback" not in (page[1] / "log").read_text()
+
+
 def test_a_clip_is_copied_measured_and_drawn(connect, tmp_path):
     from gradio_client import handle_file
 
