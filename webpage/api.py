@@ -225,13 +225,18 @@ def endless_wav_header(sampling_rate: int) -> bytes:
     )
 
 
+def in_url(host: str) -> str:
+    """Return a host as URLs contain it: IPv6 addresses are in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
 def serve_api(api: Api, listener: socket.socket) -> None:
     """Serve the API alone on a socket that listens, until the process is stopped."""
     server = uvicorn.Server(
         uvicorn.Config(Starlette(routes=api.routes), log_level="warning", access_log=False)
     )
     host, port = listener.getsockname()[:2]
-    print(f"* Running on http://{f'[{host}]' if ':' in host else host}:{port}/v1/audio/speech", flush=True)
+    print(f"* Running on http://{in_url(host)}:{port}/v1/audio/speech", flush=True)
     # in a thread, as Gradio does: in the main thread, uvicorn would handle the signals
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()

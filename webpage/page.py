@@ -14,7 +14,7 @@ from checkpoint.voices import Voice
 from common.errors import UserError, one_line
 from common.options import SEED, option_problem, shown
 from synthesis.options import SPEEDS
-from webpage.api import Api
+from webpage.api import Api, in_url
 from webpage.content import (
     EXAMPLES,
     FIRST_CLIP,
@@ -79,7 +79,7 @@ def launch(page: gr.Blocks, api: Api, host: str, port: int, share: bool) -> None
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
     try:
         page.launch(
-            server_name=f"[{host}]" if ":" in host else host,
+            server_name=in_url(host),
             server_port=port,
             share=share,
             theme=gr.themes.Default(**fonts),
