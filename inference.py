@@ -1,6 +1,5 @@
 """Convert text, audio files or saved mels to audio with a vocoder."""
 
-import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -19,14 +18,14 @@ from tqdm import tqdm
 
 from checkpoint import read_mel_config, read_tacotron2_config
 from checkpoint.voices import Voice, find_voice, list_voices, load_voice_tacotron2
-from common.errors import UserError, report_user_errors
+from common.errors import UserError, report_user_errors, standard_output
 from common.files import atomic_write
 from corpus.audio import AUDIO_SUFFIXES, to_pcm, write_wav
 from mel import MelConfig, MelSpectrogram
 from synthesis.denoiser import make_denoiser
 from synthesis.inputs import MEL_SUFFIXES, files_in, input_mels, read_text
 from synthesis.pronunciation import pronounce
-from synthesis.speech import MAX_BATCH, STREAM_FRAMES, Sentence, TextToSpeech, join_sentences, report_problem
+from synthesis.speech import MAX_BATCH, STREAM_FRAMES, Sentence, TextToSpeech, join_sentences
 from synthesis.timestamps import word_times, write_timestamps
 from synthesis.vocoder import (
     CHUNK_FRAMES,
@@ -83,14 +82,16 @@ def speak_texts(options: InferenceOptions, vocoder: Vocoder) -> str:
     )
     text = read_text(options.text_file) if options.text_file else options.text
     path = options.speech_path
+    inputs = [options.text_file, options.lexicon, options.taco_weights, options.checkpoint_file]
+    for output in filter(None, (path, options.timestamps)):
+        refuse_inputs(output, {file.resolve() for file in filter(None, inputs)})
     if options.stream:
-        write_output(path, tts.stream(text, options.seed, report_problem), tts.sampling_rate)
+        write_output(path, tts.stream(text, options.seed), tts.sampling_rate)
     else:
         kept = []  # long texts take much memory, so only if needed
 
         def audio_of_sentences() -> Iterator[np.ndarray]:
             for sentence in tts.sentences(text, options.seed, first_batch=MAX_BATCH):
-                report_problem(sentence.utterance)
                 if options.timestamps or options.plot:
                     kept.append(sentence)
                 yield join_sentences([sentence], tts.silence)
@@ -118,8 +119,7 @@ def resynthesize(options: InferenceOptions, vocoder: Vocoder) -> str:
         if not options.stream:
             chunks = [denoise(np.concatenate(list(chunks)))]
         path = options.output or output_dir / name
-        if path.resolve() in originals:
-            raise UserError(f"{path} is an input, which would be lost; write to another place")
+        refuse_inputs(path, originals)
         replaced += path.exists()
         write_output(path, chunks, config.sampling_rate)
         if options.plot:
@@ -133,6 +133,12 @@ def resynthesize(options: InferenceOptions, vocoder: Vocoder) -> str:
     return f"{written} files in {output_dir}{earlier}"
 
 
+def refuse_inputs(output: Path, inputs: set[Path]) -> None:
+    """Raise UserError if an output file is one of the inputs."""
+    if output.resolve() in inputs:
+        raise UserError(f"{output} is an input, which would be lost; write to another place")
+
+
 def is_stdout(output_dir: Path) -> bool:
     return str(output_dir) == "-"
 
@@ -142,13 +148,9 @@ def write_output(path: Path, chunks: Iterable[np.ndarray], sampling_rate: int) -
     if not is_stdout(path.parent):
         write_wav(path, chunks, sampling_rate)
         return
-    try:
-        for chunk in chunks:
+    for chunk in chunks:
+        with standard_output():
             sys.stdout.buffer.write(to_pcm(chunk).astype("<i2").tobytes())
-            sys.stdout.buffer.flush()
-    except BrokenPipeError:  # the player was closed
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more on exit
-        sys.exit(128 + 13)  # as a program that SIGPIPE ends
 
 
 def plot_sentences(
@@ -184,8 +186,10 @@ def main(arguments: list[str] | None = None) -> None:
     if options.list_voices:
         print("\n".join(voice.describe() for voice in list_voices()))
         return
-    vocoder = make_vocoder(options)
     output_dir = options.output_folder
+    if is_stdout(output_dir) and sys.stdout is None:
+        raise UserError("standard output is closed; open it, or name a folder with --output_dir")
+    vocoder = make_vocoder(options)
     if not is_stdout(output_dir):
         try:
             output_dir.mkdir(parents=True, exist_ok=True)

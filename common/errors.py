@@ -1,10 +1,12 @@
 """Errors of the user, reported as one line with exit status 2."""
 
+import errno
 import functools
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 MAX_REASON = 300  # characters of a library's message
@@ -18,13 +20,18 @@ class UserError(Exception):
 def report_user_errors(main: Callable[..., None]) -> Callable[..., None]:
     """Decorate a script's `main` to report some errors as one line on stderr with exit status 2.
 
-    These are a `UserError`, an error of the operating system that names its file, and too little memory.
+    These are a `UserError`, an error of the operating system that names its file, a full disk, and too little
+    memory.
     """
 
     @functools.wraps(main)
     def wrapper(*args, **kwargs):
+        if sys.stderr is None:  # closed: print would write to standard output instead, and tqdm fails
+            sys.stderr = open(os.devnull, "w")  # noqa: SIM115
         try:
-            return main(*args, **kwargs)
+            result = main(*args, **kwargs)
+            with standard_output():  # flushed here, since Python can't report an error on exit in one line
+                return result
         except (UserError, OSError, MemoryError, RuntimeError) as error:
             if not (message := message_for_user(error)):
                 raise
@@ -40,6 +47,23 @@ def report_user_errors(main: Callable[..., None]) -> Callable[..., None]:
     return wrapper
 
 
+@contextmanager
+def standard_output() -> Iterator[None]:
+    """Write to standard output in this block, and flush it.
+
+    If its reader was closed, exit as a program that SIGPIPE ends. Other errors get its name.
+    """
+    try:
+        yield
+        print(end="", flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more on exit
+        if isinstance(error, BrokenPipeError):
+            sys.exit(128 + 13)
+        error.filename = "standard output"
+        raise
+
+
 def one_line(error: Exception | str) -> str:
     """Return a library's message in one line, without escape codes and without advice to trust a file."""
     text = " ".join(ESCAPE_CODES.sub("", str(error)).split()) or type(error).__name__
@@ -53,8 +77,9 @@ def message_for_user(error: Exception) -> str:
     if isinstance(error, UserError):
         # PyTorch prepends the traceback of a data loader's worker
         return " ".join(ESCAPE_CODES.sub("", str(error)).rpartition("UserError: ")[2].split())
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.strerror}: {error.filename}; check the path, its permissions and the free space"
+    if isinstance(error, OSError) and (error.filename is not None or error.errno == errno.ENOSPC):
+        name = "" if error.filename is None else f": {error.filename}"
+        return f"{error.strerror}{name}; check the path, its permissions and the free space"
     is_memory = isinstance(error, MemoryError) or re.search("out of memory|allocate memory", str(error))
     device = "CUDA " if "CUDA" in str(error) else ""
     return f"{device}out of memory; use smaller sizes, such as --batch_size" if is_memory else ""

@@ -20,12 +20,6 @@ from common.errors import UserError
 SEED = {"minimum": 0, "maximum": 2**32 - 1}  # NumPy's limits
 
 
-def check_seed(seed: int) -> None:
-    """Raise UserError for a seed that PyTorch or NumPy rejects."""
-    if problem := option_problem(seed, int, SEED):
-        raise UserError(f"--seed is {seed}; {problem}")
-
-
 def option(
     default: Any = dataclasses.MISSING,
     help: str = "",

@@ -9,6 +9,7 @@ from torch.nn.utils.rnn import pad_sequence
 from checkpoint import load_generator, read_tacotron2_config
 from checkpoint.formats.nvidia import train_setup
 from checkpoint.voices import Voice, load_voice_tacotron2
+from common.errors import UserError
 from synthesis.denoiser import Denoiser
 from synthesis.speech import load_text_to_speech
 from tacotron2.speak import frame_limits
@@ -71,12 +72,18 @@ class TextProcessing:
     def __init__(self, voice: Voice):
         self.config = read_tacotron2_config(voice.taco)
 
-    def prepare_input_sequence(self, texts: list[str], cpu_run: bool = True, batch_size: int | None = None):
-        """Return padded tokens (B, L) and their lengths (B,), in the order of the texts.
+    def prepare_input_sequence(
+        self, texts: list[str] | str, cpu_run: bool = True, batch_size: int | None = None
+    ):
+        """Return padded tokens (B, L) and their lengths (B,), in the order of the texts, or of a single one.
 
         With `batch_size`, return a list of dictionaries with the keys `text` and `text_lens` instead, as
         NVIDIA's page for HiFi-GAN expects. The tokens are on the CPU for any `cpu_run`: `infer` moves them.
+        Raises UserError if there are no texts.
         """
+        texts = [texts] if isinstance(texts, str) else texts
+        if not len(texts):
+            raise UserError("there are no texts; pass a list with at least one")
         if batch_size:
             starts = range(0, len(texts), batch_size)
             batches = [self.prepare_input_sequence(texts[start : start + batch_size]) for start in starts]

@@ -43,9 +43,10 @@ def files_in(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
 
 
 def read_text(path: Path) -> str:
-    """Read a text file in UTF-8. Raises UserError if that fails."""
+    """Read a text file in UTF-8, or standard input for `-`. Raises UserError if that fails."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with open(0 if str(path) == "-" else path, encoding="utf-8-sig") as file:
+            return file.read()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"can't read the text {path}: {one_line(error)}; name a text file in UTF-8"

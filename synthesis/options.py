@@ -33,7 +33,7 @@ class InferenceOptions(Options):
     text: str | None = option(
         None, "Speak this English text of any length", metavar="TEXT", group="input (one of)"
     )
-    text_file: Path | None = option(None, "Speak a text file in UTF-8")
+    text_file: Path | None = option(None, "Speak a text file in UTF-8; - is standard input")
     input_wavs_dir: Path | None = option(
         None, "Resynthesize the audio files in this folder; default: test_files"
     )
@@ -136,9 +136,8 @@ class InferenceOptions(Options):
     @property
     def speech_path(self) -> Path:
         """The output file of a text. In the default folder, a number distinguishes it from earlier ones."""
-        path = (
-            self.output or self.output_folder / f"{self.text_file.stem if self.text_file else 'speech'}.wav"
-        )
+        name = "speech" if str(self.text_file) in ("None", "-") else self.text_file.stem
+        path = self.output or self.output_folder / f"{name}.wav"
         if self.output or self.output_dir:
             return path
         names = chain([path], (path.with_stem(f"{path.stem}_{number}") for number in count(2)))

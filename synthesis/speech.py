@@ -37,7 +37,7 @@ class Sentence:
 
 
 class TextToSpeech:
-    """Text to speech with a Tacotron 2 and a vocoder.
+    """Text to speech with a Tacotron 2 and a vocoder. Sentences whose attention fails are named on stderr.
 
     Raises UserError if the two models have different mel settings, the scale excepted.
 
@@ -104,7 +104,9 @@ class TextToSpeech:
             batch, sentences = sentences[:size], sentences[size:]
             with self.autocast():
                 spoken = speak_sentences(self.tacotron2, batch, seed, lexicon=self.lexicon)
-            yield from spoken
+            for utterance in spoken:
+                report_problem(utterance)
+                yield utterance
             size = min(2 * size, max(MAX_BATCH, first_batch))
 
     def sentences(self, text: str, seed: int = 0, first_batch: int = 1) -> Iterator[Sentence]:
@@ -122,28 +124,23 @@ class TextToSpeech:
         """Return the audio (samples,) of a text, with pauses between its sentences."""
         return join_sentences(list(self.sentences(text, seed, first_batch=MAX_BATCH)), self.silence)
 
-    def stream(
-        self, text: str, seed: int = 0, on_utterance: Callable[[Utterance], None] = lambda utterance: None
-    ) -> Iterator[np.ndarray]:
+    def stream(self, text: str, seed: int = 0) -> Iterator[np.ndarray]:
         """Yield the audio of a text in chunks (n,) as soon as possible.
 
         The first sentence is vocoded while Tacotron 2 decodes it, so it gets a single attempt. The others are
-        spoken again if their attention fails. Calls `on_utterance` with each sentence when its mel is
-        complete.
+        spoken again if their attention fails.
         """
         first, *others = split_text(text, self.tacotron2.config)
 
         def first_mels() -> Iterator[Tensor]:
             parts = stream_sentence(self.tacotron2, first.text, seed, self.lexicon)
-            utterance = yield from self.under_autocast(parts)
-            on_utterance(utterance)
+            report_problem((yield from self.under_autocast(parts)))
 
         if first.before:
             yield self.silence(first.before)
         yield from self.vocode(first_mels(), first.speed)
         spoken = self.speak_batches([piece.text for piece in others], seed)
         for piece, utterance in zip(others, spoken, strict=True):
-            on_utterance(utterance)
             yield self.silence(piece.before)
             yield from self.vocode(utterance.mel.split(STREAM_FRAMES, dim=1), piece.speed)
         if after := [first, *others][-1].after:

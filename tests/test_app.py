@@ -123,6 +123,24 @@ def test_impossible_requests_to_speak_get_a_message(connect):
         assert expected in failure(client, text, voice_name, vocoder, 0, api_name="/speak")
 
 
+def test_values_of_other_types_get_a_message(connect, page):
+    client, well = connect(), ("Well.", "espeak", VOCODER, 0, 1.0)
+    for place, value, expected in (
+        (0, None, "text is None"),
+        (0, "We\0ll.", "without zero bytes"),
+        (1, ["espeak"], "voice is ['espeak']"),
+        (2, 3, "vocoder is 3"),
+        (3, "x", "seed is 'x'"),
+        (4, "x", "speed is 'x'"),
+        (4, 9.0, "speed is 9.0; it must be at least 0.25 and at most 4.0"),
+    ):
+        inputs = [*well[:place], value, *well[place + 1 :]]
+        assert expected in failure(client, *inputs, api_name="/speak")
+    assert "vocoders is None" in failure(client, None, None, api_name="/copy")
+    assert "no results" in client.predict(["first"], api_name="/report")
+    assert "Traceback" not in (page[1] / "log").read_text()
+
+
 def test_a_clip_is_copied_measured_and_drawn(connect, tmp_path):
     from gradio_client import handle_file
 
@@ -302,6 +320,17 @@ def test_without_gradio_one_line_names_the_command_that_installs_it(tmp_path):
     assert "pip install -r requirements-app.txt" in done.stderr
 
 
+def test_ctrl_c_before_the_page_exists_ends_with_one_line(tmp_path):
+    command, environment = [sys.executable, ROOT / "app.py"], os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        while not list(tmp_path.glob("hifigan_page_*")):
+            time.sleep(0.01)
+        time.sleep(0.3)  # PyTorch is being imported
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read() == "app.py: stopped\n"
+    assert process.returncode == 0 and list(tmp_path.glob("hifigan_page_*")) == []
+
+
 def test_a_port_in_use_is_a_user_error():
     pytest.importorskip("gradio")
     with socket.socket() as other:
@@ -310,4 +339,4 @@ def test_a_port_in_use_is_a_user_error():
         port = other.getsockname()[1]
         process = Forked(main, ["--port", port])
         _, error = process.communicate(240)
-    assert process.returncode == 2 and f"127.0.0.1:{port}" in error and "Traceback" not in error
+    assert process.returncode == 2 and f"127.0.0.1:{port}" in error and error.count("\n") == 1

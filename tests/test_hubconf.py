@@ -28,6 +28,14 @@ paths = {{"cmudict_path": "cmudict-0.7b", "heteronyms_path": "heteronyms"}}
 utils = torch.hub.load(repository, "nvidia_textprocessing_utils", source="local", **paths)
 sequences, lengths = utils.prepare_input_sequence([{SENTENCE!r}, "Hello."])
 [batch] = utils.prepare_input_sequence([{SENTENCE!r}], batch_size=1)
+assert torch.equal(utils.prepare_input_sequence("Hello.")[0], sequences[1:, : lengths[1]])
+for batch_size in None, 1:
+    try:
+        utils.prepare_input_sequence([], batch_size=batch_size)
+    except Exception as error:
+        assert "there are no texts" in str(error), error
+    else:
+        raise AssertionError("no texts")
 with torch.no_grad():
     mel, mel_lengths, alignments = tacotron2.infer(sequences, lengths)
     alone, mel_lens, *_ = tacotron2(batch["text"])

@@ -318,6 +318,29 @@ def test_a_closed_player_ends_a_stream_without_a_message(model, mels, tmp_path):
     assert process.returncode == 141
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+@pytest.mark.parametrize(
+    ("flags", "error"),
+    [
+        ("--stream --output_dir - > /dev/full", "standard output; check"),
+        ("--stream --output_dir - >&-", "standard output is closed"),
+        ("--output a.wav > /dev/full", "standard output; check"),
+        ("--output a.wav 2>&-", None),
+    ],
+)
+def test_unusual_standard_streams_are_one_line_at_most(model, mels, tmp_path, flags, error):
+    np.save(mels / "a.npy", DB.from_ln(speech_mel(20)).numpy())
+    command = f"{sys.executable} {ROOT / 'inference.py'} --checkpoint_file {model} --input_mels_dir {mels} "
+    environment = os.environ | {"PYTHONUNBUFFERED": ""}
+    words = ["bash", "-c", command + flags]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert (tmp_path / "a.wav").exists() == ("a.wav" in flags)
+    if error:
+        assert_reported((done.returncode, done.stdout, done.stderr), error)
+    else:
+        assert (done.returncode, done.stdout) == (0, "a.wav\n")
+
+
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that refuses files")
 def test_an_output_that_cannot_be_written_is_one_line(model, mels):
     np.save(mels / "a.npy", DB.from_ln(speech_mel(20)).numpy())
@@ -479,6 +502,32 @@ def test_an_input_is_never_overwritten(infer, model, wavs, tmp_path):
     again = ("--input_wavs_dir", wavs, "--output_dir", wavs)
     assert infer(*again)[0] == 0
     assert_reported(infer(*again), "take_generated.wav is an input")
+
+
+@pytest.mark.parametrize(
+    ("flags", "lost"),
+    [
+        (("--text_file", "a.srt", "--timestamps", "a.srt", "--output", "b.wav"), "a.srt"),
+        (("--text", "Well.", "--lexicon", "a.json", "--timestamps", "./a.json"), "a.json"),
+        (("--text_file", "a.wav", "--output_dir", "."), "a.wav"),
+    ],
+)
+def test_the_text_and_the_lexicon_are_never_overwritten(tmp_path, flags, lost):
+    (tmp_path / lost).write_text("well wɛl", encoding="utf-8")
+    done = call(inference.main, "--voice", "espeak", "--device", "cpu", *flags, cwd=tmp_path)
+    assert_reported((done.returncode, done.stdout, done.stderr), lost, "is an input")
+    assert (tmp_path / lost).read_text(encoding="utf-8") == "well wɛl"
+
+
+def test_a_text_is_read_from_standard_input(tmp_path):
+    command = [sys.executable, ROOT / "inference.py", "--voice", "espeak", "--text_file", "-"]
+    spoken = []
+    for text in ("\ufeffWell.\n", "Something that is longer.\n"):
+        done = subprocess.run(command, cwd=tmp_path, input=text.encode(), capture_output=True)
+        assert done.returncode == 0, done.stderr
+        spoken.append(read(tmp_path / done.stdout.decode().strip()))
+    assert len(spoken[0]) < len(spoken[1])
+    assert {path.name for path in (tmp_path / "generated_speech").iterdir()} == {"speech.wav", "speech_2.wav"}
 
 
 def test_integers_in_a_file_of_floats_are_refused(infer, wavs):

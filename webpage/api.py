@@ -8,8 +8,8 @@ import json
 import secrets
 import socket
 import struct
+import threading
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, fields
 from io import BytesIO
 
@@ -18,9 +18,10 @@ import soundfile
 import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
 from common.errors import UserError, one_line
 from common.options import check_options, option
@@ -34,6 +35,7 @@ MAX_BODY = 1 << 20  # bytes of a request
 MAX_WAITING = 20  # requests, including the one that is computed
 PCM_RATE = 24000  # Hz; raw audio does not state its rate, and clients of OpenAI's API assume this one
 MODEL = "tts-1"  # clients send the name of one of OpenAI's models; any name is accepted
+MODEL_DETAILS = {"id": MODEL, "object": "model", "created": 0, "owned_by": "hifigan"}
 MEDIA_TYPES = {
     "mp3": "audio/mpeg",
     "wav": "audio/wav",
@@ -45,14 +47,6 @@ OPENAI_VOICES = {
     "alloy", "ash", "ballad", "cedar", "coral", "echo", "fable", "marin", "nova", "onyx", "sage", "shimmer",
     "verse",
 }  # fmt: skip
-
-
-class ApiError(Exception):
-    """An error with an HTTP status other than 400, which a `UserError` has."""
-
-    def __init__(self, status: int, message: str):
-        super().__init__(message)
-        self.status = status
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,25 +83,6 @@ def parse_request(body: bytes) -> SpeechRequest:
     )
 
 
-class AudioResponse(StreamingResponse):
-    """Audio whose first part exists. The generator of the others is closed also if the client leaves."""
-
-    def __init__(self, first: bytes, others: AsyncGenerator[bytes, None], media_type: str):
-        async def parts() -> AsyncGenerator[bytes, None]:
-            yield first
-            async for part in others:
-                yield part
-
-        super().__init__(parts(), media_type=media_type)
-        self.others = others
-
-    async def __call__(self, scope, receive, send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            await self.others.aclose()
-
-
 class Api:
     """The routes and their state.
 
@@ -118,32 +93,48 @@ class Api:
     def __init__(self, models: Models, key: str | None = None):
         self.models, self.key = models, key
         self.turn, self.requests = asyncio.Lock(), 0
-        self.routes = [
-            Route("/v1/audio/speech", self.speech, methods=["POST"]),
-            Route("/v1/models", self.list_models),
-            Route("/health", self.health),
+        routes = [
+            Route("/audio/speech", self.speech, methods=["POST"]),
+            Route("/models", self.list_models),
+            Route(f"/models/{MODEL}", self.show_model),
         ]
-        self.exception_handlers = dict.fromkeys((UserError, ApiError, ClientDisconnect), error_response)
+        # an application of its own, so that its errors are unlike those of the page
+        handlers = dict.fromkeys((UserError, HTTPException, ClientDisconnect), error_response)
+        v1 = Starlette(routes=routes, exception_handlers=handlers)
+        self.routes = [Mount("/v1", v1), Route("/health", self.health)]
 
     async def health(self, request: Request) -> JSONResponse:
         return JSONResponse({"status": "ok", "voices": list(self.models.voices), "requests": self.requests})
 
     async def list_models(self, request: Request) -> JSONResponse:
         self.check_key(request)
-        model = {"id": MODEL, "object": "model", "created": 0, "owned_by": "hifigan"}
-        return JSONResponse({"object": "list", "data": [model]})
+        return JSONResponse({"object": "list", "data": [MODEL_DETAILS]})
 
-    async def speech(self, request: Request) -> AudioResponse:
+    async def show_model(self, request: Request) -> JSONResponse:
+        self.check_key(request)
+        return JSONResponse(MODEL_DETAILS)
+
+    async def speech(self, request: Request) -> StreamingResponse:
         self.check_key(request)
         wanted = parse_request(await read_body(request))
         parts = self.in_turn(request, self.speak(wanted, self.voice(wanted.voice)))
         first = await anext(parts, b"")  # errors are reported before the response starts
-        return AudioResponse(first, parts, MEDIA_TYPES[wanted.response_format])
+
+        async def all_parts() -> AsyncGenerator[bytes, None]:
+            yield first
+            async for part in parts:
+                yield part
+
+        return StreamingResponse(all_parts(), media_type=MEDIA_TYPES[wanted.response_format])
 
     def check_key(self, request: Request) -> None:
-        given = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if self.key and not secrets.compare_digest(given.encode(), self.key.encode()):
-            raise ApiError(401, "the API key is missing or wrong; send it as Authorization: Bearer <key>")
+        if not self.key:
+            return
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not secrets.compare_digest(given.encode(), self.key.encode()):
+            raise HTTPException(
+                401, "the API key is missing or wrong; send it as Authorization: Bearer <key>"
+            )
 
     def voice(self, name: str) -> str:
         """Return a voice of the server. Raises UserError if there is none of this name."""
@@ -158,19 +149,23 @@ class Api:
         yield from encode(spoken(tts, wanted.input), tts.sampling_rate, wanted.response_format)
 
     async def in_turn(self, request: Request, steps: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
-        """Yield the steps of a request, each when its turn comes. Raises ApiError if too many are waiting."""
+        """Yield the steps of a request, each when its turn comes. Raises HTTPException if too many wait."""
         if self.requests >= MAX_WAITING:
-            raise ApiError(503, f"{MAX_WAITING} requests are waiting; try again later")
+            raise HTTPException(503, f"{MAX_WAITING} requests are waiting; try again later")
+        while (part := await self.next_step(request, steps)) is not None:
+            yield part
+
+    async def next_step(self, request: Request, steps: Iterator[bytes]) -> bytes | None:
+        """Wait for a turn and return the next step, or None at the end or if the client has left.
+
+        A request counts only meanwhile: a client that does not read its audio takes no one's place.
+        """
         self.requests += 1
         try:
-            while True:
-                async with self.turn:
-                    if await request.is_disconnected():
-                        return
-                    part = await run_in_threadpool(self.models.next_step, steps)
-                if part is None:
-                    return
-                yield part
+            async with self.turn:
+                if await request.is_disconnected():
+                    return None
+                return await run_in_threadpool(self.models.next_step, steps)
         finally:
             self.requests -= 1
 
@@ -180,16 +175,18 @@ async def read_body(request: Request) -> bytes:
     async for part in request.stream():
         body += part
         if len(body) > MAX_BODY:
-            raise ApiError(413, f"the request has more than {MAX_BODY:,} bytes; send a shorter text")
+            raise HTTPException(413, f"the request has more than {MAX_BODY:,} bytes; send a shorter text")
     return bytes(body)
 
 
 async def error_response(request: Request, error: Exception) -> JSONResponse:
     """Return an error as OpenAI's clients expect it."""
-    status = error.status if isinstance(error, ApiError) else 400
+    status, message = 400, one_line(error)
+    if isinstance(error, HTTPException):
+        status, message = error.status_code, f"{error.detail} ({request.method} {request.url.path})"
     kind = "invalid_request_error" if status < 500 else "server_error"
-    content = {"message": one_line(error), "type": kind, "param": None, "code": None}
-    return JSONResponse({"error": content}, status)
+    content = {"message": message, "type": kind, "param": None, "code": None}
+    return JSONResponse({"error": content}, status, getattr(error, "headers", None))
 
 
 def spoken(tts: TextToSpeech, text: str) -> Iterator[np.ndarray]:
@@ -228,12 +225,20 @@ def endless_wav_header(sampling_rate: int) -> bytes:
     )
 
 
-def serve_api(api: Api, host: str, port: int) -> None:
-    """Serve the API alone until the process is interrupted. Raises OSError if the address can't be used."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    app = Starlette(routes=api.routes, exception_handlers=api.exception_handlers)
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
-    with socket.create_server((host, port), family=family) as listener:
-        print(f"* Running on http://{host}:{port}/v1/audio/speech", flush=True)
-        with suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listener])
+def in_url(host: str) -> str:
+    """Return a host as URLs contain it: IPv6 addresses are in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
+def serve_api(api: Api, listener: socket.socket) -> None:
+    """Serve the API alone on a socket that listens, until the process is stopped."""
+    server = uvicorn.Server(
+        uvicorn.Config(Starlette(routes=api.routes), log_level="warning", access_log=False)
+    )
+    host, port = listener.getsockname()[:2]
+    print(f"* Running on http://{in_url(host)}:{port}/v1/audio/speech", flush=True)
+    # in a thread, as Gradio does: in the main thread, uvicorn would handle the signals
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(1.0)

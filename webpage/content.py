@@ -12,7 +12,6 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from common.errors import UserError
-from common.options import check_seed
 from common.plots import plot_attention
 from corpus.audio import to_pcm
 from evaluation.report import data_uri, flac
@@ -54,7 +53,7 @@ def show_pronunciation(models: Models, text: str, voice: str) -> Iterator[str]:
 
 
 def speak_text(
-    models: Models, text: str, voice: str, vocoder: str, seed: float, speed: float = 1.0
+    models: Models, text: str, voice: str, vocoder: str, seed: float | None, speed: float = 1.0
 ) -> Iterator[tuple]:
     """Yield the page's outputs for a text: what is loading, then each sentence, then the whole audio.
 
@@ -72,7 +71,7 @@ def speak_text(
 
 
 def speak_pronunciation(
-    models: Models, pronunciation: str, voice: str, vocoder: str, seed: float, speed: float = 1.0
+    models: Models, pronunciation: str, voice: str, vocoder: str, seed: float | None, speed: float = 1.0
 ) -> Iterator[tuple]:
     """Yield the outputs of `speak_text` for an edited pronunciation."""
     check_length(pronunciation, 2 * MAX_CHARACTERS)
@@ -90,7 +89,7 @@ def speech_outputs(
     models: Models,
     voice: str,
     vocoder: str,
-    seed: float,
+    seed: float | None,
     speed: float,
     read: Callable[[Tacotron2Config], tuple[str, list[Piece], list[str]]],
     pronunciation: str = "",
@@ -102,7 +101,6 @@ def speech_outputs(
     message = f"Loading Tacotron 2 of the voice {Path(voice).name} and the {vocoder} …"
     yield pronunciation, hint(message), None, message, ""
     try:
-        check_seed(int(seed or 0))
         tts = models.text_to_speech(voice, vocoder, speed)
         pronunciation, pieces, titles = read(tts.tacotron2.config)
     except UserError as error:
@@ -143,7 +141,7 @@ def measure_speech(models: Models, path: str | None, text: str) -> Iterator[str]
     yield metrics_table({"speech": read_clip(Path(path), MAX_MEASURED_SECONDS)}, models.device, text)
 
 
-def copy_clip(models: Models, path: str | None, vocoders: list[str]) -> Iterator[tuple[str, str]]:
+def copy_clip(models: Models, path: str | None, vocoders: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     """Yield the players of the recording and of each copy, then the spectrograms, then the metrics."""
     if not path or not vocoders:
         raise UserError("choose a clip and at least one vocoder")
@@ -169,7 +167,8 @@ def evaluation_runs(folder: Path) -> dict[str, Path]:
 
 def show_report(folder: Path, name: str | None) -> str:
     """Return a report of evaluate.py in a frame of its own, since it has its own styles and script."""
-    path = evaluation_runs(folder).get(name or "")
+    name = str(name or "")  # clients can send any type
+    path = evaluation_runs(folder).get(name)
     if path is None:
         return "<p>There are no results of evaluate.py; name their folder with --evaluations.</p>"
     report = escape(path.read_text(encoding="utf-8"))

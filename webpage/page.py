@@ -1,16 +1,20 @@
 """The web page, made with Gradio."""
 
 import functools
+import inspect
 from collections.abc import Callable, Iterator
 from functools import partial
 from html import escape
 from pathlib import Path
+from typing import get_type_hints
 
 import gradio as gr
 
 from checkpoint.voices import Voice
-from common.errors import UserError
-from webpage.api import Api
+from common.errors import UserError, one_line
+from common.options import SEED, option_problem, shown
+from synthesis.options import SPEEDS
+from webpage.api import Api, in_url
 from webpage.content import (
     EXAMPLES,
     FIRST_CLIP,
@@ -30,6 +34,7 @@ from webpage.models import GRIFFIN_LIM, OWN_VOCODER, Models
 
 MAX_MEGABYTES = 20  # of an upload
 MAX_WAITING = 20  # requests in the queue
+RULES = {"speed": SPEEDS, "seed": SEED, "vocoders": {"may_be_empty": True}}  # of the inputs by their names
 KEPT_SESSIONS = 20  # of visitors, with their last results of a few megabytes each
 
 CSS = """
@@ -70,22 +75,25 @@ watch("value", () => {
 
 
 def launch(page: gr.Blocks, api: Api, host: str, port: int, share: bool) -> None:
-    """Serve the page and the API until the process is interrupted. Raises OSError if it can't listen."""
+    """Serve the page and the API until the process is stopped. Raises UserError if it can't listen."""
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
-    page.launch(
-        server_name=host,
-        server_port=port,
-        share=share,
-        theme=gr.themes.Default(**fonts),
-        css=CSS,
-        js=PAGE_SCRIPT,
-        ssr_mode=False,
-        run_history=False,
-        state_session_capacity=KEPT_SESSIONS,
-        max_file_size=f"{MAX_MEGABYTES}mb",
-        footer_links=["api"],
-        app_kwargs={"routes": api.routes, "exception_handlers": api.exception_handlers},
-    )
+    try:
+        page.launch(
+            server_name=in_url(host),
+            server_port=port,
+            share=share,
+            theme=gr.themes.Default(**fonts),
+            css=CSS,
+            js=PAGE_SCRIPT,
+            ssr_mode=False,
+            run_history=False,
+            state_session_capacity=KEPT_SESSIONS,
+            max_file_size=f"{MAX_MEGABYTES}mb",
+            footer_links=["api"],
+            app_kwargs={"routes": api.routes},
+        )
+    except OSError as error:
+        raise UserError(f"can't listen on {host}:{port}: {one_line(error)}; choose another --port") from error
 
 
 def with_messages(handler: Callable[..., Iterator], models: Models) -> Callable[..., Iterator]:
@@ -95,12 +103,28 @@ def with_messages(handler: Callable[..., Iterator], models: Models) -> Callable[
     def wrapper(*inputs):
         steps = handler(models, *inputs)
         try:
+            check_inputs(handler, inputs)
             while (outputs := models.next_step(steps)) is not None:
                 yield outputs
         except UserError as error:
             raise gr.Error(escape(str(error), quote=False), print_exception=False) from error
 
     return wrapper
+
+
+def check_inputs(handler: Callable[..., Iterator], inputs: tuple) -> None:
+    """Raise UserError if an input has another type than the handler's parameter, as clients can send it."""
+    names = list(inspect.signature(handler).parameters)[1:]  # without the models
+    kinds = get_type_hints(handler)
+    for name, value in zip(names, inputs, strict=False):
+        if problem := option_problem(value, kinds[name], RULES.get(name, {})):
+            raise UserError(f"{name} is {shown(value)}; {problem}")
+
+
+def unchecked(component: gr.Slider | gr.Number) -> gr.Slider | gr.Number:
+    """Make a component leave the checks to `check_inputs`: its own raise TypeError for text."""
+    component.preprocess = lambda payload: payload
+    return component
 
 
 def build_page(models: Models, evaluations: Path, delete_after: int) -> gr.Blocks:
@@ -146,22 +170,22 @@ def build_speak_tab(models: Models) -> None:
             label="Voice", allow_custom_value=models.any_path, min_width=320, scale=2,
             info="or the folder of another one" if models.any_path else None,
         )  # fmt: skip
-        speed = gr.Slider(
+        speed = unchecked(gr.Slider(
             0.5, 2.0, 1.0, step=0.05, label="Speed", info="times the usual, at the same pitch", min_width=240
-        )
+        ))  # fmt: skip
     with gr.Accordion("Vocoder and seed", open=False), gr.Row():
         vocoder = gr.Dropdown(
             [OWN_VOCODER, GRIFFIN_LIM, *models.checkpoints], label="Vocoder",
             info="or the path of your own" if models.any_path else None, allow_custom_value=models.any_path,
             min_width=240,
         )  # fmt: skip
-        seed = gr.Number(
+        seed = unchecked(gr.Number(
             0, label="Seed", precision=0, minimum=0, maximum=2**32 - 1, min_width=240,
             info="another seed changes the intonation",
-        )  # fmt: skip
+        ))  # fmt: skip
     with gr.Accordion("Pronunciation", open=False):
         pronunciation = gr.Textbox(
-            label="What the voice reads, one line per sentence", lines=3,
+            "", label="What the voice reads, one line per sentence", lines=3,
             info="phonemes (IPA) or normalized text, depending on the voice; you can edit it",
         )  # fmt: skip
         with gr.Row():

@@ -1,5 +1,6 @@
 """app.py as a server: OpenAI's client, curl and clients that misbehave, against the process."""
 
+import asyncio
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 import soundfile
 from forked import Forked
-from helpers import ROOT
+from helpers import ROOT, call
 
 from app import main
 
@@ -29,21 +30,31 @@ LONG = "The harbour was quiet when the first boats came home. " * 40
 
 
 @contextmanager
-def server(folder, *flags: str):
-    """Run app.py and yield its address."""
+def server(folder, *flags: str, host: str = "127.0.0.1"):
+    """Run app.py and yield its address and its process."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, str(ROOT / "app.py"), "--port", str(port), "--device", "cpu", *flags]
+        port = str(probe.getsockname()[1])
+    command = [
+        sys.executable,
+        str(ROOT / "app.py"),
+        "--host",
+        host,
+        "--port",
+        port,
+        "--device",
+        "cpu",
+        *flags,
+    ]
     environment = os.environ | {"TMPDIR": str(folder), "HF_HUB_OFFLINE": "1"}
-    address = f"http://127.0.0.1:{port}"
+    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     with open(folder / "log", "w") as log:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
     try:
         while not answers(address):
             assert process.poll() is None, (folder / "log").read_text()
             time.sleep(0.3)
-        yield address
+        yield address, process
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
@@ -63,12 +74,16 @@ def health(address: str) -> dict:
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("server")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("server")
+
+
+@pytest.fixture(scope="module")
+def address(folder):
     # a gradio that can't be imported: the API does without it
     (folder / "gradio.py").write_text("raise ImportError('gradio')")
     os.environ["PYTHONPATH"] = str(folder)
-    with server(folder, "--api_only", "--api_key", "a secret") as address:
+    with server(folder, "--api_only", "--api_key", "a secret") as (address, _):
         del os.environ["PYTHONPATH"]
         yield address
 
@@ -103,6 +118,12 @@ def test_speed_and_the_names_of_openais_voices_are_understood(client):
     default, human = (speak(client, "Good day.", voice=voice) for voice in ("alloy", "ljspeech"))
     assert default == human != speak(client, "Good day.", voice="espeak")
     assert [model.id for model in client.models.list()] == ["tts-1"]
+
+
+def test_a_sentence_that_fails_is_named_on_the_servers_stderr(client, folder):
+    alphabet = ", ".join("abcdefghijklmnopqrstuvwxyzabcdefg")
+    speak(client, alphabet, voice="alloy")
+    assert f"{alphabet!r} did not come out well in 6 attempts" in (folder / "log").read_text()
 
 
 @pytest.mark.parametrize("kind", ["wav", "pcm"])
@@ -152,24 +173,50 @@ def test_a_body_that_is_no_object_or_too_large_is_refused(address):
         assert json.load(caught.value)["error"]["type"] == "invalid_request_error"
 
 
+def test_other_routes_and_methods_have_errors_that_openais_client_reads(client, address):
+    assert client.models.retrieve("tts-1") == client.models.list().data[0]
+    with pytest.raises(openai.NotFoundError, match=r"Not Found.*GET /v1/models/nothing"):
+        client.models.retrieve("nothing")
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(f"{address}/v1/audio/speech", timeout=60)
+    assert caught.value.code == 405 and caught.value.headers["Allow"] == "POST"
+    assert "Method Not Allowed" in json.load(caught.value)["error"]["message"]
+
+
+@pytest.mark.parametrize("key", ["geheimnisträger", " secret", "secret\n", ""])
+def test_a_key_that_no_header_can_contain_is_a_user_error(key):
+    done = call(main, HIFIGAN_API_KEY=key)
+    assert done.returncode == 2 and "api_key" in done.stderr and done.stderr.count("\n") == 1
+
+
 def test_a_wrong_key_is_refused(address):
-    for key in ("wrong", "ä"):
+    for header in ("Bearer wrong", "Bearer ä", "a secret", "Basic a secret"):
         request = urllib.request.Request(f"{address}/v1/models")
-        request.add_header("Authorization", f"Bearer {key}".encode().decode("latin-1"))
+        request.add_header("Authorization", header.encode().decode("latin-1"))
         with pytest.raises(urllib.error.HTTPError) as caught:
             urllib.request.urlopen(request, timeout=60)
         assert caught.value.code == 401
+    request.add_header("Authorization", "bearer a secret")  # the case of the scheme does not matter
+    assert urllib.request.urlopen(request, timeout=60).status == 200
     with pytest.raises(openai.AuthenticationError, match="key"):
         speak(openai.OpenAI(base_url=f"{address}/v1", api_key="wrong", max_retries=0))
 
 
+def connect(address: str) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])))
+
+
+def request_speech(connection: socket.socket, text: str, kind: str = "wav") -> None:
+    """Send a request, whose answer is not read."""
+    body = json.dumps({"input": text, "voice": "espeak", "response_format": kind}).encode()
+    head = "POST /v1/audio/speech HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer a secret\r\n"
+    connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+
+
 @pytest.mark.parametrize("kind", ["pcm", "mp3"])
 def test_a_client_that_hangs_up_frees_its_place(client, address, kind):
-    body = json.dumps({"input": LONG, "voice": "espeak", "response_format": kind}).encode()
-    head = "POST /v1/audio/speech HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer a secret\r\n"
-    head += f"Content-Length: {len(body)}\r\n\r\n"
-    connection = socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])))
-    connection.sendall(head.encode() + body)
+    connection = connect(address)
+    request_speech(connection, LONG, kind)
     while not health(address)["requests"]:
         time.sleep(0.05)
     connection.close()
@@ -178,6 +225,21 @@ def test_a_client_that_hangs_up_frees_its_place(client, address, kind):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert len(speak(client, "Good day.")) > 10_000
+
+
+def test_clients_that_do_not_read_take_no_ones_place():
+    from starlette.requests import Request
+
+    from webpage.api import MAX_WAITING, Api
+    from webpage.models import Models
+
+    async def next_of_one_more() -> bytes:
+        api = Api(Models([], "cpu", any_path=False))
+        request = Request({"type": "http"}, receive=asyncio.Event().wait)
+        clients = [api.in_turn(request, iter([b"first", b"second"])) for _ in range(MAX_WAITING + 1)]
+        return [await anext(client) for client in clients][-1]  # none asks for its second part
+
+    assert asyncio.run(next_of_one_more()) == b"first"
 
 
 def test_more_requests_than_the_queue_holds_are_refused(address):
@@ -196,6 +258,31 @@ def test_more_requests_than_the_queue_holds_are_refused(address):
         statuses = list(visitors.map(status, range(40)))
     assert set(statuses) == {200, 503} and statuses.count(200) >= 20
     assert health(address)["requests"] == 0
+
+
+def test_ctrl_c_during_a_request_ends_the_server_at_once_with_one_line(tmp_path):
+    with server(tmp_path, "--api_only") as (address, process):
+        request_speech(connect(address), LONG)
+        while not health(address)["requests"]:
+            time.sleep(0.05)
+        time.sleep(1.0)  # a sentence is being spoken
+        process.send_signal(signal.SIGINT)
+        assert process.wait(3) == 0
+    assert (tmp_path / "log").read_text().splitlines()[1:] == ["app.py: stopped"]
+
+
+@pytest.mark.parametrize("host", ["no such host", "256.1.1.1"])
+def test_a_host_that_does_not_exist_is_a_user_error(host):
+    done = call(main, "--host", host)
+    assert done.returncode == 2 and host in done.stderr and done.stderr.count("\n") == 1
+    assert "choose another --host" in done.stderr
+
+
+def test_an_address_of_ipv6_is_shown_as_in_a_browser(tmp_path):
+    if not socket.has_ipv6:
+        pytest.skip("needs IPv6")
+    with server(tmp_path, "--api_only", host="::1") as (address, _):
+        assert f"http://[::1]:{address.rpartition(':')[2]}/" in (tmp_path / "log").read_text()
 
 
 def test_a_port_in_use_is_a_user_error():
