@@ -223,7 +223,7 @@ class Tacotron2Trainer:
                 figure.savefig(temporary, format="png")
             write_wav(folder / f"{name}.wav", audio, self.config.sampling_rate)
         except OSError as error:  # a full disk: the checkpoint before this validation may not be saved either
-            print(f"\ncan't write {folder / name}: {error}; training continues", file=sys.stderr)
+            print(f"\ncan't write {folder / name}: {error.strerror}; training continues", file=sys.stderr)
         run.log_clips({batch["name"][0]: (audio, render(figure))}, shown="mel_and_attention")
 
 
