@@ -6,6 +6,7 @@ A teacher-forced mel matches its clip's audio frame by frame and has the errors 
 that is trained on such mels learns to compensate for these errors.
 """
 
+import io
 import json
 import os
 import time
@@ -31,13 +32,14 @@ from common.parser import build_parser, select
 from corpus.manifest import Clip, read_manifest
 from corpus.saved_mels import NPY_HEADER, distinct_depth, mel_name, shared_names
 from mel import MelConfig, check_same_mel, convert_mel_scale
+from tacotron2.config import Tacotron2Config
 from tacotron2.dataset import TextMelDataset
 from tacotron2.model import Tacotron2
 from training.loaders import limited_workers
 from training.processes import Processes, use_all_cores
 
 WRITERS = 4  # threads; a write waits for the disk
-LIST_NAME = "mels.txt"  # the names of the mels that runs have written into the folder
+LIST_NAME = "mels.txt"  # the mels that runs have written into the folder: name, tab, checksum
 MAX_UNWRITTEN = 64  # mels that wait to be written
 
 
@@ -100,12 +102,30 @@ def distinct_clips(manifests: Sequence[Path], config: MelConfig, input_wavs_dir:
     return list({os.path.realpath(clip.file): clip for clip in chain(*manifests)}.values())
 
 
-def mels_in(folder: Path) -> tuple[set[str], set[str]]:
-    """Return the names of the mels in a folder that earlier runs recorded, and of its other .npy files."""
+def checksums(clips: Sequence[Clip], depth: int, config: Tacotron2Config) -> Iterator[tuple[Clip, str, str]]:
+    """Yield each clip with its mel's name and a checksum of what the mel is made from, 8 digits."""
+    for clip in clips:
+        speaker = clip.speaker if config.speakers else ""
+        checksum = zlib.crc32(f"{clip.samples} {speaker} {clip.transcript}".encode())
+        yield clip, mel_name(clip, depth).replace(os.sep, "/"), f"{checksum:08x}"
+
+
+def read_list(folder: Path) -> dict[str, str]:
+    """Return the names of the mels that earlier runs recorded, with their checksums, or "" where unknown."""
     listed = folder / LIST_NAME
-    recorded = set(listed.read_text(encoding="utf-8-sig").splitlines()) if listed.is_file() else set()
+    lines = listed.read_text(encoding="utf-8-sig").splitlines() if listed.is_file() else []
+    return {name: checksum for name, _, checksum in (line.partition("\t") for line in lines)}
+
+
+def is_outdated(name: str, checksum: str, recorded: dict[str, str]) -> bool:
+    return recorded.get(name, "") not in ("", checksum)
+
+
+def mels_in(folder: Path) -> tuple[dict[str, str], set[str]]:
+    """Return the recorded mels in a folder, as `read_list` does, and the names of its other .npy files."""
+    listed = read_list(folder)
     found = {path.relative_to(folder).as_posix() for path in visible(folder.rglob("*.npy"))}
-    return found & recorded, found - recorded
+    return {name: checksum for name, checksum in listed.items() if name in found}, found - listed.keys()
 
 
 def depth_of_mels(folder: Path, clips: Sequence[Clip]) -> int:
@@ -135,26 +155,28 @@ def refuse_other_clips(folder: Path, clips: Sequence[Clip], depth: int, config: 
             )
 
 
-def claim_folder(folder: Path, names: set[str], config: MelConfig, weights: str, overwrite: bool) -> None:
-    """Write the mel settings, the model's fingerprint and the names of the mels into the folder.
+def claim_folder(
+    folder: Path, mels: dict[str, str], config: MelConfig, weights: str, seed: int, overwrite: bool
+) -> None:
+    """Write the mel settings, the model's fingerprint, the seed, and the mels' checksums into the folder.
 
-    With `overwrite`, mels that an earlier run wrote with another model or other settings are deleted, because
-    a later run could not tell them from the new ones. Other files are left alone. Raises UserError for mels
-    of another model without `overwrite`, and for .npy files of unknown origin among or beside them.
+    `mels` are the checksums by name. Those that will be made again are deleted, because a later run could not
+    tell them from the new ones; with `overwrite`, also those that an earlier run wrote with another model or
+    other settings. Other files are left alone. Raises UserError for mels of another model or seed without
+    `overwrite`, and for .npy files of unknown origin among or beside them.
     """
     record = folder / CONFIG_NAME
-    made_with = config.to_dict() | {"tacotron2_sha256": weights}
-    found = read_json(record) if record.is_file() else {}
+    made_with = config.to_dict() | {"tacotron2_sha256": weights, "seed": seed}
+    found = {"seed": seed} | read_json(record) if record.is_file() else {}  # older runs recorded no seed
     recorded, others = mels_in(folder)
+    deleted = {name for name in mels if overwrite or is_outdated(name, mels[name], recorded)}
     if overwrite and found != made_with:
-        if found and not recorded and (unknown := others - names):  # of a run that listed no names
+        if found and not recorded and (unknown := others - mels.keys()):  # of a run that listed no names
             raise UserError(
                 f"{folder} contains {len(unknown)} .npy files that may be mels of another model, such as "
                 f"{min(unknown)}; delete or move them"
             )
-        for name in recorded:
-            (folder / name).unlink()
-        recorded = set()
+        deleted |= recorded.keys()
     elif found:
         check_same_mel(MelConfig.from_dict(found), config, f"the mels in {folder}", "these")
         if found.get("tacotron2_sha256") != weights:
@@ -162,13 +184,23 @@ def claim_folder(folder: Path, names: set[str], config: MelConfig, weights: str,
                 f"{folder} contains mels of another Tacotron 2; choose another folder, or replace them with "
                 "--overwrite"
             )
+        if found["seed"] != seed:
+            raise UserError(
+                f"{folder} contains mels of --seed {found['seed']}; use it again, choose another folder, or "
+                "replace them with --overwrite"
+            )
     elif others:
         raise UserError(
             f"{folder} contains .npy files without a {CONFIG_NAME}, such as {min(others)}; choose another "
             "folder, or replace those of these clips with --overwrite"
         )
+    kept = dict.fromkeys(others & mels.keys(), "") | recorded
+    for name in deleted & kept.keys():
+        (folder / name).unlink()
+        del kept[name]
+    lines = (f"{name}\t{checksum}".rstrip() for name, checksum in sorted((mels | kept).items()))
     for path, text in (
-        (folder / LIST_NAME, "\n".join(sorted(recorded | names))),
+        (folder / LIST_NAME, "\n".join(lines)),
         (record, json.dumps(made_with, indent=2)),
     ):
         with atomic_write(path) as temporary:
@@ -188,6 +220,8 @@ def save_mels(
 ) -> tuple[int, float]:
     """Write `<stem>.npy`, float32 (num_mels, samples // hop_size), for each clip that has none in `folder`.
 
+    A mel that an earlier run made from another transcript is made again.
+
     If clips in different folders share a name, the mels are in folders, too: `speaker/<stem>.npy`.
 
     The mels are in `config`'s scale. Returns the number of mels written and the mean absolute difference
@@ -203,13 +237,18 @@ def save_mels(
         depth = depth_of_mels(folder, clips)
         if not overwrite:
             refuse_other_clips(folder, share, depth, config)
-        missing = [clip for clip in share if overwrite or not (folder / mel_name(clip, depth)).is_file()]
+        recorded = read_list(folder)
+        missing = [
+            clip
+            for clip, name, checksum in checksums(share, depth, model.config)
+            if overwrite or is_outdated(name, checksum, recorded) or not (folder / name).is_file()
+        ]
         if missing:
             mels = teacher_forced_mels(model, missing, batch_size, num_workers, seed)
     with processes.stopping_together():
         if processes.is_main:
-            names = {Path(mel_name(clip, depth)).as_posix() for clip in clips}
-            claim_folder(folder, names, config, weights_fingerprint(model), overwrite)
+            made_from = {name: checksum for _, name, checksum in checksums(clips, depth, model.config)}
+            claim_folder(folder, made_from, config, weights_fingerprint(model), seed, overwrite)
 
     difference, bins, unwritten = 0.0, 0, deque()
     with ThreadPoolExecutor(WRITERS) as pool:
@@ -230,8 +269,10 @@ def save_mels(
 
 
 def write_mel(path: Path, mel: Tensor) -> None:
-    with atomic_write(path) as temporary, temporary.open("wb") as file:
-        np.save(file, mel.numpy().astype(np.float32))
+    buffer = io.BytesIO()  # NumPy's own writing to a file does not say that the disk is full
+    np.save(buffer, mel.numpy().astype(np.float32))
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def parse_arguments(arguments: list[str] | None) -> tuple[SaveMelsOptions, Tacotron2, MelConfig]:

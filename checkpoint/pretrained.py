@@ -44,10 +44,15 @@ def load_pretrained_tacotron2(path: Path | str, model: Tacotron2) -> str:
 
     A model of one speaker becomes one of several: all of them start with its voice. A post-filter is left
     out, because it would not fit the mels of the trained model. Raises UserError for a model with other mel
-    settings, or with several speakers that are not those of `model`.
+    settings, that reads other symbols, or with several speakers that are not those of `model`.
     """
     config, state, file = read_tacotron2(Path(path))
     check_same_mel(config, model.config, str(path), "this run")
+    if config.text_input != model.config.text_input:  # the rows of its embedding belong to other symbols
+        raise UserError(
+            f"{path} reads {config.text_input}, and this run {model.config.text_input}; leave out "
+            "--text_input, or start without --path_to_pretrained_weights"
+        )
     if model.config.speakers and not config.speakers:
         state = state | {"speaker_embedding.weight": torch.zeros_like(model.speaker_embedding.weight)}
     elif config.speakers != model.config.speakers:

@@ -1,5 +1,6 @@
 """Train a Tacotron 2: `accelerate launch -m tacotron2.train …`."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from common.errors import UserError, report_user_errors
 from common.files import atomic_write
 from common.options import option
 from corpus.audio import write_wav
+from corpus.manifest import Clips
 from mel import griffin_lim
 from tacotron2.config import Tacotron2Config
 from tacotron2.dataset import TextMelDataset
@@ -216,9 +218,12 @@ class Tacotron2Trainer:
         audio = self.audio_of(self.speak(batch, slice(1)).mel[0])
         folder = self.options.save_audio_gen or run.folder / "generated"
         name = f"epoch_{run.progress.epoch + 1:04d}_{batch['name'][0]}"
-        with atomic_write(folder / f"{name}.png") as temporary:
-            figure.savefig(temporary, format="png")
-        write_wav(folder / f"{name}.wav", audio, self.config.sampling_rate)
+        try:
+            with atomic_write(folder / f"{name}.png") as temporary:
+                figure.savefig(temporary, format="png")
+            write_wav(folder / f"{name}.wav", audio, self.config.sampling_rate)
+        except OSError as error:  # a full disk: the checkpoint before this validation may not be saved either
+            print(f"\ncan't write {folder / name}: {error.strerror}; training continues", file=sys.stderr)
         run.log_clips({batch["name"][0]: (audio, render(figure))}, shown="mel_and_attention")
 
 
@@ -227,12 +232,25 @@ def model_inputs(batch: dict) -> list[Tensor]:
     return [batch[name] for name in ("tokens", "token_lengths", "mel", "mel_lengths", "speakers")]
 
 
+def warn_of_mixed_voices(accelerator: Accelerator, clips: Clips, config: Tacotron2Config) -> None:
+    """Warn if a model without speakers is trained on clips of several, whose voices it mixes."""
+    names = sorted(set(clips.speakers) - {""})
+    if len(names) > 1 and not config.speakers:
+        shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+        accelerator.print(
+            f"{clips.source} has {len(names)} speakers ({shown}), and the model learns one voice from all; "
+            "name them with --speakers to give each a voice",
+            file=sys.stderr,
+        )
+
+
 def train(options: Tacotron2Options, config: Tacotron2Config) -> Path:
     """Train a Tacotron 2; return the folder of the final checkpoint."""
     # each process computes its own batch norm statistics; broadcasting keeps them equal
     accelerator = make_accelerator(options, broadcast_buffers=True)
     processes = Processes()
     train_clips, val_clips = read_manifests(processes, options, config)
+    warn_of_mixed_voices(accelerator, train_clips, config)
     train_set = TextMelDataset(train_clips, config)
     val_set = TextMelDataset(val_clips, config)
     loader, steps_per_epoch = training_loader(

@@ -1,7 +1,9 @@
 """save_taco_mels.py: mels aligned with their audio frame by frame, and written atomically."""
 
 import csv
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -155,6 +157,82 @@ def test_a_second_run_writes_only_missing_mels(corpus, taco, tmp_path, capsys):
     assert "0 clips saved" in capsys.readouterr().out
     save(corpus, taco, folder, "--overwrite")
     assert all(path.stat().st_mtime_ns > time for path, time in kept.items())
+
+
+def change_text(manifest: Path, old: str, new: str) -> None:
+    text = manifest.read_text(encoding="utf-8")
+    assert old in text
+    manifest.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def test_a_mel_of_another_transcript_is_made_again(corpus, taco, tmp_path, capsys):
+    folder = tmp_path / "mels"
+    save(corpus, taco, folder)
+    before = {path.stem: path.read_bytes() for path in folder.glob("*.npy")}
+    change_text(corpus / "test.csv", TEXTS[2], "Quite another text.")
+    save(corpus, taco, folder)
+    assert "1 clips saved" in capsys.readouterr().out.splitlines()[-2]
+    changed = {path.stem for path in folder.glob("*.npy") if path.read_bytes() != before[path.stem]}
+    assert changed == {"clip2"}
+    save(corpus, taco, folder)
+    assert "0 clips saved" in capsys.readouterr().out
+
+
+def test_a_speaker_matters_only_to_a_model_of_several(corpus, tmp_path, capsys):
+    several = save_taco(tmp_path / "several", speakers=("ann", "bob"))
+    for model, again in ((several, "2 clips saved"), (save_taco(tmp_path / "one"), "0 clips saved")):
+        for names in (("ann", "bob"), ("bob", "ann")):
+            spoken = with_speakers(corpus / "train.csv", corpus / "spoken.csv", *names)
+            flags = ["--path_to_save", model.parent / "mels", "--taco_weights", model, "--num_workers", 0]
+            save_taco_mels.main([str(flag) for flag in ["--path_to_manifest", spoken, *flags]])
+        assert f"\n{again}" in capsys.readouterr().out  # not the first line, that of the first run
+
+
+def test_mels_of_two_seeds_never_share_a_folder(corpus, taco, tmp_path, capsys):
+    folder = tmp_path / "mels"
+    save(corpus, taco, folder, "--seed", 5)
+    before = (folder / "clip0.npy").read_bytes()
+    with pytest.raises(SystemExit) as leaving:
+        save(corpus, taco, folder)
+    error = capsys.readouterr().err
+    assert leaving.value.code == 2 and error.count("\n") == 1 and "contains mels of --seed 5" in error
+    save(corpus, taco, folder, "--overwrite")
+    assert (folder / "clip0.npy").read_bytes() != before
+
+
+@pytest.mark.parametrize("has_list", [True, False])
+def test_a_folder_of_an_older_version_is_continued(corpus, taco, tmp_path, capsys, has_list):
+    """Such a folder has no checksums and no seed, and even older ones have no list."""
+    folder = tmp_path / "mels"
+    save(corpus, taco, folder)
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({k: v for k, v in settings.items() if k != "seed"}))
+    (folder / "mels.txt").unlink()
+    if has_list:
+        (folder / "mels.txt").write_text("clip0.npy\nclip1.npy\nclip2.npy\n")
+    (folder / "clip1.npy").unlink()
+    capsys.readouterr()
+    for saved in (1, 0):
+        save(corpus, taco, folder)
+        assert f"{saved} clips saved" in capsys.readouterr().out
+    change_text(corpus / "train.csv", TEXTS[0], "Unknown before.")  # of an old mel, which is kept
+    change_text(corpus / "train.csv", TEXTS[1], "Another one.")
+    change_text(corpus / "test.csv", TEXTS[1], "Another one.")
+    save(corpus, taco, folder)
+    assert "1 clips saved" in capsys.readouterr().out
+
+
+def test_a_full_disk_is_named(corpus, taco, tmp_path, capsys):
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))  # more than the settings, less than a mel
+    try:
+        with pytest.raises(SystemExit):
+            save(corpus, taco, tmp_path / "mels")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    error = capsys.readouterr().err
+    assert os.strerror(errno.EFBIG) in error and "choose another folder" in error
 
 
 def test_mels_of_two_models_never_share_a_folder(corpus, taco, tmp_path, capsys):

@@ -73,7 +73,8 @@ class RunLog:
         if to_file:
             self.metrics.append({"step": step, "epoch": progress.epoch, "split": split} | values)
         if to_trackers:
-            self.accelerator.log({f"{split}/{name}": value for name, value in values.items()}, step=step)
+            named = {f"{split}/{name}": value for name, value in values.items()}
+            trackers.use_trackers(self.accelerator, lambda tracker: tracker.log(named, step=step))
 
     def write_clips(self, clips: dict[str, tuple], shown: str, progress: Progress) -> None:
         """Send {name: (audio (samples,), picture (height, width, channels))} to the trackers."""
@@ -103,4 +104,6 @@ class RunLog:
         """Close the progress bar and the trackers."""
         if self.bar is not None:
             self.bar.close()
+        trackers.use_trackers(self.accelerator, lambda tracker: tracker.finish())
+        self.accelerator.trackers.clear()
         self.accelerator.end_training()

@@ -1,10 +1,13 @@
 """Weights & Biases and TensorBoard."""
 
 import os
+import sys
+from collections.abc import Callable
 
 from accelerate import Accelerator
+from accelerate.tracking import GeneralTracker
 
-from common.errors import UserError
+from common.errors import UserError, one_line
 from training.options import RunOptions
 
 
@@ -56,6 +59,20 @@ def wandb_settings(accelerator: Accelerator, options: RunOptions) -> dict:
     return settings
 
 
+def use_trackers(accelerator: Accelerator, action: Callable[[GeneralTracker], None]) -> None:
+    """Call `action` with each tracker in the main process, and use those that fail no more."""
+    for tracker in list(accelerator.trackers) if accelerator.is_main_process else []:
+        try:
+            action(tracker)
+        except Exception as error:  # clients raise errors of many types, none of which may end the run
+            accelerator.trackers.remove(tracker)
+            accelerator.print(
+                f"\n{tracker.name} failed ({one_line(error)}): the run goes on without it, and metrics.jsonl "
+                "has all values",
+                file=sys.stderr,
+            )
+
+
 def log_clips(
     accelerator: Accelerator, clips: dict[str, tuple], shown: str, sampling_rate: int, step: int
 ) -> None:
@@ -63,7 +80,8 @@ def log_clips(
 
     `shown` is what the pictures show, and the title of their section.
     """
-    for tracker in accelerator.trackers if accelerator.is_main_process else []:
+
+    def log(tracker: GeneralTracker) -> None:
         if tracker.name == "wandb":
             import wandb
 
@@ -76,3 +94,5 @@ def log_clips(
             for name, (audio, picture) in clips.items():
                 tracker.writer.add_audio(f"audio/{name}", audio, step, sampling_rate)
                 tracker.writer.add_image(f"{shown}/{name}", picture, step, dataformats="HWC")
+
+    use_trackers(accelerator, log)

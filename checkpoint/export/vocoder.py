@@ -3,6 +3,7 @@
 An exported file is loaded and compared with PyTorch before it replaces `--output`.
 """
 
+import io
 import json
 import logging
 import math
@@ -60,8 +61,9 @@ def export_program(generator: Generator | Vocos, path: Path) -> None:
     program = torch.export.export(
         generator, (example_mel(generator.config),), dynamic_shapes=DYNAMIC_AXES, strict=False
     )
-    with open(path, "wb") as file:  # torch rejects paths that do not end in .pt2
-        torch.export.save(program, file, extra_files=metadata(generator.config))
+    buffer = io.BytesIO()  # on a full disk, PyTorch's own writer aborts the process
+    torch.export.save(program, buffer, extra_files=metadata(generator.config))
+    path.write_bytes(buffer.getbuffer())
 
 
 def load_program(path: Path) -> Callable[[Tensor], Tensor]:

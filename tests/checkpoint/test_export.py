@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from helpers import RATE, call, voice
+from helpers import RATE, ROOT, call, voice
 
 import inference
 from checkpoint import load_generator, save_model
@@ -215,6 +215,19 @@ def test_a_saved_torch_program_agrees_with_the_model(tmp_path, capsys, name):
     assert json.loads(extra_files["config"]) == json.loads((checkpoint / "config.json").read_text())
     assert extra_files["hop_size"] == "256"
     assert_same_audio(load_generator(checkpoint), program.module())
+
+
+def test_a_disk_that_is_full_is_one_line(tmp_path):
+    """In a process, because PyTorch's writer aborts it."""
+    resource = pytest.importorskip("resource")
+    checkpoint, output = make_checkpoint(tmp_path / "model"), tmp_path / "model.pt2"
+    done = subprocess.run(
+        [sys.executable, "-m", "checkpoint", "export", "--checkpoint_file", checkpoint, "--output", output],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000)),
+        cwd=ROOT, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 2 and f"can't write {output}" in done.stderr, done.stderr
+    assert done.stderr.count("\n") == 1 and not output.exists()
 
 
 def test_other_suffixes_are_refused_before_the_export(tmp_path):

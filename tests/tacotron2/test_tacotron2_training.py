@@ -1,6 +1,7 @@
 """`python -m tacotron2.train`: complete runs of a small model from the command line."""
 
 import csv
+import errno
 import json
 import os
 import shlex
@@ -341,6 +342,15 @@ def test_training_starts_from_a_pretrained_model(corpus, finished, tmp_path, cap
     assert f"mel_scale is db in {start_from} but ln in this run" in line
 
 
+def test_a_pretrained_model_of_phonemes_is_refused_for_characters(corpus, tmp_path, capsys):
+    """Although its embedding has enough rows, which belong to other symbols."""
+    config = Tacotron2Config(**TINY, text_input="phonemes")
+    save_model(tmp_path / "phonemes", config, tacotron2=Tacotron2(config))
+    settings = dict.fromkeys(TINY) | {"path_to_pretrained_weights": tmp_path / "phonemes"}
+    line = refused(capsys, corpus, tmp_path / "run", **settings, text_input="characters")
+    assert "phonemes reads phonemes, and this run characters; leave out --text_input" in line
+
+
 def test_settings_of_a_foreign_models_weights_are_kept(corpus, tmp_path):
     """Such a model has texts without an end symbol and computes in natural logarithms."""
     torch.manual_seed(0)
@@ -365,6 +375,27 @@ def two_speakers(corpus, tmp_path_factory) -> tuple[Path, Path]:
 
 
 START = dict.fromkeys(TINY) | {"training_epochs": 1, "max_train_steps": 1}
+
+
+def test_one_voice_of_several_speakers_is_learned_with_a_warning(corpus, two_speakers, tmp_path, capsys):
+    settings = {"training_epochs": 1, "max_train_steps": 1}
+    for number, (manifests, names) in enumerate(
+        [(two_speakers[0], None), (two_speakers[0], ["ann", "bob"]), (corpus, None)]
+    ):
+        train_here(manifests, tmp_path / str(number), **settings, speakers=names)
+        warning = f"{manifests / 'train.csv'} has 2 speakers (ann, bob), and the model learns one voice"
+        assert (warning in capsys.readouterr().err) == (number == 0)
+
+
+def test_a_full_disk_at_a_validation_does_not_end_the_run(corpus, tmp_path, monkeypatch, capsys):
+    def savefig(figure, path, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", savefig)
+    folder = train_here(corpus, tmp_path / "run", training_epochs=1, max_train_steps=1)
+    assert (folder / "final_checkpoint" / "tacotron2.safetensors").is_file()
+    assert len(metrics(folder, "val")) == 1
+    assert f"can't write {folder / 'generated'}" in capsys.readouterr().err
 
 
 def test_fine_tuning_a_model_of_several_speakers_keeps_them(two_speakers, tmp_path):

@@ -45,7 +45,9 @@ NAN, INF = torch.tensor(torch.nan), torch.tensor(torch.inf)
 
 def process(index: int, count: int = 2) -> SimpleNamespace:
     """Return what the code asks an Accelerator about one of several processes."""
-    return SimpleNamespace(process_index=index, num_processes=count, is_main_process=index == 0)
+    return SimpleNamespace(
+        process_index=index, num_processes=count, is_main_process=index == 0, trackers=[], print=print
+    )
 
 
 def test_skipped_steps_in_a_row_are_counted_from_the_last_step_that_was_not_skipped():
@@ -108,7 +110,7 @@ def test_frames_per_second_are_those_of_all_processes_since_the_last_log(tmp_pat
     clock = iter((10.0, 12.0, 12.0, 16.0, 16.0))
     monkeypatch.setattr("training.run_log.time.perf_counter", lambda: next(clock))
     accelerator = process(0)
-    accelerator.reduce, accelerator.log = lambda tensor, reduction: tensor, lambda values, step: None
+    accelerator.reduce = lambda tensor, reduction: tensor
     options = SimpleNamespace(folder=tmp_path, console_out_iters=1, wandb_log_iters=1, log_wandb=True)
     log = RunLog(accelerator, options, None)
     for step, frames in enumerate((100, torch.tensor(300)), 1):
@@ -122,7 +124,7 @@ def test_frames_per_second_are_those_of_all_processes_since_the_last_log(tmp_pat
 def test_each_log_has_the_steps_of_its_own_interval(tmp_path):
     tracked, accelerator = [], process(0)
     accelerator.reduce = lambda tensor, reduction: tensor
-    accelerator.log = lambda values, step: tracked.append(step)
+    accelerator.trackers = [SimpleNamespace(log=lambda values, step: tracked.append(step))]
     options = SimpleNamespace(folder=tmp_path, console_out_iters=2, wandb_log_iters=3, log_wandb=True)
     log = RunLog(accelerator, options, None)
     for step in range(7):

@@ -1,5 +1,6 @@
 """TensorBoard's event files and Weights & Biases' offline files, read again after runs of both models."""
 
+import errno
 import json
 import struct
 from collections.abc import Iterator
@@ -9,13 +10,15 @@ import numpy as np
 import pytest
 import soundfile
 import tacotron2_runs
+from accelerate.tracking import TensorBoardTracker, WandBTracker
 from forked import Forked, complete
 from helpers import RATE
 from PIL import Image
-from runs import command_line, metrics
+from runs import command_line, metrics, train_here
 
 import train
 
+TRACKERS = {"tensorboard": TensorBoardTracker, "wandb": WandBTracker}
 SETTINGS = {"training_epochs": 1, "log_wandb": True, "log_tensorboard": True, "wandb_log_iters": 2}
 SETTINGS |= {"console_out_iters": 1}
 COMMON = {"learning_rate", "frames_per_second", "skipped_steps", "mel_loss"}
@@ -97,3 +100,32 @@ def test_both_trackers_receive_values_sounds_and_pictures(model, small_corpus, t
         sound, picture = (files / history[last][f"{kind}/{clip}/path"] for kind in ("audio", shown))
         assert soundfile.info(sound).samplerate == RATE
         assert np.asarray(Image.open(picture).convert("L")).std() > 20
+
+
+@pytest.mark.parametrize("name", TRACKERS)
+@pytest.mark.parametrize("failing", ["log", "writer", "finish"])
+def test_a_tracker_that_fails_does_not_end_the_run(
+    name, failing, small_corpus, tmp_path, monkeypatch, capsys
+):
+    """In the values of a step, the sounds of a validation (of TensorBoard's writer), or at the end."""
+    pytest.importorskip(name)
+    calls = []
+
+    def fail(*args, **options):
+        calls.append(args)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    if failing == "writer":
+        monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_audio", fail)
+        monkeypatch.setattr("wandb.Audio", fail)
+    else:
+        monkeypatch.setattr(TRACKERS[name], failing, fail)
+    settings = SETTINGS | {
+        "log_wandb": name == "wandb" or None,
+        "log_tensorboard": name == "tensorboard" or None,
+    }
+    folder = train_here(small_corpus, tmp_path / "run", **settings)
+    assert (folder / "final_checkpoint" / "generator.safetensors").is_file() and len(calls) == 1
+    assert capsys.readouterr().err.count(f"{name} failed ([Errno 28] No space left on device)") == 1
+    assert [record["step"] for record in metrics(folder, "train")] == [0, 1, 2, 3]
