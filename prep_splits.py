@@ -240,13 +240,13 @@ def read_clips(options: PrepOptions) -> tuple[list[CorpusClip], list[Rejection],
         rows = read_dataset(
             options.dataset, folder, options.dataset_config, options.dataset_split, options.text_column
         )
-        return import_clips(rows, rate, options.trim_db)
+        return import_clips(rows, folder, rate, options.trim_db)
     corpus = download_ljspeech(options.download) if options.download else options.path_to_ljspeech
     clips, rejections = READERS[options.corpus](corpus)
     if not options.convert:
         return clips, rejections, []
     targets = ((replace(clip, path=folder / f"{clip.clip_id}.wav"), clip.path) for clip in clips)
-    clips, unreadable, changes = import_clips(targets, rate, options.trim_db)
+    clips, unreadable, changes = import_clips(targets, folder, rate, options.trim_db)
     return clips, rejections + unreadable, changes
 
 

@@ -487,6 +487,41 @@ def test_conversion_does_not_overwrite_the_corpus(tmp_path):
     assert_one_line_error(done, "--convert would overwrite")
 
 
+def test_conversion_writes_again_only_what_it_has_written(tmp_path):
+    corpus, folder = make_corpus(tmp_path / "corpus", numbered_lines(3)), tmp_path / "converted"
+    flags = ("--path_to_ljspeech", corpus, "--path_to_save", tmp_path / "out", "--convert", folder)
+    for _ in range(2):
+        done = run(*flags)
+        assert done.returncode == 0, done.stderr
+    (corpus / "metadata.csv").write_text("C000|x|one\nC001|x|two\nsub/C003|x|three\n")
+    (corpus / "wavs" / "sub").mkdir()
+    write_wav(corpus / "wavs" / "sub" / "C003.wav", tone(0.1), RATE)
+    (folder / "sub").mkdir()
+    recording = folder / "sub" / "C003.wav"
+    write_wav(recording, tone(0.9), RATE)
+    before = {path: path.read_bytes() for path in (recording, folder / "C000.wav")}
+    write_wav(corpus / "wavs" / "C000.wav", tone(0.5), RATE)
+    assert_one_line_error(run(*flags), "--convert would overwrite", "sub/C003.wav")
+    assert {path: path.read_bytes() for path in before} == before
+    recording.unlink()
+    assert run(*flags).returncode == 0 and recording.is_file()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs links")
+def test_conversion_does_not_overwrite_what_the_corpus_links_to(tmp_path):
+    # written by --convert, so that only the links tell that they are the source
+    out = split(make_corpus(tmp_path / "first", numbered_lines(2)), tmp_path / "one", "--convert")
+    originals = out / "wavs"
+    corpus = make_corpus(tmp_path / "corpus", numbered_lines(2))
+    for path in (corpus / "wavs").iterdir():
+        path.unlink()
+        path.symlink_to(originals / path.name)
+    before = {path: path.read_bytes() for path in originals.iterdir()}
+    flags = ("--path_to_save", tmp_path / "out", "--convert", originals, "--sampling_rate", "16000")
+    assert_one_line_error(run("--path_to_ljspeech", corpus, *flags), "--convert would overwrite")
+    assert {path: path.read_bytes() for path in originals.iterdir()} == before
+
+
 @pytest.mark.parametrize("kind", ["vctk", "dataset"])
 def test_conversion_does_not_overwrite_recordings_of_other_corpora(tmp_path, kind):
     recording = tmp_path / "wav48" / "p225" / "p225_001.wav"
