@@ -25,6 +25,11 @@ NUMBER_COLUMNS = ("duration", "samples", "peak")
 COLUMNS = (*TEXT_COLUMNS, *NUMBER_COLUMNS)
 BATCH = 10_000  # rows that are handled together, so that a manifest takes little more memory than its clips
 BLOCK = 1 << 20  # bytes of a CSV file; a row must be shorter
+# Kept for as long as the program: an Arrow thread that frees the handler while Python exits aborts the process
+# (https://github.com/apache/arrow/issues/45214).
+CSV_ROWS = pyarrow.csv.ParseOptions(
+    newlines_in_values=True, invalid_row_handler=lambda row: "error" if row.text.strip() else "skip"
+)
 
 
 class Clip(NamedTuple):
@@ -227,10 +232,7 @@ def csv_batches(path: Path) -> Iterator[pa.RecordBatch]:
     with pyarrow.csv.open_csv(
         path,
         pyarrow.csv.ReadOptions(block_size=BLOCK),
-        pyarrow.csv.ParseOptions(
-            newlines_in_values=True,
-            invalid_row_handler=lambda row: "error" if row.text.strip() else "skip",
-        ),
+        CSV_ROWS,
         pyarrow.csv.ConvertOptions(
             column_types=dict.fromkeys(COLUMNS, pa.string()),
             include_columns=COLUMNS,
