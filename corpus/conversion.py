@@ -164,7 +164,7 @@ def convert_audio(
     SilentClip for a file without sound, and UserError or one of DECODING_ERRORS for a file that can't be
     decoded, has no samples, or has values that are not finite.
     """
-    channels, source_rate = read_channels(source)
+    channels, file = read_channels(source)
     if not len(channels) or not np.isfinite(channels).all():
         raise UserError("audio holds values that are not finite" if len(channels) else "audio is empty")
     audio, mixed = mix_down(channels)
@@ -174,9 +174,9 @@ def convert_audio(
     if abs(offset := float(audio.mean(dtype=np.float64))) >= MIN_OFFSET:
         audio = audio - np.float32(offset)
         changes.append(f"offset removed: {offset:.4f}")
-    if source_rate != sampling_rate:
-        audio = resample(audio, source_rate, sampling_rate)
-        changes.append(f"resampled from {source_rate} Hz")
+    if file.sampling_rate != sampling_rate:
+        audio = resample(audio, file.sampling_rate, sampling_rate)
+        changes.append(f"resampled from {file.sampling_rate} Hz")
     start, end = loud_part(audio, sampling_rate, trim_db)
     trimmed = (len(audio) - end + start) / sampling_rate
     if trimmed > MARGIN:

@@ -18,15 +18,15 @@ from tqdm import tqdm
 from common.errors import UserError, one_line
 from common.files import find_file
 from common.parallel import map_in_threads
-from corpus.audio import AUDIO_SUFFIXES, ClipInfo, inspect_clip
+from corpus.audio import AUDIO_SUFFIXES, ClipInfo, inspect_clip, read_part
 
 TEXT_COLUMNS = ("file_path", "normalized_transcript", "speaker")
 NUMBER_COLUMNS = ("duration", "samples", "peak")
 COLUMNS = (*TEXT_COLUMNS, *NUMBER_COLUMNS)
 BATCH = 10_000  # rows that are handled together, so that a manifest takes little more memory than its clips
 BLOCK = 1 << 20  # bytes of a CSV file; a row must be shorter
-# Kept for as long as the program: an Arrow thread that frees the handler while Python exits aborts the process
-# (https://github.com/apache/arrow/issues/45214).
+# Kept as long as the program runs: an Arrow thread that frees the handler while Python exits aborts the
+# process (https://github.com/apache/arrow/issues/45214).
 CSV_ROWS = pyarrow.csv.ParseOptions(
     newlines_in_values=True, invalid_row_handler=lambda row: "error" if row.text.strip() else "skip"
 )
@@ -169,6 +169,30 @@ def samples_and_peaks(
             "remove them (prep_splits.py leaves such clips out)"
         )
     return samples, peaks
+
+
+def read_segment(clip: Clip, start: int, samples: int, sampling_rate: int) -> np.ndarray:
+    """Return `samples` float32 samples of a clip from `start` on.
+
+    Raises UserError if the file has another length than the manifest states, or another sampling rate in Hz.
+    Where only decoding tells the length, longer files are noticed at their end.
+    """
+    is_end = start + samples == clip.samples
+    audio, file = read_part(clip.file, start, samples + is_end)
+    if file.sampling_rate != sampling_rate:
+        raise stale_manifest(clip, f"is at {file.sampling_rate} Hz, which is not what")
+    found, stated = file.samples, clip.samples
+    if found is None:
+        found, stated = start + len(audio), start + samples
+    if found != stated:
+        raise stale_manifest(clip, "is shorter than" if found < stated else "is longer than")
+    return audio
+
+
+def stale_manifest(clip: Clip, difference: str) -> UserError:
+    return UserError(
+        f"{clip.file} {difference} its manifest states; create the manifest again with prep_splits.py"
+    )
 
 
 def read_columns(path: Path, input_wavs_dir: Path | str | None) -> tuple[Columns, Path]:
