@@ -33,6 +33,9 @@ from corpus.metadata import CorpusClip, Rejection, download_ljspeech, read_metad
 MANIFEST_COLUMNS = ("file_path", "normalized_transcript", "duration", "samples", "peak", "speaker")
 REJECTED_COLUMNS = ("id", "file_path", "reason")
 CONVERTED_COLUMNS = ("id", "file_path", "changes")
+MIN_SAMPLES = (
+    512  # the whole hops that a mel with the usual settings needs; without it, no program uses a clip
+)
 IN_PATH_TO_SAVE = Path("<path_to_save>/wavs")  # the value of --convert without a folder
 
 READERS = {"ljspeech": read_metadata, "vctk": read_vctk}  # by --corpus
@@ -96,8 +99,8 @@ def inspect_clips(
 ) -> tuple[list[CorpusClip], list[Rejection]]:
     """Decode every clip, on all cores. Returns the good clips, with their `info`, and the rejected ones.
 
-    A good clip has one channel, `sampling_rate` Hz, a codec for training and sound, and its samples are
-    finite.
+    A good clip has one channel, `sampling_rate` Hz, a codec for training, sound, and at least MIN_SAMPLES
+    samples, which are finite.
     """
     clips = list(clips)
     good, rejections = [], []
@@ -120,6 +123,8 @@ def problem_with_audio(info: ClipInfo, sampling_rate: int) -> str:
         return f"sampling rate is not {sampling_rate} Hz: {info.sampling_rate} Hz"
     if info.channels != 1:
         return f"more than one channel: {info.channels}"
+    if info.samples < MIN_SAMPLES:
+        return f"too short for a mel: {info.samples} samples, at least {MIN_SAMPLES} are needed"
     return NO_SOUND if info.swing < MIN_SWING else ""
 
 

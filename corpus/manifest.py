@@ -19,6 +19,7 @@ from common.errors import UserError, one_line
 from common.files import find_file
 from common.parallel import map_in_threads
 from corpus.audio import AUDIO_SUFFIXES, ClipInfo, inspect_clip, read_part
+from corpus.metadata import refuse_speakers
 
 TEXT_COLUMNS = ("file_path", "normalized_transcript", "speaker")
 NUMBER_COLUMNS = ("duration", "samples", "peak")
@@ -277,12 +278,14 @@ def filelist_batches(path: Path) -> Iterator[pa.RecordBatch]:
     with path.open(encoding="utf-8-sig", newline="\n") as file:  # a text may contain other line breaks
         lines = ((number, line) for number, line in enumerate(file, start=1) if line.strip())
         while batch := list(itertools.islice(lines, BATCH)):
-            files, texts = [], []
+            files, texts, pairs = [], [], []
             for number, line in batch:
                 name, *fields = line.strip("\r\n").split("|")
                 has_suffix = os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES
                 files.append(name if has_suffix else f"{name}.wav")
                 texts.append(text_of(fields, f"line {number} of {path}"))
+                pairs += [(fields[0].strip(), texts[-1])] if fields else []
+            refuse_speakers(pairs, path)
             yield pa.record_batch({"file_path": files, "normalized_transcript": texts})
 
 

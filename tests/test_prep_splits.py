@@ -16,8 +16,11 @@ import soundfile
 from common.errors import UserError
 from corpus.audio import write_wav
 from corpus.hub_datasets import read_dataset
+from corpus.manifest import read_manifest
 from corpus.metadata import CorpusClip, read_metadata
-from prep_splits import main, split_clips
+from dataset import UtteranceDataset
+from mel import MelConfig
+from prep_splits import MIN_SAMPLES, main, split_clips
 
 ROOT = Path(__file__).resolve().parent.parent
 RATE = 22050
@@ -571,6 +574,62 @@ def test_a_number_in_place_of_the_normalized_text_is_rejected(tmp_path):
     out = split(make_corpus(tmp_path / "corpus", lines), tmp_path / "out", "--test_split_pct", "0")
     assert transcripts(out) == ["1984", "Hello there.", "Hello there."]
     assert reasons(out).keys() == {"A"} and "a number" in reasons(out)["A"]
+
+
+def speakers(count: int) -> list[tuple[str, str]]:
+    return [(f"Sentence {number} of a reader.", f"Speaker {'ab'[number % 2]}") for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "are_texts"),
+    [
+        (speakers(8), False),
+        ([(f"第{number}句话和别的句子一样长。", "SSB0005") for number in range(8)], False),
+        ([(f"No. {number}", f"number {'one ' * number}") for number in range(8)], True),
+        ([(f"{number} apples", "some apples") for number in range(2, 10)], True),  # as long as the text
+        ([(f"はい{mark}", "hai") for mark in "。!?…" for _ in range(3)], True),
+        ([("Yes, " * number, "yes") for number in range(1, 9)], True),
+        ([(f"Yes {'!' * number}", "yes") for number in range(8)], True),
+        ([(str(number), "some number") for number in range(8)], True),
+        ([(f"Sentence {number}.", "") for number in range(8)], True),
+    ],
+)
+def test_speakers_in_place_of_normalized_texts_are_refused(tmp_path, pairs, are_texts):
+    lines = [f"C{number}|{text}|{last}" for number, (text, last) in enumerate(pairs)]
+    corpus = make_corpus(tmp_path / "corpus", lines)
+    (tmp_path / "list.txt").write_text("\n".join(lines), encoding="utf-8")
+    for read in (
+        lambda: read_metadata(corpus)[0],
+        lambda: read_manifest(tmp_path / "list.txt", RATE, corpus / "wavs"),
+    ):
+        if are_texts:
+            assert len(read()) == len(pairs)
+        else:
+            with pytest.raises(UserError, match=f"lines end with {min(last for _, last in pairs)!r}.*remove"):
+                read()
+
+
+def test_names_of_files_are_read_as_ids_and_other_lines_say_what_to_do(tmp_path):
+    corpus = make_corpus(tmp_path / "corpus", numbered_lines(4))
+    lines = ["wavs/C000.wav|one", "C001.WAV|two", "C002,three", "C003\tfour"]
+    (corpus / "metadata.csv").write_text("\n".join(lines))
+    clips, rejected = read_metadata(corpus)
+    assert [(clip.clip_id, clip.path.is_file()) for clip in clips] == [("C000", True), ("C001", True)]
+    assert len(rejected) == 2 and all("separate them by |" in each.reason for each in rejected)
+    (corpus / "metadata.csv").write_text("C000|ein Satz\n", encoding="utf-16")
+    assert "save the file as UTF-8" in read_metadata(corpus)[1][0].reason
+
+
+def test_a_clip_without_a_mel_is_rejected(tmp_path):
+    corpus = make_corpus(tmp_path / "corpus", numbered_lines(3))
+    for number, samples in ((0, MIN_SAMPLES - 1), (1, MIN_SAMPLES)):
+        write_wav(corpus / "wavs" / f"C00{number}.wav", tone(0.5)[:samples], RATE)
+    out = split(corpus, tmp_path / "out", "--test_split_pct", "0")
+    assert reasons(out) == {"C000": "too short for a mel: 511 samples, at least 512 are needed"}
+    clips = read_manifest(out / "train_metadata.csv", RATE)
+    assert len(UtteranceDataset(clips, MelConfig())) == 2
+    with pytest.raises(UserError, match="too short"):
+        UtteranceDataset([clips[0]._replace(samples=MIN_SAMPLES - 1)], MelConfig())
 
 
 def test_ids_may_contain_folders(tmp_path):
