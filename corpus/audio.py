@@ -368,17 +368,21 @@ def write_wav(path: Path | str, audio: np.ndarray | Iterable[np.ndarray], sampli
     """
     kind = "FLAC" if Path(path).suffix.lower() == ".flac" else "WAV"
     chunks = [audio] if isinstance(audio, np.ndarray) else audio
-    try:
-        with (
-            atomic_write(path) as temporary,
-            soundfile.SoundFile(
+    with atomic_write(path) as temporary:
+        try:
+            with soundfile.SoundFile(
                 temporary, "w", samplerate=sampling_rate, channels=1, subtype="PCM_16", format=kind
-            ) as file,
-        ):
-            for chunk in chunks:
-                file.write(to_pcm(chunk))
-    except soundfile.SoundFileError as error:
-        raise OSError(errno.EIO, f"can't write audio ({one_line(error)})", str(path)) from error
+            ) as file:
+                for chunk in chunks:
+                    file.write(to_pcm(chunk))
+        except soundfile.SoundFileError as error:
+            number, reason = errno.EIO, f"can't write audio ({one_line(error)})"
+            try:  # libsndfile says only "System error"; a write by the system fails for the same reason
+                with open(temporary, "ab") as file:
+                    file.write(bytes(1 << 16))
+            except OSError as cause:
+                number, reason = cause.errno, cause.strerror
+            raise OSError(number, reason, str(path)) from error
 
 
 def to_pcm(audio: np.ndarray) -> np.ndarray:
