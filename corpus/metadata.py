@@ -162,8 +162,8 @@ def problem_with_line(line: bytes, clip_id: str, texts: list[str]) -> str:
 def refuse_speakers(texts: Iterable[tuple[str, str]], source: Path) -> None:
     """Raise UserError if the last fields are clearly no normalized texts, given (text, last field) of lines.
 
-    They repeat although the texts differ, are shorter, and most contain a word that is not in their text. Each
-    alone is true of some corpora: commands have few texts, and numbers are normalized to other words.
+    They repeat although the texts differ, are shorter, and most contain a word that is not in their text.
+    Each alone is true of some corpora: commands have few texts, and numbers are normalized to other words.
     """
     pairs = {(text, last) for text, last in texts if last and any(map(str.isalpha, text))}
     distinct = [set(fields) for fields in zip(*pairs, strict=True)]
