@@ -100,7 +100,7 @@ def refuse_unlisted(folder: Path) -> None:
     found = (path for path in visible(folder.rglob("*")) if path.suffix.lower() in AUDIO_SUFFIXES)
     unknown = {path.relative_to(folder).as_posix() for path in found} - known
     if unknown:
-        refuse(f"{folder}, which has audio that prep_splits.py did not write, such as {min(unknown)}")
+        refuse(f"{folder}, which has audio that is not in its {LIST_NAME}, such as {min(unknown)}")
 
 
 def refuse_to_overwrite(source: Path | dict, target: Path) -> None:
