@@ -12,8 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from common.errors import UserError
-from corpus.audio import read_audio
-from corpus.manifest import Clip
+from corpus.manifest import Clip, read_segment, stale_manifest
 from corpus.saved_mels import SavedMels
 from mel import MelConfig
 
@@ -93,32 +92,29 @@ class UtteranceDataset(Dataset):
 
     def __getitem__(self, index: int) -> dict:
         clip = self.clips[index]
-        audio = read_segment(clip, 0, self.whole_hops(clip), self.config.sampling_rate)
+        audio = read_segment(clip, 0, clip.samples, self.config.sampling_rate)
+        item = {"name": clip.path.stem}
         if self.saved_mels is None:
-            return {"audio": torch.from_numpy(scale_to_peak(audio, clip)), "name": clip.path.stem}
-        mel = np.array(self.saved_mels.open(clip), dtype=np.float32)
-        return {"audio": torch.from_numpy(audio), "mel": torch.from_numpy(mel), "name": clip.path.stem}
+            audio = scale_to_peak(audio, clip)
+        else:
+            item["mel"] = torch.from_numpy(np.array(self.saved_mels.open(clip), dtype=np.float32))
+        return item | {"audio": torch.from_numpy(audio[: self.whole_hops(clip)])}
 
     def whole_hops(self, clip: Clip) -> int:
         return clip.samples // self.config.hop_size * self.config.hop_size
 
 
-def read_segment(clip: Clip, start: int, samples: int, sampling_rate: int) -> np.ndarray:
-    """Return `samples` float32 samples from `start` on.
-
-    Raises UserError if the file is shorter or has another sampling rate in Hz.
-    """
-    audio, rate, _ = read_audio(clip.file, start, samples)
-    if len(audio) != samples or rate != sampling_rate:
-        reason = "is shorter than" if rate == sampling_rate else f"is at {rate} Hz, which is not what"
-        raise UserError(
-            f"{clip.file} {reason} its manifest states; create the manifest again with prep_splits.py"
-        )
-    return audio
-
-
 def scale_to_peak(audio: np.ndarray, clip: Clip) -> np.ndarray:
-    """Return the segment scaled as if its whole clip had a peak of 0.95. Digital silence stays unchanged."""
+    """Return the segment scaled as if its whole clip had a peak of 0.95. Digital silence stays unchanged.
+
+    Raises UserError if the peak is not the manifest's: the audio would exceed 1, or is a whole clip below
+    0.95 ** 2.
+    """
+    loudest = np.abs(audio).max()
+    if loudest * PEAK > clip.peak:
+        raise stale_manifest(clip, "is louder than")
+    if len(audio) == clip.samples and loudest < clip.peak * PEAK:
+        raise stale_manifest(clip, "is quieter than")
     return audio * np.float32(PEAK / clip.peak) if clip.peak > 0 else audio
 
 

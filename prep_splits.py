@@ -33,6 +33,9 @@ from corpus.metadata import CorpusClip, Rejection, download_ljspeech, read_metad
 MANIFEST_COLUMNS = ("file_path", "normalized_transcript", "duration", "samples", "peak", "speaker")
 REJECTED_COLUMNS = ("id", "file_path", "reason")
 CONVERTED_COLUMNS = ("id", "file_path", "changes")
+MIN_SAMPLES = (
+    512  # the whole hops that a mel with the usual settings needs; without it, no program uses a clip
+)
 IN_PATH_TO_SAVE = Path("<path_to_save>/wavs")  # the value of --convert without a folder
 
 READERS = {"ljspeech": read_metadata, "vctk": read_vctk}  # by --corpus
@@ -96,8 +99,8 @@ def inspect_clips(
 ) -> tuple[list[CorpusClip], list[Rejection]]:
     """Decode every clip, on all cores. Returns the good clips, with their `info`, and the rejected ones.
 
-    A good clip has one channel, `sampling_rate` Hz, a codec for training and sound, and its samples are
-    finite.
+    A good clip has one channel, `sampling_rate` Hz, a codec for training, sound, and at least MIN_SAMPLES
+    samples, which are finite.
     """
     clips = list(clips)
     good, rejections = [], []
@@ -120,6 +123,8 @@ def problem_with_audio(info: ClipInfo, sampling_rate: int) -> str:
         return f"sampling rate is not {sampling_rate} Hz: {info.sampling_rate} Hz"
     if info.channels != 1:
         return f"more than one channel: {info.channels}"
+    if info.samples < MIN_SAMPLES:
+        return f"too short for a mel: {info.samples} samples, at least {MIN_SAMPLES} are needed"
     return NO_SOUND if info.swing < MIN_SWING else ""
 
 
@@ -240,13 +245,13 @@ def read_clips(options: PrepOptions) -> tuple[list[CorpusClip], list[Rejection],
         rows = read_dataset(
             options.dataset, folder, options.dataset_config, options.dataset_split, options.text_column
         )
-        return import_clips(rows, rate, options.trim_db)
+        return import_clips(rows, folder, rate, options.trim_db)
     corpus = download_ljspeech(options.download) if options.download else options.path_to_ljspeech
     clips, rejections = READERS[options.corpus](corpus)
     if not options.convert:
         return clips, rejections, []
     targets = ((replace(clip, path=folder / f"{clip.clip_id}.wav"), clip.path) for clip in clips)
-    clips, unreadable, changes = import_clips(targets, rate, options.trim_db)
+    clips, unreadable, changes = import_clips(targets, folder, rate, options.trim_db)
     return clips, rejections + unreadable, changes
 
 

@@ -60,12 +60,16 @@ class ClipInfo:
 
 @dataclass
 class OpenAudio:
-    """An open audio file. `blocks` yields its audio in order, as float32 (n, channels)."""
+    """An open audio file. `blocks` yields its audio in order, as float32 (n, channels).
+
+    `samples` is the length of the whole file, or None if only decoding tells it.
+    """
 
     sampling_rate: int
     channels: int
     codec: str
     blocks: Iterator[np.ndarray]
+    samples: int | None = None
 
 
 class SequentialFile(soundfile.SoundFile):
@@ -141,13 +145,15 @@ def open_with_soundfile(source: Path | str | BytesIO, start: int, block: int) ->
             with open_with_ffmpeg(source) as decoder:
                 yield decoder
             return
-        length = file.frames
+        length, samples = file.frames, None
         if file.subtype in SEEKABLE:
+            samples = length
             length -= file.seek(min(start, length)) if start else 0
         elif match := STATED_SAMPLES.search(file.extra_info):
             padding = length - int(match[1])
             length -= padding if 0 <= padding <= LONGEST_BLOCK else 0
-        yield OpenAudio(file.samplerate, file.channels, file.subtype, read_blocks(file, length, block))
+        blocks = read_blocks(file, length, block)
+        yield OpenAudio(file.samplerate, file.channels, file.subtype, blocks, samples)
 
 
 def read_blocks(file: soundfile.SoundFile, length: int, block: int) -> Iterator[np.ndarray]:
@@ -288,8 +294,8 @@ def inspect_clip(path: Path | str) -> ClipInfo:
 
 def read_channels(
     source: Path | str | BytesIO, start: int = 0, samples: int | None = None
-) -> tuple[np.ndarray, int]:
-    """Return the audio (n, channels) from sample `start` on, and the sampling rate in Hz.
+) -> tuple[np.ndarray, OpenAudio]:
+    """Return the audio (n, channels) from sample `start` on, and the properties of the file.
 
     There are `samples` of them, or fewer if the file ends before; None means up to the end. Raises one of
     DECODING_ERRORS.
@@ -304,24 +310,32 @@ def read_channels(
                 raise ValueError(f"it is longer than {hours:.1f} hours; split the file")
             if missing is not None and (missing := missing - len(parts[-1])) <= 0:
                 break
-        return np.concatenate(parts) if len(parts) != 2 else parts[1], decoder.sampling_rate
+        return np.concatenate(parts) if len(parts) != 2 else parts[1], decoder
 
 
 def read_audio(
     path: Path | str | BytesIO, start: int = 0, samples: int | None = None
 ) -> tuple[np.ndarray, int, int]:
+    """Return audio as `read_part`, the sampling rate in Hz and the number of channels of the file."""
+    audio, file = read_part(path, start, samples)
+    return audio, file.sampling_rate, file.channels
+
+
+def read_part(
+    path: Path | str | BytesIO, start: int = 0, samples: int | None = None
+) -> tuple[np.ndarray, OpenAudio]:
     """Read `samples` samples from `start` on, by default up to the end.
 
-    Returns the audio (samples,) in float32, with several channels mixed by `mix_down`, the sampling rate in
-    Hz and the number of channels of the file. Raises UserError for a file that can't be decoded.
+    Returns the audio (samples,) in float32, with several channels mixed by `mix_down`, and the properties of
+    the file. Raises UserError for a file that can't be decoded.
     """
     try:
-        audio, sampling_rate = read_channels(path, start, samples)
+        audio, file = read_channels(path, start, samples)
     except DECODING_ERRORS as error:
         raise UserError(
             f"can't read audio from {path}: {one_line(error)}; check the file, or leave it out"
         ) from error
-    return mix_down(audio)[0], sampling_rate, audio.shape[1]
+    return mix_down(audio)[0], file
 
 
 def mix_down(audio: np.ndarray) -> tuple[np.ndarray, str]:
@@ -354,17 +368,21 @@ def write_wav(path: Path | str, audio: np.ndarray | Iterable[np.ndarray], sampli
     """
     kind = "FLAC" if Path(path).suffix.lower() == ".flac" else "WAV"
     chunks = [audio] if isinstance(audio, np.ndarray) else audio
-    try:
-        with (
-            atomic_write(path) as temporary,
-            soundfile.SoundFile(
+    with atomic_write(path) as temporary:
+        try:
+            with soundfile.SoundFile(
                 temporary, "w", samplerate=sampling_rate, channels=1, subtype="PCM_16", format=kind
-            ) as file,
-        ):
-            for chunk in chunks:
-                file.write(to_pcm(chunk))
-    except soundfile.SoundFileError as error:
-        raise OSError(errno.EIO, f"can't write audio ({one_line(error)})", str(path)) from error
+            ) as file:
+                for chunk in chunks:
+                    file.write(to_pcm(chunk))
+        except soundfile.SoundFileError as error:
+            number, reason = errno.EIO, f"can't write audio ({one_line(error)})"
+            try:  # libsndfile says only "System error"; a write by the system fails for the same reason
+                with open(temporary, "ab") as file:
+                    file.write(bytes(1 << 16))
+            except OSError as cause:
+                number, reason = cause.errno, cause.strerror
+            raise OSError(number, reason, str(path)) from error
 
 
 def to_pcm(audio: np.ndarray) -> np.ndarray:

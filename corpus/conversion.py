@@ -4,14 +4,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
+from threading import Lock
+from typing import NoReturn
 
 import numpy as np
 from tqdm import tqdm
 
 from common.errors import UserError, one_line
-from common.files import atomic_write
+from common.files import atomic_write, visible
 from common.parallel import map_in_threads
 from corpus.audio import (
+    AUDIO_SUFFIXES,
     DECODING_ERRORS,
     SEEKABLE,
     mix_down,
@@ -24,6 +27,7 @@ from corpus.audio import (
 from corpus.hub_datasets import audio_bytes
 from corpus.metadata import CorpusClip, Rejection
 
+LIST_NAME = "clips.txt"  # the names of the files that runs have written into the folder
 KEPT_FORMATS = {b"RIFF": ".wav", b"fLaC": ".flac"}  # by the first bytes of a file
 TRIM_DB = 10.0  # dB above the noise floor of a clip, below which its ends are silence
 MARGIN = 0.05  # seconds of silence that are kept at both ends
@@ -34,6 +38,7 @@ MIN_OFFSET = 1e-4  # mean of a clip that is removed; -80 dB
 DIGITAL_SILENCE = -100.0  # dB; such frames say nothing about the noise
 NO_SOUND = "no sound: the audio is silent"
 MIN_SWING = 4 / 32768  # between the largest and the smallest sample of a clip with sound
+LOCK = Lock()  # of the list, to which threads append
 
 
 @dataclass(frozen=True)
@@ -46,15 +51,17 @@ class Change:
 
 
 def import_clips(
-    clips: Iterable[tuple[CorpusClip, Path | dict]], sampling_rate: int | None, trim_db: float = TRIM_DB
-) -> tuple[list[CorpusClip], list[Rejection], list[Change]]:
-    """Write the audio of each clip to its path, on all cores.
+    clips: Iterable[tuple[CorpusClip, Path | dict]], folder: Path, sampling_rate: int | None,
+    trim_db: float = TRIM_DB,
+) -> tuple[list[CorpusClip], list[Rejection], list[Change]]:  # fmt: skip
+    """Write the audio of each clip to its path, which is in `folder`, on all cores.
 
     With a `sampling_rate`, it is converted by `convert_audio`. Otherwise it is copied, and decoded only from
-    formats in which segments can't be read quickly. Raises UserError if a clip would be written into the
-    folder of its source, and OSError if it can't be written.
+    formats in which segments can't be read quickly. Raises UserError if the folder has audio that no earlier
+    run wrote or that is the source of a clip, and OSError if a clip can't be written.
     """
     good, rejections, changed = [], [], []
+    refuse_unlisted(folder)
 
     def write(item: tuple[CorpusClip, Path | dict]) -> CorpusClip | Rejection | Change:
         clip, source = item
@@ -74,7 +81,7 @@ def import_clips(
             return Rejection(clip.clip_id, path, str(error))
         except (UserError, *DECODING_ERRORS) as error:
             return Rejection(clip.clip_id, path, f"can't be decoded: {one_line(error)}")
-        clip = replace(clip, path=write_audio(clip.path, content))
+        clip = replace(clip, path=write_audio(clip.path, content, folder))
         return Change(clip, changes, trimmed) if changes else clip
 
     for result in tqdm(map_in_threads(write, clips), desc="writing", unit="clip", disable=None):
@@ -86,13 +93,26 @@ def import_clips(
     return good, rejections, changed
 
 
+def refuse_unlisted(folder: Path) -> None:
+    """Raise UserError for audio in a folder that no earlier run wrote: it may be recordings."""
+    listed = folder / LIST_NAME
+    known = set(listed.read_text(encoding="utf-8").split("\n")) if listed.is_file() else set()
+    found = (path for path in visible(folder.rglob("*")) if path.suffix.lower() in AUDIO_SUFFIXES)
+    unknown = {path.relative_to(folder).as_posix() for path in found} - known
+    if unknown:
+        refuse(f"{folder}, which has audio that is not in its {LIST_NAME}, such as {min(unknown)}")
+
+
 def refuse_to_overwrite(source: Path | dict, target: Path) -> None:
     """Raise UserError if a file would be written into the folder of its source, where recordings are."""
     place = source if isinstance(source, Path) else not source.get("bytes") and source.get("path")
-    if place and Path(place).parent.resolve() == target.parent.resolve():
-        raise UserError(
-            f"--convert would overwrite {target.parent}; choose another folder, or another --path_to_save"
-        )
+    folders = {Path(place).parent.resolve(), Path(place).resolve().parent} if place else set()
+    if target.parent.resolve() in folders:  # the source's name may be a link that leads into another folder
+        refuse(f"{target.parent}, which has audio of the corpus")
+
+
+def refuse(what: str) -> NoReturn:
+    raise UserError(f"--convert would overwrite {what}; choose another folder, or another --path_to_save")
 
 
 def copied_audio(source: BytesIO) -> bytes | tuple[np.ndarray, int]:
@@ -104,15 +124,31 @@ def copied_audio(source: BytesIO) -> bytes | tuple[np.ndarray, int]:
     return read_audio(source)[:2]
 
 
-def write_audio(path: Path, content: bytes | tuple[np.ndarray, int]) -> Path:
-    """Write an encoded file with its own suffix, or audio (samples,) of a rate in Hz; return the path."""
+def write_audio(path: Path, content: bytes | tuple[np.ndarray, int], folder: Path) -> Path:
+    """Write an encoded file with its own suffix, or audio (samples,) of a rate in Hz; return the path.
+
+    Its name is listed in `folder` before, so that a run that is interrupted can be repeated.
+    """
+    if isinstance(content, bytes):
+        path = path.with_suffix(KEPT_FORMATS[content[:4]])
+    if not path.exists():
+        append_line(folder / LIST_NAME, path.relative_to(folder).as_posix())
     if not isinstance(content, bytes):
         write_wav(path, *content)
         return path
-    path = path.with_suffix(KEPT_FORMATS[content[:4]])
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)
     return path
+
+
+def append_line(path: Path, line: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with LOCK, open(path, "a", encoding="utf-8", newline="\n") as file:
+            file.write(line + "\n")
+    except OSError as error:  # of a write, for example to a full disk, which names no file
+        error.filename = str(path)
+        raise
 
 
 class SilentClip(Exception):
@@ -128,7 +164,7 @@ def convert_audio(
     SilentClip for a file without sound, and UserError or one of DECODING_ERRORS for a file that can't be
     decoded, has no samples, or has values that are not finite.
     """
-    channels, source_rate = read_channels(source)
+    channels, file = read_channels(source)
     if not len(channels) or not np.isfinite(channels).all():
         raise UserError("audio holds values that are not finite" if len(channels) else "audio is empty")
     audio, mixed = mix_down(channels)
@@ -138,9 +174,9 @@ def convert_audio(
     if abs(offset := float(audio.mean(dtype=np.float64))) >= MIN_OFFSET:
         audio = audio - np.float32(offset)
         changes.append(f"offset removed: {offset:.4f}")
-    if source_rate != sampling_rate:
-        audio = resample(audio, source_rate, sampling_rate)
-        changes.append(f"resampled from {source_rate} Hz")
+    if file.sampling_rate != sampling_rate:
+        audio = resample(audio, file.sampling_rate, sampling_rate)
+        changes.append(f"resampled from {file.sampling_rate} Hz")
     start, end = loud_part(audio, sampling_rate, trim_db)
     trimmed = (len(audio) - end + start) / sampling_rate
     if trimmed > MARGIN:

@@ -56,13 +56,20 @@ def open_dataset(
         raise UserError(
             f"--dataset needs the package datasets: {one_line(error)}; pip install datasets"
         ) from error
+
+    class EncodedAudio(Audio):
+        """Audio that stays encoded. Of files in a folder, Audio needs torchcodec even for their names."""
+
+        def encode_example(self, value: str | dict[str, Any]) -> dict[str, Any]:
+            return value if isinstance(value, dict) else {"bytes": None, "path": value}
+
     with dataset_errors(name):
         files = {"path": "parquet", "data_files": name} if Path(name).is_file() else {"path": name}
         rows = load_dataset(**files, name=configuration, split=split, streaming=True)
         columns = dict(rows.features or {})
         for column, feature in columns.items():
             if isinstance(feature, Audio):
-                rows = rows.cast_column(column, Audio(decode=False))
+                rows = rows.cast_column(column, EncodedAudio(decode=False))
                 columns[column] = dict.fromkeys(AUDIO_KEYS)
 
     def read() -> Iterator[dict[str, Any]]:

@@ -18,13 +18,19 @@ from tqdm import tqdm
 from common.errors import UserError, one_line
 from common.files import find_file
 from common.parallel import map_in_threads
-from corpus.audio import AUDIO_SUFFIXES, ClipInfo, inspect_clip
+from corpus.audio import AUDIO_SUFFIXES, ClipInfo, inspect_clip, read_part
+from corpus.metadata import refuse_speakers
 
 TEXT_COLUMNS = ("file_path", "normalized_transcript", "speaker")
 NUMBER_COLUMNS = ("duration", "samples", "peak")
 COLUMNS = (*TEXT_COLUMNS, *NUMBER_COLUMNS)
 BATCH = 10_000  # rows that are handled together, so that a manifest takes little more memory than its clips
 BLOCK = 1 << 20  # bytes of a CSV file; a row must be shorter
+# Kept as long as the program runs: an Arrow thread that frees the handler while Python exits aborts the
+# process (https://github.com/apache/arrow/issues/45214).
+CSV_ROWS = pyarrow.csv.ParseOptions(
+    newlines_in_values=True, invalid_row_handler=lambda row: "error" if row.text.strip() else "skip"
+)
 
 
 class Clip(NamedTuple):
@@ -166,6 +172,30 @@ def samples_and_peaks(
     return samples, peaks
 
 
+def read_segment(clip: Clip, start: int, samples: int, sampling_rate: int) -> np.ndarray:
+    """Return `samples` float32 samples of a clip from `start` on.
+
+    Raises UserError if the file has another length than the manifest states, or another sampling rate in Hz.
+    Where only decoding tells the length, longer files are noticed at their end.
+    """
+    is_end = start + samples == clip.samples
+    audio, file = read_part(clip.file, start, samples + is_end)
+    if file.sampling_rate != sampling_rate:
+        raise stale_manifest(clip, f"is at {file.sampling_rate} Hz, which is not what")
+    found, stated = file.samples, clip.samples
+    if found is None:
+        found, stated = start + len(audio), start + samples
+    if found != stated:
+        raise stale_manifest(clip, "is shorter than" if found < stated else "is longer than")
+    return audio
+
+
+def stale_manifest(clip: Clip, difference: str) -> UserError:
+    return UserError(
+        f"{clip.file} {difference} its manifest states; create the manifest again with prep_splits.py"
+    )
+
+
 def read_columns(path: Path, input_wavs_dir: Path | str | None) -> tuple[Columns, Path]:
     """Return the columns of a manifest or filelist, and the folder that its paths are relative to.
 
@@ -227,10 +257,7 @@ def csv_batches(path: Path) -> Iterator[pa.RecordBatch]:
     with pyarrow.csv.open_csv(
         path,
         pyarrow.csv.ReadOptions(block_size=BLOCK),
-        pyarrow.csv.ParseOptions(
-            newlines_in_values=True,
-            invalid_row_handler=lambda row: "error" if row.text.strip() else "skip",
-        ),
+        CSV_ROWS,
         pyarrow.csv.ConvertOptions(
             column_types=dict.fromkeys(COLUMNS, pa.string()),
             include_columns=COLUMNS,
@@ -251,12 +278,14 @@ def filelist_batches(path: Path) -> Iterator[pa.RecordBatch]:
     with path.open(encoding="utf-8-sig", newline="\n") as file:  # a text may contain other line breaks
         lines = ((number, line) for number, line in enumerate(file, start=1) if line.strip())
         while batch := list(itertools.islice(lines, BATCH)):
-            files, texts = [], []
+            files, texts, pairs = [], [], []
             for number, line in batch:
                 name, *fields = line.strip("\r\n").split("|")
                 has_suffix = os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES
                 files.append(name if has_suffix else f"{name}.wav")
                 texts.append(text_of(fields, f"line {number} of {path}"))
+                pairs += [(fields[0].strip(), texts[-1])] if fields else []
+            refuse_speakers(pairs, path)
             yield pa.record_batch({"file_path": files, "normalized_transcript": texts})
 
 

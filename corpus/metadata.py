@@ -1,6 +1,9 @@
 """Corpora in LJSpeech's layout: `metadata.csv` beside `wavs/`."""
 
+import os
+import re
 import tarfile
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
@@ -47,9 +50,11 @@ def read_metadata(corpus: Path | str) -> tuple[list[CorpusClip], list[Rejection]
     LJSpeech's 13,100 lines would lose their text. The transcript is the normalized text, or the raw text if
     the normalized text is blank or missing. The audio is `corpus`/wavs/<id>.wav, or a file of that name in
     another form or with another suffix of audio, see `find_file`. If several lines have the same id, the
-    first one with a transcript is used. An id may contain folders: `speaker/0001`.
+    first one with a transcript is used. An id may contain folders: `speaker/0001`. Of a file's name, such as
+    `wavs/0001.wav`, the suffix and the folder are dropped.
 
-    Raises UserError if metadata.csv or wavs/ is missing, or if metadata.csv is blank.
+    Raises UserError if metadata.csv or wavs/ is missing, or if metadata.csv is blank or ends its lines with
+    speakers instead of texts.
     """
     corpus = Path(corpus)
     metadata = corpus / "metadata.csv"
@@ -61,9 +66,10 @@ def read_metadata(corpus: Path | str) -> tuple[list[CorpusClip], list[Rejection]
     numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
     if not numbered:
         raise UserError(f"{metadata} is blank; it needs a line id|text|normalized text for each clip")
-    clips, rejections = {}, []
+    clips, rejections, pairs = {}, [], []
     for number, line in numbered:
-        clip_id, *texts = (field.strip() for field in line.decode("utf-8", errors="replace").split("|"))
+        name, *texts = (field.strip() for field in line.decode("utf-8", errors="replace").split("|"))
+        clip_id = plain_id(name)
         path = corpus / "wavs" / f"{clip_id}.wav" if is_name(clip_id) else None
         reason = problem_with_line(line, clip_id, texts)
         if not reason and clip_id in clips:
@@ -74,6 +80,8 @@ def read_metadata(corpus: Path | str) -> tuple[list[CorpusClip], list[Rejection]
         else:
             found = find_file(path, AUDIO_SUFFIXES) or path
             clips[clip_id] = CorpusClip(clip_id, found, texts[-1] or texts[0])
+            pairs.append((texts[0], texts[-1]))
+    refuse_speakers(pairs, metadata)
     return list(clips.values()), rejections
 
 
@@ -137,9 +145,9 @@ def problem_with_line(line: bytes, clip_id: str, texts: list[str]) -> str:
     try:
         line.decode("utf-8")
     except UnicodeDecodeError:
-        return "malformed line: not UTF-8"
+        return "malformed line: not UTF-8; save the file as UTF-8"
     if not 1 <= len(texts) <= 2:
-        return f"malformed line: {len(texts) + 1} field(s), not id|text|normalized text"
+        return f"malformed line: {len(texts) + 1} field(s), not id|text|normalized text; separate them by |"
     if not clip_id:
         return "blank id"
     if not is_name(clip_id):
@@ -149,6 +157,33 @@ def problem_with_line(line: bytes, clip_id: str, texts: list[str]) -> str:
     if texts[-1].isdecimal() and any(map(str.isalpha, texts[0])):
         return "a number, such as a speaker's, where the normalized text is expected"
     return ""
+
+
+def refuse_speakers(texts: Iterable[tuple[str, str]], source: Path) -> None:
+    """Raise UserError if the last fields are clearly no normalized texts, given (text, last field) of lines.
+
+    They repeat although the texts differ, are shorter, and most contain a word that is not in their text.
+    Each alone is true of some corpora: commands have few texts, and numbers are normalized to other words.
+    """
+    pairs = {(text, last) for text, last in texts if last and any(map(str.isalpha, text))}
+    distinct = [set(fields) for fields in zip(*pairs, strict=True)]
+    if not pairs or len(distinct[0]) < max(4, 2 * len(distinct[1])):
+        return
+    if sum(len(last) - len(text) for text, last in pairs) >= 0:
+        return
+    words = ([set(re.findall(r"\w+", field.casefold())) for field in pair] for pair in pairs)
+    if sum(not last <= text for text, last in words) > len(pairs) / 2:
+        raise UserError(
+            f"{source}: lines end with {min(distinct[1])!a}, where a normalized text is expected "
+            "(id|text|normalized text); remove speakers from the lines, or write a manifest with the columns "
+            "file_path, normalized_transcript and speaker"
+        )
+
+
+def plain_id(name: str) -> str:
+    """Return the id for a name in metadata.csv, which may be that of a file: `0001` for `wavs/0001.wav`."""
+    stem, suffix = os.path.splitext(name)
+    return stem.removeprefix("wavs/") if suffix.lower() in AUDIO_SUFFIXES else name
 
 
 def is_name(clip_id: str) -> bool:

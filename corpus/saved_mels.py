@@ -11,8 +11,7 @@ import numpy as np
 from common.errors import UserError, one_line
 from common.files import find_file
 from common.parallel import map_in_threads
-from corpus.audio import read_audio
-from corpus.manifest import Clip
+from corpus.manifest import Clip, read_segment
 from corpus.mel_comparison import OTHER_AUDIO, OTHER_LEVEL, unlikely_mel_values, wrong_mel
 from mel import MelConfig, check_same_mel
 
@@ -98,10 +97,9 @@ class SavedMels:
 
     def compare_with_audio(self, clip: Clip, mel: np.ndarray, closely: bool) -> str:
         """Return what a mel seems to be instead of the mel of its clip, or ""."""
-        audio, _, _ = read_audio(clip.file)
-        frames = self.config.num_frames(len(audio))
-        if len(audio) < self.config.min_samples or frames != mel.shape[1]:
-            return ""  # refused when the clip is read
+        audio = read_segment(clip, 0, clip.samples, self.config.sampling_rate)
+        if len(audio) < self.config.min_samples:
+            return ""
         return wrong_mel(mel.astype(np.float64), audio, self.config, closely)
 
     def file(self, clip: Clip) -> str:

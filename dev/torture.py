@@ -129,7 +129,7 @@ def make_corpus(folder: Path) -> Path:
             audio = 0.1 * generator.standard_normal(2048 + 512 * number).astype(np.float32)
             write_wav(folder / "wavs" / f"{number}.wav", audio, 22050)
             rows.append({"file_path": f"wavs/{number}.wav", "normalized_transcript": "a"})
-            rows[-1] |= {"duration": len(audio) / 22050, "samples": len(audio), "peak": 0.5}
+            rows[-1] |= {"duration": len(audio) / 22050, "samples": len(audio), "peak": np.abs(audio).max()}
         with open(folder / name, "w", newline="") as file:
             writer = csv.DictWriter(file, rows[0])
             writer.writeheader()

@@ -5,6 +5,9 @@
 Whisper finds the time of each word. A recording is cut where it pauses between two words on which the
 transcript and the recognizer agree, once into short phrases and once into longer ones that still contain
 pauses. Short clips make batches cheaper and the attention easier to learn.
+
+Phrases of one recording overlap, and a split of them would put some into train and others into test. So cut
+the clips of train_metadata.csv only, and pass `--test_split_pct 0` to prep_splits.py.
 """
 
 import difflib
@@ -22,7 +25,6 @@ if not __package__:  # run as `python scripts/cut_phrases.py`, which puts only s
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from common.errors import UserError, report_user_errors
-from common.files import atomic_write
 from common.options import Options, option
 from common.parser import parse_options
 from corpus.audio import read_audio, write_wav
@@ -90,6 +92,7 @@ def find_pauses(
 def levels(audio: np.ndarray, sampling_rate: int) -> np.ndarray:
     """Return the level in dB of windows of 2 * HOP seconds that start every HOP seconds."""
     hop = int(HOP * sampling_rate)
+    audio = np.pad(audio, (0, max(0, 2 * hop - len(audio))))
     windows = np.lib.stride_tricks.sliding_window_view(audio, 2 * hop)[::hop]
     return 20 * np.log10(np.sqrt((windows**2).mean(1)) + 1e-7)
 
@@ -160,6 +163,7 @@ def cut_phrases(
 ) -> Path:
     """Write the phrases of a manifest's clips to `output_dir`/wavs and return the path of `metadata.csv`.
 
+    A line is written after each phrase, so that an interrupted run leaves a smaller corpus.
     Raises UserError if the folder already has phrases, or if the recognizer can't be used.
     """
     metadata = output_dir / "metadata.csv"
@@ -170,17 +174,18 @@ def cut_phrases(
         whisper = Recognizer(recognizer)
     except Unavailable as error:
         raise UserError(f"cut_phrases.py needs a recognizer: {error}") from error
-    lines, depth = [], distinct_depth(clips)
-    for clip in tqdm(clips, desc="cutting", unit="clip", disable=None):
-        audio, _, _ = read_audio(clip.path)
-        heard = whisper.timed_words(audio, sampling_rate)
-        for suffix, phrase, text in cut_clip(audio, sampling_rate, clip.transcript, heard, durations):
-            name = f"{Path(mel_name(clip, depth)).with_suffix('').as_posix()}_{suffix}"
-            write_wav(output_dir / "wavs" / f"{name}.wav", phrase, sampling_rate)
-            lines.append(f"{name}|{text}|{text}\n")
-    with atomic_write(metadata) as temporary:
-        temporary.write_text("".join(lines), encoding="utf-8", newline="\n")
-    print(f"{len(lines)} phrases in {metadata}")
+    depth, count = distinct_depth(clips), 0
+    metadata.parent.mkdir(parents=True, exist_ok=True)
+    with metadata.open("x", encoding="utf-8", newline="\n", buffering=1) as lines:
+        for clip in tqdm(clips, desc="cutting", unit="clip", disable=None):
+            audio, _, _ = read_audio(clip.path)
+            heard = whisper.timed_words(audio, sampling_rate)
+            for suffix, phrase, text in cut_clip(audio, sampling_rate, clip.transcript, heard, durations):
+                name = f"{Path(mel_name(clip, depth)).with_suffix('').as_posix()}_{suffix}"
+                write_wav(output_dir / "wavs" / f"{name}.wav", phrase, sampling_rate)
+                lines.write(f"{name}|{text}|{text}\n")
+                count += 1
+    print(f"{count} phrases in {metadata}")
     return metadata
 
 

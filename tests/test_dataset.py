@@ -13,7 +13,7 @@ from manifests import make_clips, write_manifest
 from torch.utils.data import DataLoader
 
 from common.errors import UserError
-from corpus.audio import read_audio, write_wav
+from corpus.audio import write_wav
 from corpus.manifest import Clip, read_manifest
 from corpus.saved_mels import SavedMels, distinct_depth, mel_name, shared_names
 from dataset import SegmentDataset, UtteranceDataset
@@ -137,22 +137,43 @@ def test_only_the_segment_is_read(corpus, monkeypatch):
     assert reads == [(start_in(clip, segment), SEGMENT)]
 
 
-def test_a_clip_shorter_than_in_the_manifest_is_named_when_it_is_read(tmp_path):
-    rows = make_clips(tmp_path, [2.0])
-    clip = read_manifest(write_manifest(tmp_path / "a.csv", rows), RATE)[0]
-    dataset = SegmentDataset([clip], CONFIG, 2048, seed=0)
-    starts = [start_in(clip, dataset[epoch, 0]["audio"]) for epoch in range(30)]
-    half = clip.samples // 2
-    write_wav(clip.path, read_audio(clip.path)[0][:half], RATE)
-    refused = 0
-    for epoch, start in enumerate(starts):
-        if start + 2048 <= half:
-            assert dataset[epoch, 0]["audio"].shape == (2048,)
-        else:
-            refused += 1
-            with pytest.raises(UserError, match=r"clip0\.wav"):
-                dataset[epoch, 0]
-    assert 0 < refused < 30
+@pytest.mark.parametrize("suffix", [".wav", ".flac"])
+@pytest.mark.parametrize(("factor", "words"), [(0.5, "shorter"), (1.5, "longer")])
+def test_a_clip_of_another_length_than_in_the_manifest_is_refused_when_it_is_read(
+    tmp_path, suffix, factor, words
+):
+    path, audio = tmp_path / f"a{suffix}", voice(1.0) * np.float32(0.3)
+    write_wav(path, audio, RATE)
+    clip = Clip(str(path), len(audio), float(np.abs(audio).max()), "x")
+    np.save(tmp_path / "a.npy", MelSpectrogram(CONFIG)(torch.from_numpy(audio)))
+    mels = SavedMels(tmp_path, CONFIG, [clip])
+    segments = SegmentDataset([clip], CONFIG, 2048, seed=0, saved_mels=mels)
+    whole = UtteranceDataset([clip], CONFIG), UtteranceDataset([clip], CONFIG, mels)
+    assert [len(dataset[0]["audio"]) for dataset in whole] == [len(audio) // HOP * HOP] * 2
+    write_wav(path, np.resize(audio, int(factor * len(audio))), RATE)
+    for dataset in whole:
+        with pytest.raises(UserError, match=rf"a\{suffix} is {words} than its manifest states"):
+            dataset[0]
+    with pytest.raises(UserError, match=rf"a\{suffix} is {words} than its manifest states"):
+        SavedMels(tmp_path, CONFIG, [clip])
+    if suffix == ".wav":  # whose header states the length
+        for epoch in range(10):
+            with pytest.raises(UserError, match=f"{words} than its manifest states"):
+                segments[epoch, 0]
+
+
+@pytest.mark.parametrize(("factor", "words"), [(0.1, "quieter"), (3.0, "louder")])
+def test_a_clip_of_another_level_than_in_the_manifest_is_refused_when_it_is_scaled(tmp_path, factor, words):
+    audio = voice(1.0) * np.float32(0.3)
+    write_wav(tmp_path / "a.wav", factor * audio, RATE)
+    peak = float(np.abs(audio).max())
+    rounded = Clip(str(tmp_path / "a.wav"), len(audio), round(factor * peak, 3), "x")
+    assert UtteranceDataset([rounded], CONFIG)[0]["audio"].abs().max() <= 1
+    clip = rounded._replace(peak=peak)
+    whole, segments = UtteranceDataset([clip], CONFIG), SegmentDataset([clip], CONFIG, 20480, seed=0)
+    for dataset, key in ((whole, 0), *[(segments, (0, 0))] * (words == "louder")):
+        with pytest.raises(UserError, match=rf"a\.wav is {words} than its manifest states; create"):
+            dataset[key]
 
 
 def test_a_segment_size_that_is_not_whole_frames_is_refused():

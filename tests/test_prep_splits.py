@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +15,11 @@ import soundfile
 from common.errors import UserError
 from corpus.audio import write_wav
 from corpus.hub_datasets import read_dataset
+from corpus.manifest import read_manifest
 from corpus.metadata import CorpusClip, read_metadata
-from prep_splits import main, split_clips
+from dataset import UtteranceDataset
+from mel import MelConfig
+from prep_splits import MIN_SAMPLES, main, split_clips
 
 ROOT = Path(__file__).resolve().parent.parent
 RATE = 22050
@@ -443,12 +445,16 @@ def test_errors_of_a_dataset_are_one_line(tmp_path):
     assert_one_line_error(run("--dataset", "nobody/nothing", *save, **offline), "nobody/nothing")
 
 
-@pytest.mark.skipif(bool(find_spec("torchcodec")), reason="with torchcodec, the dataset is read")
-def test_a_dataset_that_needs_a_missing_decoder_is_one_line(tmp_path):
-    write_wav(tmp_path / "audio" / "a.wav", tone(0.3), RATE)
-    (tmp_path / "audio" / "metadata.csv").write_text("file_name,text\na.wav,Hello.\n")
-    done = run("--dataset", tmp_path / "audio", "--path_to_save", tmp_path / "out", HF_HUB_OFFLINE="1")
-    assert_one_line_error(done, "torchcodec")
+def test_a_dataset_in_a_folder_of_audio_is_read_without_a_decoder(tmp_path):
+    for number, name in enumerate(("a.wav", "b.wav"), start=1):
+        write_wav(tmp_path / "audio" / name, tone(0.3 * number), RATE)
+    (tmp_path / "audio" / "metadata.csv").write_text("file_name,transcription\na.wav,Hello.\nb.wav,Bye.\n")
+    (tmp_path / "torchcodec.py").write_text("raise ImportError('not installed')")
+    out, flags = tmp_path / "out", ("--dataset", tmp_path / "audio", "--test_split_pct", "0")
+    done = run(*flags, "--path_to_save", out, HF_HUB_OFFLINE="1", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert transcripts(out) == ["Bye.", "Hello."]
+    assert (out / "wavs" / "a.wav").read_bytes() == (tmp_path / "audio" / "a.wav").read_bytes()
 
 
 def test_conversion_makes_every_clip_usable_and_reports_what_it_changed(tmp_path, capsys):
@@ -485,6 +491,41 @@ def test_conversion_does_not_overwrite_the_corpus(tmp_path):
     corpus = make_corpus(tmp_path / "corpus", numbered_lines(2))
     done = run("--path_to_ljspeech", corpus, "--path_to_save", tmp_path / "out", "--convert", corpus / "wavs")
     assert_one_line_error(done, "--convert would overwrite")
+
+
+def test_conversion_writes_again_only_what_it_has_written(tmp_path):
+    corpus, folder = make_corpus(tmp_path / "corpus", numbered_lines(3)), tmp_path / "converted"
+    flags = ("--path_to_ljspeech", corpus, "--path_to_save", tmp_path / "out", "--convert", folder)
+    for _ in range(2):
+        done = run(*flags)
+        assert done.returncode == 0, done.stderr
+    (corpus / "metadata.csv").write_text("C000|x|one\nC001|x|two\nsub/C003|x|three\n")
+    (corpus / "wavs" / "sub").mkdir()
+    write_wav(corpus / "wavs" / "sub" / "C003.wav", tone(0.1), RATE)
+    (folder / "sub").mkdir()
+    recording = folder / "sub" / "C003.wav"
+    write_wav(recording, tone(0.9), RATE)
+    before = {path: path.read_bytes() for path in (recording, folder / "C000.wav")}
+    write_wav(corpus / "wavs" / "C000.wav", tone(0.5), RATE)
+    assert_one_line_error(run(*flags), "--convert would overwrite", "sub/C003.wav")
+    assert {path: path.read_bytes() for path in before} == before
+    recording.unlink()
+    assert run(*flags).returncode == 0 and recording.is_file()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs links")
+def test_conversion_does_not_overwrite_what_the_corpus_links_to(tmp_path):
+    # written by --convert, so that only the links tell that they are the source
+    out = split(make_corpus(tmp_path / "first", numbered_lines(2)), tmp_path / "one", "--convert")
+    originals = out / "wavs"
+    corpus = make_corpus(tmp_path / "corpus", numbered_lines(2))
+    for path in (corpus / "wavs").iterdir():
+        path.unlink()
+        path.symlink_to(originals / path.name)
+    before = {path: path.read_bytes() for path in originals.iterdir()}
+    flags = ("--path_to_save", tmp_path / "out", "--convert", originals, "--sampling_rate", "16000")
+    assert_one_line_error(run("--path_to_ljspeech", corpus, *flags), "--convert would overwrite")
+    assert {path: path.read_bytes() for path in originals.iterdir()} == before
 
 
 @pytest.mark.parametrize("kind", ["vctk", "dataset"])
@@ -527,7 +568,7 @@ def test_a_full_disk_stops_the_conversion_and_rejects_no_clip(tmp_path, flags):
         str(tmp_path / "out"),
     ]
     done = subprocess.run(limited, capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"})
-    assert_one_line_error(done, "free space")
+    assert_one_line_error(done, "File too large", "free space")
     assert not list((tmp_path / "out").glob("*.csv"))
 
 
@@ -536,6 +577,62 @@ def test_a_number_in_place_of_the_normalized_text_is_rejected(tmp_path):
     out = split(make_corpus(tmp_path / "corpus", lines), tmp_path / "out", "--test_split_pct", "0")
     assert transcripts(out) == ["1984", "Hello there.", "Hello there."]
     assert reasons(out).keys() == {"A"} and "a number" in reasons(out)["A"]
+
+
+def speakers(count: int) -> list[tuple[str, str]]:
+    return [(f"Sentence {number} of a reader.", f"Speaker {'ab'[number % 2]}") for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "are_texts"),
+    [
+        (speakers(8), False),
+        ([(f"第{number}句话和别的句子一样长。", "SSB0005") for number in range(8)], False),
+        ([(f"No. {number}", f"number {'one ' * number}") for number in range(8)], True),
+        ([(f"{number} apples", "some apples") for number in range(2, 10)], True),  # as long as the text
+        ([(f"はい{mark}", "hai") for mark in "。!?…" for _ in range(3)], True),
+        ([("Yes, " * number, "yes") for number in range(1, 9)], True),
+        ([(f"Yes {'!' * number}", "yes") for number in range(8)], True),
+        ([(str(number), "some number") for number in range(8)], True),
+        ([(f"Sentence {number}.", "") for number in range(8)], True),
+    ],
+)
+def test_speakers_in_place_of_normalized_texts_are_refused(tmp_path, pairs, are_texts):
+    lines = [f"C{number}|{text}|{last}" for number, (text, last) in enumerate(pairs)]
+    corpus = make_corpus(tmp_path / "corpus", lines)
+    (tmp_path / "list.txt").write_text("\n".join(lines), encoding="utf-8")
+    for read in (
+        lambda: read_metadata(corpus)[0],
+        lambda: read_manifest(tmp_path / "list.txt", RATE, corpus / "wavs"),
+    ):
+        if are_texts:
+            assert len(read()) == len(pairs)
+        else:
+            with pytest.raises(UserError, match=f"lines end with {min(last for _, last in pairs)!r}.*remove"):
+                read()
+
+
+def test_names_of_files_are_read_as_ids_and_other_lines_say_what_to_do(tmp_path):
+    corpus = make_corpus(tmp_path / "corpus", numbered_lines(4))
+    lines = ["wavs/C000.wav|one", "C001.WAV|two", "C002,three", "C003\tfour"]
+    (corpus / "metadata.csv").write_text("\n".join(lines))
+    clips, rejected = read_metadata(corpus)
+    assert [(clip.clip_id, clip.path.is_file()) for clip in clips] == [("C000", True), ("C001", True)]
+    assert len(rejected) == 2 and all("separate them by |" in each.reason for each in rejected)
+    (corpus / "metadata.csv").write_text("C000|ein Satz\n", encoding="utf-16")
+    assert "save the file as UTF-8" in read_metadata(corpus)[1][0].reason
+
+
+def test_a_clip_without_a_mel_is_rejected(tmp_path):
+    corpus = make_corpus(tmp_path / "corpus", numbered_lines(3))
+    for number, samples in ((0, MIN_SAMPLES - 1), (1, MIN_SAMPLES)):
+        write_wav(corpus / "wavs" / f"C00{number}.wav", tone(0.5)[:samples], RATE)
+    out = split(corpus, tmp_path / "out", "--test_split_pct", "0")
+    assert reasons(out) == {"C000": "too short for a mel: 511 samples, at least 512 are needed"}
+    clips = read_manifest(out / "train_metadata.csv", RATE)
+    assert len(UtteranceDataset(clips, MelConfig())) == 2
+    with pytest.raises(UserError, match="too short"):
+        UtteranceDataset([clips[0]._replace(samples=MIN_SAMPLES - 1)], MelConfig())
 
 
 def test_ids_may_contain_folders(tmp_path):

@@ -182,6 +182,16 @@ def test_a_row_that_is_not_a_clip_is_named_in_the_error(tmp_path, line, words):
         read_manifest(manifest, RATE)
 
 
+def test_a_program_that_refuses_a_row_is_not_aborted(tmp_path):
+    manifest = write_manifest(tmp_path / "a.csv", make_clips(tmp_path, [0.1]))
+    with manifest.open("a") as file:
+        file.write("clip0.wav,hello, there,0.1,2205,0.5\n")
+    code = f"from corpus.manifest import read_manifest\nread_manifest({str(manifest)!r}, {RATE})"
+    for _ in range(5):  # Arrow's threads aborted one in three
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 1 and "UserError" in done.stderr, done.stderr
+
+
 @pytest.mark.parametrize("value", ["nan", "many"])
 def test_lengths_that_are_not_numbers_are_replaced_by_those_of_the_files(tmp_path, value):
     rows = make_clips(tmp_path, [0.1, 0.2])

