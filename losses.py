@@ -37,8 +37,9 @@ def adversarial_loss(generated_scores: list[Tensor]) -> Tensor:
 def feature_matching_loss(real_maps: list[list[Tensor]], generated_maps: list[list[Tensor]]) -> Tensor:
     """Return the mean absolute difference between each layer's features (equation 4), summed over layers.
 
-    It compares generated audio with the recording by what the discriminators have learned to look at, and so
-    gives the generator a target where the adversarial loss gives only a verdict. Unweighted: the official code's function includes the weight of 2.
+    It compares generated audio with the recording by what the discriminators have learned to look at, and
+    so gives the generator a target where the adversarial loss gives only a verdict. Unweighted:
+    the official code's function includes the weight of 2.
     """
     return sum(
         F.l1_loss(generated.float(), real.float())

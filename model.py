@@ -230,9 +230,9 @@ class PeriodDiscriminator(SubDiscriminator):
 class MultiPeriodDiscriminator(MultiDiscriminator):
     """One sub-discriminator per period.
 
-    A column of its image holds every 2nd, 3rd, 5th, 7th or 11th sample, so that a kernel compares samples that
-    are far apart. The periods are prime, so that their columns overlap as little as possible (section 2.3).
-    They are much shorter than those of a voice, of about 70 to 300 samples.
+    A column of its image holds every 2nd, 3rd, 5th, 7th or 11th sample, so that a kernel compares samples
+    that are far apart. The periods are prime, so that their columns overlap as little as possible (section
+    2.3). They are much shorter than those of a voice, of about 70 to 300 samples.
     """
 
     def __init__(self, config: HiFiGANConfig):

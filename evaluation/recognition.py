@@ -163,8 +163,9 @@ def word_error_rate(
 ) -> float:
     """Word error rate of a Whisper recognizer in %: 0 upwards, lower is better.
 
-    `word_errors` divided by the number of words in the transcript. `evaluate.py` weights clips by their words,
-    so that its mean is the number of errors in all clips per word. Raises Unavailable if the recognizer is missing or the transcript has no words.
+    `word_errors` divided by the number of words in the transcript. `evaluate.py` weights clips by their
+    words, so that its mean is the number of errors in all clips per word. Raises Unavailable if the
+    recognizer is missing or the transcript has no words.
     """
     audio = checked_audio(audio)
     if not words_of(transcript):
