@@ -33,9 +33,8 @@ from corpus.metadata import CorpusClip, Rejection, download_ljspeech, read_metad
 MANIFEST_COLUMNS = ("file_path", "normalized_transcript", "duration", "samples", "peak", "speaker")
 REJECTED_COLUMNS = ("id", "file_path", "reason")
 CONVERTED_COLUMNS = ("id", "file_path", "changes")
-MIN_SAMPLES = (
-    512  # the whole hops that a mel with the usual settings needs; without it, no program uses a clip
-)
+# the whole hops that a mel with the usual settings needs; programs refuse shorter clips
+MIN_SAMPLES = 512
 IN_PATH_TO_SAVE = Path("<path_to_save>/wavs")  # the value of --convert without a folder
 
 READERS = {"ljspeech": read_metadata, "vctk": read_vctk}  # by --corpus

@@ -160,17 +160,20 @@ def claim_folder(
 ) -> None:
     """Write the mel settings, the model's fingerprint, the seed, and the mels' checksums into the folder.
 
-    `mels` are the checksums by name. Those that will be made again are deleted, because a later run could not
-    tell them from the new ones; with `overwrite`, also those that an earlier run wrote with another model or
-    other settings. Other files are left alone. Raises UserError for mels of another model or seed without
+    `mels` are the checksums by name. Existing mels of another transcript are deleted, because a later run
+    could not tell them from the new ones; with `overwrite`, also those of unknown origin for these clips, and
+    all that an earlier run wrote with another model or other settings. Other files are left alone. Raises UserError for mels of another model or seed without
     `overwrite`, and for .npy files of unknown origin among or beside them.
     """
     record = folder / CONFIG_NAME
     made_with = config.to_dict() | {"tacotron2_sha256": weights, "seed": seed}
-    found = {"seed": seed} | read_json(record) if record.is_file() else {}  # older runs recorded no seed
+    found = read_json(record) if record.is_file() else {}
+    seed_of_found = found.get("seed", seed)  # earlier versions recorded none
     recorded, others = mels_in(folder)
-    deleted = {name for name in mels if overwrite or is_outdated(name, mels[name], recorded)}
-    if overwrite and found != made_with:
+    deleted = {name for name in mels if is_outdated(name, mels[name], recorded)}
+    if overwrite:
+        deleted |= others & mels.keys()
+    if overwrite and found | {"seed": seed_of_found} != made_with:
         if found and not recorded and (unknown := others - mels.keys()):  # of a run that listed no names
             raise UserError(
                 f"{folder} contains {len(unknown)} .npy files that may be mels of another model, such as "
@@ -184,9 +187,11 @@ def claim_folder(
                 f"{folder} contains mels of another Tacotron 2; choose another folder, or replace them with "
                 "--overwrite"
             )
-        if found["seed"] != seed:
+        if "seed" not in found:
+            del made_with["seed"]
+        if seed_of_found != seed:
             raise UserError(
-                f"{folder} contains mels of --seed {found['seed']}; use it again, choose another folder, or "
+                f"{folder} contains mels of --seed {seed_of_found}; use it again, choose another folder, or "
                 "replace them with --overwrite"
             )
     elif others:

@@ -287,12 +287,11 @@ def train(options: VocoderOptions, config: HiFiGANConfig) -> Path:
 def validate(trainer: VocoderTrainer, utterances: UtteranceDataset, run: TrainingRun) -> None:
     """Validate, and keep the best checkpoint.
 
-    Steps on spectral losses alone reach a lower mel loss than adversarial ones, and sound worse. So they
-    don't count, unless the whole run consists of them.
+    Steps on spectral losses alone reach a lower mel loss than adversarial ones, and sound worse. So they are
+    a stage of their own.
     """
-    start = trainer.options.adversarial_start_steps
-    may_be_best = run.progress.step > start or run.total_steps <= start
-    run.finish_validation(trainer.validate(utterances, run), may_be_best)
+    is_spectral = 0 < run.progress.step <= trainer.options.adversarial_start_steps
+    run.finish_validation(trainer.validate(utterances, run), "spectral" if is_spectral else "")
 
 
 def build_parser() -> parser.ArgumentParser:

@@ -25,6 +25,8 @@ MOST_CHANNELS = 32
 MOST_VALUES = 1 << 28  # samples times channels of a file that is read as a whole: 1 GiB, 3 hours at 22,050 Hz
 UNKNOWN_FORMAT = 1  # libsndfile's code
 UNKNOWN_BYTES = 0x7FFF0000  # programs that write WAV files to a pipe state this size or a larger one
+# FLAC files that were written to a pipe state no length, which libsndfile reports as a very large one
+NO_LENGTH = 1 << 40
 # libsndfile reads a truncated file up to its end, and reports what is missing only in its log.
 TRUNCATED = re.compile(r"^ *(?:data|SSND) : (\d+) \(should be (\d+)\)|^\*\*\* Calculated frame count", re.M)
 FLAC_START = re.compile(rb"fLaC[\0\x80]\0\0\x22")  # and the header of its first block
@@ -147,7 +149,7 @@ def open_with_soundfile(source: Path | str | BytesIO, start: int, block: int) ->
             return
         length, samples = file.frames, None
         if file.subtype in SEEKABLE:
-            samples = length
+            samples = length if length < NO_LENGTH else None
             length -= file.seek(min(start, length)) if start else 0
         elif match := STATED_SAMPLES.search(file.extra_info):
             padding = length - int(match[1])
@@ -160,8 +162,7 @@ def read_blocks(file: soundfile.SoundFile, length: int, block: int) -> Iterator[
     while length > 0 and len(audio := file.read(min(block, length), "float32", always_2d=True)):
         yield audio
         length -= len(audio)
-    # FLAC files that were written to a pipe state no length, which libsndfile reports as a very large one
-    if 0 < length < 1 << 40 and file.subtype in SEEKABLE:
+    if 0 < length < NO_LENGTH and file.subtype in SEEKABLE:
         raise ValueError(f"the file is truncated or damaged: its last {length} samples are missing")
 
 

@@ -27,7 +27,7 @@ from corpus.audio import (
 from corpus.hub_datasets import audio_bytes
 from corpus.metadata import CorpusClip, Rejection
 
-LIST_NAME = "clips.txt"  # the names of the files that runs have written into the folder
+LIST_NAME = "written_by_prep_splits.txt"  # the names of the files that runs have written into the folder
 KEPT_FORMATS = {b"RIFF": ".wav", b"fLaC": ".flac"}  # by the first bytes of a file
 TRIM_DB = 10.0  # dB above the noise floor of a clip, below which its ends are silence
 MARGIN = 0.05  # seconds of silence that are kept at both ends
@@ -61,7 +61,8 @@ def import_clips(
     run wrote or that is the source of a clip, and OSError if a clip can't be written.
     """
     good, rejections, changed = [], [], []
-    refuse_unlisted(folder)
+    known = listed_names(folder)
+    refuse_unlisted(folder, known)
 
     def write(item: tuple[CorpusClip, Path | dict]) -> CorpusClip | Rejection | Change:
         clip, source = item
@@ -81,7 +82,7 @@ def import_clips(
             return Rejection(clip.clip_id, path, str(error))
         except (UserError, *DECODING_ERRORS) as error:
             return Rejection(clip.clip_id, path, f"can't be decoded: {one_line(error)}")
-        clip = replace(clip, path=write_audio(clip.path, content, folder))
+        clip = replace(clip, path=write_audio(clip.path, content, folder, known))
         return Change(clip, changes, trimmed) if changes else clip
 
     for result in tqdm(map_in_threads(write, clips), desc="writing", unit="clip", disable=None):
@@ -93,14 +94,18 @@ def import_clips(
     return good, rejections, changed
 
 
-def refuse_unlisted(folder: Path) -> None:
-    """Raise UserError for audio in a folder that no earlier run wrote: it may be recordings."""
+def listed_names(folder: Path) -> set[str]:
+    """Return the names of the files that earlier runs wrote into a folder."""
     listed = folder / LIST_NAME
-    known = set(listed.read_text(encoding="utf-8").split("\n")) if listed.is_file() else set()
+    return set(listed.read_text("utf-8", "replace").split("\n")) if listed.is_file() else set()
+
+
+def refuse_unlisted(folder: Path, known: set[str]) -> None:
+    """Raise UserError for audio in a folder that no earlier run wrote: it may be recordings."""
     found = (path for path in visible(folder.rglob("*")) if path.suffix.lower() in AUDIO_SUFFIXES)
     unknown = {path.relative_to(folder).as_posix() for path in found} - known
     if unknown:
-        refuse(f"{folder}, which has audio that is not in its {LIST_NAME}, such as {min(unknown)}")
+        refuse(f"{folder}, whose {min(unknown)} is not in its {LIST_NAME}")
 
 
 def refuse_to_overwrite(source: Path | dict, target: Path) -> None:
@@ -108,11 +113,14 @@ def refuse_to_overwrite(source: Path | dict, target: Path) -> None:
     place = source if isinstance(source, Path) else not source.get("bytes") and source.get("path")
     folders = {Path(place).parent.resolve(), Path(place).resolve().parent} if place else set()
     if target.parent.resolve() in folders:  # the source's name may be a link that leads into another folder
-        refuse(f"{target.parent}, which has audio of the corpus")
+        refuse(f"{target.parent}, which belongs to the corpus")
 
 
 def refuse(what: str) -> NoReturn:
-    raise UserError(f"--convert would overwrite {what}; choose another folder, or another --path_to_save")
+    raise UserError(
+        f"prep_splits.py would overwrite audio in {what}; choose another folder or --path_to_save, or, if an "
+        "earlier version made this one, delete it"
+    )
 
 
 def copied_audio(source: BytesIO) -> bytes | tuple[np.ndarray, int]:
@@ -124,15 +132,21 @@ def copied_audio(source: BytesIO) -> bytes | tuple[np.ndarray, int]:
     return read_audio(source)[:2]
 
 
-def write_audio(path: Path, content: bytes | tuple[np.ndarray, int], folder: Path) -> Path:
+def write_audio(
+    path: Path, content: bytes | tuple[np.ndarray, int], folder: Path, known: set[str]
+) -> Path:
     """Write an encoded file with its own suffix, or audio (samples,) of a rate in Hz; return the path.
 
-    Its name is listed in `folder` before, so that a run that is interrupted can be repeated.
+    Its name is listed in `folder` before, so that a run that is interrupted can be repeated. Raises UserError
+    if the file exists and is not one of the `known` names of earlier runs.
     """
     if isinstance(content, bytes):
         path = path.with_suffix(KEPT_FORMATS[content[:4]])
-    if not path.exists():
-        append_line(folder / LIST_NAME, path.relative_to(folder).as_posix())
+    name = path.relative_to(folder).as_posix()
+    if name not in known:
+        if path.exists():  # in a folder to which a link leads
+            refuse(f"{path.parent}, whose {path.name} is not in {LIST_NAME}")
+        append_line(folder / LIST_NAME, name)
     if not isinstance(content, bytes):
         write_wav(path, *content)
         return path

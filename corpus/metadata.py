@@ -69,7 +69,7 @@ def read_metadata(corpus: Path | str) -> tuple[list[CorpusClip], list[Rejection]
     clips, rejections, pairs = {}, [], []
     for number, line in numbered:
         name, *texts = (field.strip() for field in line.decode("utf-8", errors="replace").split("|"))
-        clip_id = plain_id(name)
+        clip_id = plain_id(name, corpus / "wavs")
         path = corpus / "wavs" / f"{clip_id}.wav" if is_name(clip_id) else None
         reason = problem_with_line(line, clip_id, texts)
         if not reason and clip_id in clips:
@@ -167,7 +167,7 @@ def refuse_speakers(texts: Iterable[tuple[str, str]], source: Path) -> None:
     """
     pairs = {(text, last) for text, last in texts if last and any(map(str.isalpha, text))}
     distinct = [set(fields) for fields in zip(*pairs, strict=True)]
-    if not pairs or len(distinct[0]) < max(4, 2 * len(distinct[1])):
+    if not pairs or len(distinct[0]) < max(10, 2 * len(distinct[1])):
         return
     if sum(len(last) - len(text) for text, last in pairs) >= 0:
         return
@@ -180,10 +180,13 @@ def refuse_speakers(texts: Iterable[tuple[str, str]], source: Path) -> None:
         )
 
 
-def plain_id(name: str) -> str:
+def plain_id(name: str, wavs: Path) -> str:
     """Return the id for a name in metadata.csv, which may be that of a file: `0001` for `wavs/0001.wav`."""
     stem, suffix = os.path.splitext(name)
-    return stem.removeprefix("wavs/") if suffix.lower() in AUDIO_SUFFIXES else name
+    is_file_name = suffix.lower() in AUDIO_SUFFIXES and is_name(name)
+    if not is_file_name or find_file(wavs / f"{name}.wav", AUDIO_SUFFIXES):
+        return name
+    return stem.removeprefix("wavs/")
 
 
 def is_name(clip_id: str) -> bool:

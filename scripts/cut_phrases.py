@@ -175,16 +175,15 @@ def cut_phrases(
     except Unavailable as error:
         raise UserError(f"cut_phrases.py needs a recognizer: {error}") from error
     depth, count = distinct_depth(clips), 0
-    metadata.parent.mkdir(parents=True, exist_ok=True)
-    with metadata.open("x", encoding="utf-8", newline="\n", buffering=1) as lines:
-        for clip in tqdm(clips, desc="cutting", unit="clip", disable=None):
-            audio, _, _ = read_audio(clip.path)
-            heard = whisper.timed_words(audio, sampling_rate)
-            for suffix, phrase, text in cut_clip(audio, sampling_rate, clip.transcript, heard, durations):
-                name = f"{Path(mel_name(clip, depth)).with_suffix('').as_posix()}_{suffix}"
-                write_wav(output_dir / "wavs" / f"{name}.wav", phrase, sampling_rate)
+    for clip in tqdm(clips, desc="cutting", unit="clip", disable=None):
+        audio, _, _ = read_audio(clip.path)
+        heard = whisper.timed_words(audio, sampling_rate)
+        for suffix, phrase, text in cut_clip(audio, sampling_rate, clip.transcript, heard, durations):
+            name = f"{Path(mel_name(clip, depth)).with_suffix('').as_posix()}_{suffix}"
+            write_wav(output_dir / "wavs" / f"{name}.wav", phrase, sampling_rate)
+            with metadata.open("a", encoding="utf-8", newline="\n") as lines:
                 lines.write(f"{name}|{text}|{text}\n")
-                count += 1
+            count += 1
     print(f"{count} phrases in {metadata}")
     return metadata
 

@@ -490,7 +490,7 @@ def test_conversion_makes_every_clip_usable_and_reports_what_it_changed(tmp_path
 def test_conversion_does_not_overwrite_the_corpus(tmp_path):
     corpus = make_corpus(tmp_path / "corpus", numbered_lines(2))
     done = run("--path_to_ljspeech", corpus, "--path_to_save", tmp_path / "out", "--convert", corpus / "wavs")
-    assert_one_line_error(done, "--convert would overwrite")
+    assert_one_line_error(done, "prep_splits.py would overwrite")
 
 
 def test_conversion_writes_again_only_what_it_has_written(tmp_path):
@@ -507,10 +507,24 @@ def test_conversion_writes_again_only_what_it_has_written(tmp_path):
     write_wav(recording, tone(0.9), RATE)
     before = {path: path.read_bytes() for path in (recording, folder / "C000.wav")}
     write_wav(corpus / "wavs" / "C000.wav", tone(0.5), RATE)
-    assert_one_line_error(run(*flags), "--convert would overwrite", "sub/C003.wav")
+    assert_one_line_error(run(*flags), "prep_splits.py would overwrite", "sub/C003.wav")
     assert {path: path.read_bytes() for path in before} == before
     recording.unlink()
     assert run(*flags).returncode == 0 and recording.is_file()
+
+    for kept in ("clips.txt", "sub/C003.wav"):  # the list of another program, and a folder behind a link
+        own = tmp_path / f"recordings_{len(kept)}"
+        (own / "sub").mkdir(parents=True)
+        write_wav(own / kept if kept.endswith("wav") else own / "C000.wav", tone(0.9), RATE)
+        (own / "clips.txt").write_text("C000.wav\n")
+        target = own
+        if kept.endswith("wav") and os.name == "posix":
+            target = tmp_path / "linked"
+            target.mkdir()
+            (target / "sub").symlink_to(own / "sub")
+        before = {path: path.read_bytes() for path in own.rglob("*.wav")}
+        assert_one_line_error(run(*flags[:-1], target), "prep_splits.py would overwrite")
+        assert {path: path.read_bytes() for path in before} == before
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs links")
@@ -524,7 +538,7 @@ def test_conversion_does_not_overwrite_what_the_corpus_links_to(tmp_path):
         path.symlink_to(originals / path.name)
     before = {path: path.read_bytes() for path in originals.iterdir()}
     flags = ("--path_to_save", tmp_path / "out", "--convert", originals, "--sampling_rate", "16000")
-    assert_one_line_error(run("--path_to_ljspeech", corpus, *flags), "--convert would overwrite")
+    assert_one_line_error(run("--path_to_ljspeech", corpus, *flags), "prep_splits.py would overwrite")
     assert {path: path.read_bytes() for path in originals.iterdir()} == before
 
 
@@ -544,7 +558,7 @@ def test_conversion_does_not_overwrite_recordings_of_other_corpora(tmp_path, kin
         dataset = write_dataset(tmp_path / "dataset", id=["p225_002"], audio=audio, text=["Ask her."])
         flags = ("--dataset", dataset, "--convert", recording.parent)
     done = run(*flags, "--path_to_save", tmp_path / "out", HF_HUB_OFFLINE="1")
-    assert_one_line_error(done, "--convert would overwrite")
+    assert_one_line_error(done, "prep_splits.py would overwrite")
     assert recording.read_bytes() == before and len(list(recording.parent.iterdir())) == 1
 
 
@@ -619,6 +633,9 @@ def test_names_of_files_are_read_as_ids_and_other_lines_say_what_to_do(tmp_path)
     clips, rejected = read_metadata(corpus)
     assert [(clip.clip_id, clip.path.is_file()) for clip in clips] == [("C000", True), ("C001", True)]
     assert len(rejected) == 2 and all("separate them by |" in each.reason for each in rejected)
+    write_wav(corpus / "wavs" / "C003.mp3.wav", tone(0.5), RATE)  # converted from C003.mp3
+    (corpus / "metadata.csv").write_text("C003.mp3|three\n")
+    assert [clip.clip_id for clip in read_metadata(corpus)[0]] == ["C003.mp3"]
     (corpus / "metadata.csv").write_text("C000|ein Satz\n", encoding="utf-16")
     assert "save the file as UTF-8" in read_metadata(corpus)[1][0].reason
 

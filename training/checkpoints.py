@@ -38,6 +38,7 @@ class Progress:
     non_finite_in_a_row: int = 0
     best_value: float | None = None  # lowest value of --best_metric
     best_metric: str | None = None  # its name
+    best_stage: str = ""  # the part of the run that it belongs to, see `TrainingRun.finish_validation`
     validations_since_best: int = 0
     is_validated: bool = True  # False if the run has to validate these weights, in case that it is due
 

@@ -240,16 +240,18 @@ class TrainingRun:
                 f"{self.progress.step - 1}; {hint}. Try a lower --learning_rate, or --mixed_precision no"
             )
 
-    def finish_validation(self, values: dict[str, float], may_be_best: bool = True) -> None:
+    def finish_validation(self, values: dict[str, float], stage: str = "") -> None:
         """Log the values of a validation, and save best_checkpoint if --best_metric is lower than before.
 
-        One that may not be the best does not count for --best_metric and --patience.
+        When another stage of the run begins, so does the search for the best checkpoint.
         """
         progress, metric = self.progress, self.options.best_metric
         self.log.write("val", values, progress)
         progress.is_validated = True
-        if metric and may_be_best:
-            progress.best_metric = metric
+        if metric:
+            if stage != progress.best_stage:
+                progress.best_value, progress.validations_since_best = None, 0
+            progress.best_metric, progress.best_stage = metric, stage
             progress.validations_since_best += 1
             best = math.inf if progress.best_value is None else progress.best_value
             if values[metric] < best:

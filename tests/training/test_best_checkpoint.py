@@ -54,8 +54,10 @@ def test_a_vocoder_without_adversarial_steps_is_not_the_best_of_a_run_with_them(
     assert progress_of(alone / "best_checkpoint")["step"] == lowest(alone)["step"] + 1
 
     first = metrics(alone, "val")[0]["step"] + 1
-    run |= {"adversarial_start_steps": first, "lambda_mel": 0.0}  # so no step improves the mel
-    folder = train_here(small_corpus, tmp_path / "run", **run)
+    run |= {"adversarial_start_steps": first, "lambda_mel": 0.0, "patience": 1}  # so no step improves the mel
+    folder = train_here(small_corpus, tmp_path / "run", **run, max_train_steps=first)
+    assert progress_of(folder / "best_checkpoint")["step"] == first
+    train_here(small_corpus, folder, **run, resume_from_checkpoint="latest")
     before, after = (record["val_mel_loss"] for record in metrics(folder, "val"))
     assert before < after == progress_of(folder / "best_checkpoint")["best_value"]
 
