@@ -35,7 +35,7 @@ class AppOptions(Options):
     host: str = option(
         lambda: os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
         "Listen on this address; 0.0.0.0 admits other computers; default: 127.0.0.1, or the environment "
-        "variable GRADIO_SERVER_NAME", check=lambda host: None if host else "an address",
+        "variable GRADIO_SERVER_NAME", check=lambda host: None if host.strip("[]") else "an address",
     )  # fmt: skip
     api_only: bool = option(False, "Serve the API without the page, and without loading Gradio")
     api_key: str | None = option(

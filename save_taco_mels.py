@@ -162,8 +162,9 @@ def claim_folder(
 
     `mels` are the checksums by name. Existing mels of another transcript are deleted, because a later run
     could not tell them from the new ones; with `overwrite`, also those of unknown origin for these clips, and
-    all that an earlier run wrote with another model or other settings. Other files are left alone. Raises UserError for mels of another model or seed without
-    `overwrite`, and for .npy files of unknown origin among or beside them.
+    all that an earlier run wrote with another model or other settings. Other files are left alone. Raises
+    UserError for mels of another model or seed without `overwrite`, and for .npy files of unknown origin
+    among or beside them.
     """
     record = folder / CONFIG_NAME
     made_with = config.to_dict() | {"tacotron2_sha256": weights, "seed": seed}

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 MAX_REASON = 300  # characters of a library's message
@@ -57,7 +57,8 @@ def standard_output() -> Iterator[None]:
         yield
         print(end="", flush=True)
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more on exit
+        with suppress(OSError):  # of an object that stands in for standard output
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more on exit
         if isinstance(error, BrokenPipeError):
             sys.exit(128 + 13)
         error.filename = "standard output"

@@ -132,9 +132,7 @@ def copied_audio(source: BytesIO) -> bytes | tuple[np.ndarray, int]:
     return read_audio(source)[:2]
 
 
-def write_audio(
-    path: Path, content: bytes | tuple[np.ndarray, int], folder: Path, known: set[str]
-) -> Path:
+def write_audio(path: Path, content: bytes | tuple[np.ndarray, int], folder: Path, known: set[str]) -> Path:
     """Write an encoded file with its own suffix, or audio (samples,) of a rate in Hz; return the path.
 
     Its name is listed in `folder` before, so that a run that is interrupted can be repeated. Raises UserError

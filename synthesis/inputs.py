@@ -45,7 +45,8 @@ def files_in(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
 def read_text(path: Path) -> str:
     """Read a text file in UTF-8, or standard input for `-`. Raises UserError if that fails."""
     try:
-        with open(0 if str(path) == "-" else path, encoding="utf-8-sig") as file:
+        is_stdin = str(path) == "-"
+        with open(0 if is_stdin else path, encoding="utf-8-sig", closefd=not is_stdin) as file:
             return file.read()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(

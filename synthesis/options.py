@@ -136,7 +136,8 @@ class InferenceOptions(Options):
     @property
     def speech_path(self) -> Path:
         """The output file of a text. In the default folder, a number distinguishes it from earlier ones."""
-        name = "speech" if str(self.text_file) in ("None", "-") else self.text_file.stem
+        is_file = self.text_file and str(self.text_file) != "-"
+        name = self.text_file.stem if is_file else "speech"
         path = self.output or self.output_folder / f"{name}.wav"
         if self.output or self.output_dir:
             return path

@@ -323,7 +323,7 @@ def test_without_gradio_one_line_names_the_command_that_installs_it(tmp_path):
 def test_ctrl_c_before_the_page_exists_ends_with_one_line(tmp_path):
     command, environment = [sys.executable, ROOT / "app.py"], os.environ | {"TMPDIR": str(tmp_path)}
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        while not list(tmp_path.glob("hifigan_page_*")):
+        while not list(tmp_path.glob("hifigan_page_*")) and process.poll() is None:
             time.sleep(0.01)
         time.sleep(0.3)  # PyTorch is being imported
         process.send_signal(signal.SIGINT)

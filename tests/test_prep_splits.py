@@ -600,8 +600,8 @@ def speakers(count: int) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("pairs", "are_texts"),
     [
-        (speakers(8), False),
-        ([(f"第{number}句话和别的句子一样长。", "SSB0005") for number in range(8)], False),
+        (speakers(12), False),
+        ([(f"第{number}句话和别的句子一样长。", "SSB0005") for number in range(12)], False),
         ([(f"No. {number}", f"number {'one ' * number}") for number in range(8)], True),
         ([(f"{number} apples", "some apples") for number in range(2, 10)], True),  # as long as the text
         ([(f"はい{mark}", "hai") for mark in "。!?…" for _ in range(3)], True),
