@@ -292,18 +292,20 @@ READINGS = {
     },
     "thousands as in other languages": {
         "12 500 €": "twelve thousand, five hundred euros",
-        "€12 500 was paid": "twelve thousand, five hundred euros was paid",
         "from 10 000-12 500 EUR": "from ten thousand to twelve thousand, five hundred euros",
-        "8 336 817": "eight million, three hundred thirty-six thousand, eight hundred seventeen",
+        "8 336 817 people": "eight million, three hundred thirty-six thousand, eight hundred seventeen people",
         "1 234,56 €": "one thousand, two hundred thirty-four euros, fifty-six cents",
         "1.000.000,00 €": "one million euros",
         "1.000.000.000, 192.168.100.100": "one billion, one hundred ninety-two dot one hundred sixty-eight "
         "dot one hundred dot one hundred",
         "1.000.000,5 tons": "one million point five tons",
-        "12 500 km away": "twelve thousand, five hundred kilometers away",
+        "12 500 euros, $1 234 567": "twelve thousand, five hundred euros, one million, two hundred thirty-four "
+        "thousand, five hundred sixty-seven dollars",
         "1 200 % more": "one thousand, two hundred percent more",
-        "843 123 456 kg": "eight hundred forty-three million, one hundred twenty-three thousand, "
-        "four hundred fifty-six kilograms",
+        "Take 1 500 mg tablet twice.": "take one five hundred milligrams tablet twice.",
+        "Milk $2 500 ml": "milk two dollars five hundred milliliters",
+        "RGB 10 200 255": "r g b ten two hundred two hundred fifty-five",
+        "day 1 200 €, 50 100 150 €": "day one two hundred euros, fifty one hundred one hundred fifty euros",
         "12\u202f500 and 1\u00a0984 people": "twelve thousand, five hundred and one thousand, nine hundred "
         "eighty-four people",
         "1\u202f234,5 kg": "one thousand, two hundred thirty-four point five kilograms",
