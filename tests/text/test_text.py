@@ -319,6 +319,8 @@ READINGS = {
         "a Pixel 8 128 GB": "a pixel eight one hundred twenty-eight gigabytes",
         "$5 100 times": "five dollars one hundred times",
         "100 200 300": "one hundred two hundred three hundred",
+        "Suite 12 020 7946 0958": "suite twelve zero two zero, seven nine four six, zero nine five eight",
+        "unit 5 (020) 7946 0958": "unit five zero two zero, seven nine four six, zero nine five eight",
         "+420 123 456 789": "plus four two zero, one two three, four five six, seven eight nine",
     },
     "percentages and units": {
