@@ -321,6 +321,8 @@ READINGS = {
         "100 200 300": "one hundred two hundred three hundred",
         "Suite 12 020 7946 0958": "suite twelve zero two zero, seven nine four six, zero nine five eight",
         "unit 5 (020) 7946 0958": "unit five zero two zero, seven nine four six, zero nine five eight",
+        "Tel. 12\u00a0345\u00a0678": "telephone one two, three four five, six seven eight",
+        "Call 123\u00a0456\u00a0789": "call one two three, four five six, seven eight nine",
         "+420 123 456 789": "plus four two zero, one two three, four five six, seven eight nine",
     },
     "percentages and units": {
