@@ -77,6 +77,8 @@ READINGS = {
         "**bold** and *soft* and `code`": "bold and soft and code",
         "**Note:** *this* is important.": "note: this is important.",
         "**Warning:** _do not_ touch.": "warning: do not touch.",
+        "_**Note**_: it is _~~gone~~_": "note: it is gone",
+        "__init__ of snake_case": "init of snake underscore case",
         "*Romeo* **and** Juliet": "romeo and juliet",
         "the file **`my_file.py`** is": "the file my underscore file dot py is",
         '**Bold *inner* "text"** and *(so)*': 'bold inner "text" and (so)',
@@ -661,6 +663,12 @@ SPLITS = [
 @pytest.mark.parametrize("marked", SPLITS)
 def test_sentences_are_split_at_the_bars(marked):
     assert split_sentences(marked.replace("| ", ""), 1000) == marked.split(" | ")
+
+
+def test_a_line_of_a_closing_mark_goes_on_and_names_that_begin_with_a_mark_do_not():
+    assert split_sentences("Wait\n!\nHe came (so\n) and left") == ["Wait !", "He came (so ) and left"]
+    for text in (".gitignore\n.env\n.bashrc", "Languages:\n.NET\n.com", "Title\n:) smile"):
+        assert split_sentences(text) == text.split("\n")
 
 
 def test_paragraphs_end_sentences_and_wrapped_lines_do_not():
