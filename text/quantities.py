@@ -168,7 +168,7 @@ PLURALS = {"foot": "feet", "inch": "inches", "henry": "henries"} | {
 }
 # Before "12 500 €" these have a number of their own.
 COUNTS = re.compile(
-    rf"\b(?:{MONTH}|(?i:{NAMED_NOUNS}|day|week|month|year|age|aged|at|round|lesson|season|episode|place|ages)) $"
+    rf"\b(?:{MONTH}|(?i:{NAMED_NOUNS}|day|week|month|year|age|aged|ages|at|round|season|episode|place)) $"
 )
 CURRENCY_NOUN = "euros|dollars|rupees|rubles|francs|kronor|kroner|zlotys|pesos|yen|yuan"
 NO_NOUN = r"(?:is|was|has|as|plus|across|always)\b"
@@ -188,7 +188,8 @@ def thousands(text: str) -> str:
     for number, after in (
         # not "50 100 150 €" nor "12 500 € notes"; a single digit often counts: "day 1 200 €"
         (
-            rf"(?!\d*0(?: [1-9]\d0){{2,}}\b)([1-9]\d{{1,2}}{groups}+|[1-9]{groups}+(?=,\d\d\b)|[1-9]{groups}{{2,}})",
+            rf"(?!\d*0(?: [1-9]\d0){{2,}}\b)"
+            rf"([1-9]\d{{1,2}}{groups}+|[1-9]{groups}+(?=,\d\d\b)|[1-9]{groups}{{2,}})",
             rf"(?=\s?(?:{SIGN}|{CURRENCY_NOUN})(?!\w))(?! ?\S+ (?!{NO_NOUN})[a-z]+s\b)",
         ),
         (rf"(?!\d+ 100\b)([1-9]\d{{0,2}}{groups})", r"(?=\s?(?:%|percent\b))"),

@@ -295,14 +295,15 @@ READINGS = {
     "thousands as in other languages": {
         "12 500 €": "twelve thousand, five hundred euros",
         "from 10 000-12 500 EUR": "from ten thousand to twelve thousand, five hundred euros",
-        "8 336 817 people": "eight million, three hundred thirty-six thousand, eight hundred seventeen people",
+        "8 336 817 people": "eight million, three hundred thirty-six thousand, eight hundred seventeen "
+        "people",
         "1 234,56 €": "one thousand, two hundred thirty-four euros, fifty-six cents",
         "1.000.000,00 €": "one million euros",
         "1.000.000.000, 192.168.100.100": "one billion, one hundred ninety-two dot one hundred sixty-eight "
         "dot one hundred dot one hundred",
         "1.000.000,5 tons": "one million point five tons",
-        "12 500 euros, $1 234 567": "twelve thousand, five hundred euros, one million, two hundred thirty-four "
-        "thousand, five hundred sixty-seven dollars",
+        "12 500 euros, $1 234 567": "twelve thousand, five hundred euros, one million, two hundred "
+        "thirty-four thousand, five hundred sixty-seven dollars",
         "1 200 % more": "one thousand, two hundred percent more",
         "Take 1 500 mg tablet twice.": "take one five hundred milligrams tablet twice.",
         "Milk $2 500 ml": "milk two dollars five hundred milliliters",
