@@ -4,6 +4,7 @@ import re
 
 from text.abbreviations import word_set
 from text.boundaries import expand
+from text.quantities import NAMED_NOUNS
 
 # Words of up to three letters that may be in capitals for emphasis; other short words are spelled. US is
 # excluded: it is usually the country.
@@ -64,7 +65,8 @@ PRONOUNCEABLE = re.compile(f"{ONSET}{VOWELS}(?:{CODA}{ONSET}{VOWELS})*{CODA}E?")
 
 # Around these, a single A in capitals is the letter.
 BEFORE_LETTER = (
-    "VITAMIN|PLAN|GRADE|TEAM|TYPE|CLASS|GROUP|HEPATITIS|OPTION|SECTION|PART|POINT|LEVEL|LETTER|THE|AN"
+    "VITAMIN|PLAN|TEAM|HEPATITIS|OPTION|POINT|LETTER|THE|AN|SERIES|COLUMN|CATEGORY|INFLUENZA|COMPANY|PERSON|USB|"
+    f"PATIENT|STUDENT|SAMPLE|SIDE|STREPTOCOCCUS|STREP|TRACK|CASE|PRODUCT|SCENARIO|{NAMED_NOUNS.upper()}"
 )
 AFTER_LETTER = "IS|WAS|ARE|HAS|WILL|CAN|AND|OR|TO|OF|IN|ON|AT|FOR|FROM|WITH|BY"
 NAMES = re.compile(

@@ -8,6 +8,7 @@ from functools import lru_cache
 from anyascii import anyascii
 
 from text.boundaries import expand
+from text.digits import CALL, CODES, LINK
 from text.numbers import with_commas
 from text.quantities import CURRENCIES
 
@@ -19,6 +20,11 @@ TYPOGRAPHY = {
     "₤": "£",
 }  # fmt: skip
 NO_BREAK = "\u00a0\u202f\u2009"  # spaces within numbers
+# Before the digits of a telephone number or of a code: "Tel. ", "my cell is ", "ABN "
+NUMBERED = re.compile(
+    rf"\b(?:{CALL}|(?:{CODES}|(?i:cell|contact|number|tel\.?|phone|mobile|fax)){LINK} ?"
+    r"|(?:ABN|ACN|TFN|SIREN|SIRET):? )$".replace(" ", r"\s")
+)
 # Not read aloud: trade and footnote marks, inverted punctuation, accents without a letter.
 SILENT = frozenset("™®¿¡†‡´¨¸`♪♫\ufeff")
 SPOKEN_SYMBOLS = {
@@ -54,7 +60,9 @@ def to_ascii(text: str, keep_accents: bool = False) -> str:
         # a no-break space joins the thousands, but also the groups of a telephone number
         text = re.sub(
             rf"(?<![\w.,+(-])(?<!\d\s)([1-9]\d{{0,2}}(?:[{NO_BREAK}]\d{{3}})+)(?:[.,](\d+))?(?![\w-]|\s\d|[.,]\d)",
-            with_commas,
+            lambda m: (
+                m[0] if NUMBERED.search(m.string[max(0, m.start() - 40) : m.start()]) else with_commas(m)
+            ),
             text,
         )
         text = re.sub(r"[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+", r"^\g<0>", text).replace("^⁻", "^-").replace("^⁺", "^")

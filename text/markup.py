@@ -25,8 +25,11 @@ SSML = re.compile(
     rf"\A{ROOT.pattern}|<break\s*/>|<sub\s+alias\s*="
     r"|<(?:break|phoneme|prosody|say-as|emphasis|voice)\s+[\w:-]+\s*="
 )
-OTHER_TAG = re.compile(r"</[A-Za-z][\w:-]*\s*>|<[A-Za-z][^<>]*/>|<[bh]r\b[^<>]*>")
-VOID_TAG = re.compile(r"<((?:br|hr|img|input|wbr)(?=[\s/>])[^<>]*?)/?>")  # HTML does not close them
+OTHER_TAG = re.compile(r"</[A-Za-z][\w:-]*\s*>|<[A-Za-z][^<>]*/>|<(?i:[bh]r)\b[^<>]*>")
+# HTML does not close these.
+VOID_TAG = re.compile(
+    r"<((br|hr|img|input|wbr|col|(?:meta|link|source|area|embed)(?=\s))(?=[\s/>])[^<>]*?)/?>", re.IGNORECASE
+)
 SILENT_TAGS = ("metadata", "meta", "lexicon", "desc", "script", "style")
 BLOCKS = word_set(
     """p s h1 h2 h3 h4 h5 h6 div section article header footer main nav aside title ul ol li dl dt dd table
@@ -110,8 +113,12 @@ def read_markup(text: str) -> ElementTree.Element | None:
         return None
     if is_ssml and ("<!DOCTYPE" in text or "<!ENTITY" in text):  # entities can grow without bounds
         raise UserError("the SSML of the text has a document type; remove <!DOCTYPE …>")
-    text = re.sub(r"&(?!(?:amp|lt|gt|quot|apos|#\w+);)(?:\w+;)?", named_character, text.strip())
-    text = VOID_TAG.sub(r"<\1/>", re.sub(r"\A<!DOCTYPE html[^<>[]*>", "", text, flags=re.I))
+    text = re.sub(
+        r"&(?!(?:amp|lt|gt|quot|apos|#\w+);)(?:\w+;)?", named_character, text.strip("\ufeff").strip()
+    )
+    closed = set(re.findall(r"</([\w:-]+)", text.lower()))
+    text = re.sub(r"\A<!DOCTYPE html[^<>[]*>", "", text, flags=re.I)
+    text = VOID_TAG.sub(lambda m: m[0] if m[2].lower() in closed else f"<{m[1]}/>", text)
     try:
         return ElementTree.fromstring(text if ROOT.match(text) else f"<speak>{text}</speak>")
     except (ElementTree.ParseError, UnicodeEncodeError) as error:  # the latter for lone surrogates
@@ -130,7 +137,7 @@ def named_character(match: re.Match) -> str:
 
 def walk(element: ElementTree.Element, speed: float) -> Iterator[Piece | float]:
     """Yield the content of an SSML element. Unknown elements are replaced by their content."""
-    tag = element.tag.rpartition("}")[2]
+    tag = element.tag.rpartition("}")[2].lower()
     if tag == "break":
         yield break_seconds(element)
     elif tag == "phoneme" and element.get("ph") and element.get("alphabet", "ipa").lower() == "ipa":
@@ -139,13 +146,13 @@ def walk(element: ElementTree.Element, speed: float) -> Iterator[Piece | float]:
         yield Piece(spelled("".join(element.itertext())), speed)
     elif tag == "sub" and element.get("alias"):
         yield Piece(element.get("alias"), speed)
-    elif tag == "br" or tag in SILENT_TAGS:
-        yield Piece("\n" if tag == "br" else " ", speed)
+    elif tag in SILENT_TAGS:
+        yield Piece(" ", speed)
     else:
         if tag == "prosody":
             speed = min(max(speed * rate_of(element.get("rate", "")), SLOWEST), FASTEST)
         edge = boundary(element, tag)
-        yield from plain(edge + (element.text or ""), speed)
+        yield from plain(("\n" if tag == "br" else edge) + (element.text or ""), speed)
         for child in element:
             yield from walk(child, speed)
             yield from plain(child.tail or "", speed)

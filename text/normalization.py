@@ -303,6 +303,8 @@ def emphasized(text: str) -> str:
     for _ in range(3):
         inner = r"(?=[\"'($£€#@&+-]{0,2}[^\W_])(?:[^*_`~]|(?<=[^\W_])_(?=[^\W_]))*(?<![\s(])"
         again = re.sub(rf"(?<!\w)([*_`~]{{1,3}})({inner})\1(?!\w)", r"\2", text)
+        # _**very**_: an underscore beside the inner marks is a letter for \w
+        again = re.sub(rf"(?<=(?<!\w)_)([*`~]{{1,3}})({inner})\1(?=_(?!\w))", r"\2", again)
         if again == text:
             break
         text = again

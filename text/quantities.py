@@ -148,12 +148,13 @@ PERIODS = (
 )
 POWERS = {"2": "square ", "3": "cubic "}
 # Before "9A" or "50c" these make it a name.
-NAMED = re.compile(
-    r"\b(?:(?i:room|apartment|suite|unit|seat|section|sections|gate|page|figure|table|class|platform|row|route|highway|"
-    r"bus|article|rule|item|exhibit|building|number|flight|terminal|chapter|appendix|model|grade|step|question|"
-    r"hall|pier|dock|door|block|lot|bay|stand|zone|line|paragraph|level|type|group|part|form|schedule|size|"
-    r"title|version)|[a-z]+[A-Z]\w*|[A-Z][a-z]+[A-Z]\w*) ?$"
+NAMED_NOUNS = (
+    "room|apartment|suite|unit|seat|section|sections|gate|page|figure|table|class|platform|row|route|highway|"
+    "bus|article|rule|item|exhibit|building|number|flight|terminal|chapter|appendix|model|grade|step|question|"
+    "hall|pier|dock|door|block|lot|bay|stand|zone|line|paragraph|level|type|group|part|form|schedule|size|"
+    "title|version"
 )
+NAMED = re.compile(rf"\b(?:(?i:{NAMED_NOUNS})|[a-z]+[A-Z]\w*|[A-Z][a-z]+[A-Z]\w*) ?$")
 COUNTED_IN_MILLIONS = (  # "1m" before one of these is a million, not a meter
     "people|users|views|viewers|followers|subscribers|downloads|copies|visitors|customers|readers|voters|"
     "jobs|homes|households|tons|tonnes|barrels|years|dollars|pounds|euros|steps|words|likes|fans|employees"
@@ -165,36 +166,44 @@ PLURALS = {"foot": "feet", "inch": "inches", "henry": "henries"} | {
         "hundredweight millisiemens microsiemens nanomolar micromolar millimolar dozen tesla bar millibar"
     )
 }
-DATED = re.compile(rf"\b(?:{MONTH}) $")
+# Before "12 500 €" these have a number of their own.
+COUNTS = re.compile(
+    rf"\b(?:{MONTH}|(?i:{NAMED_NOUNS}|day|week|month|year|age|aged|ages|at|round|season|episode|place)) $"
+)
+CURRENCY_NOUN = "euros|dollars|rupees|rubles|francs|kronor|kroner|zlotys|pesos|yen|yuan"
 NO_NOUN = r"(?:is|was|has|as|plus|across|always)\b"
 DURATION = {"d": "day", "h": "hour", "hr": "hour", "hrs": "hour", "m": "minute", "min": "minute",
             "mins": "minute", "s": "second", "sec": "second"}  # fmt: skip
 
 
 def thousands(text: str) -> str:
-    """Write numbers with spaces between the thousands with commas: "8 336 817", "12 500 €".
+    """Write numbers with spaces between the thousands with commas: "12 500 €", "1 234,56 €".
 
-    A single group could be another number, so that it needs a unit: "in room 12 500 people".
+    They could be several numbers, as in "take 1 500 mg tablet" and "RGB 10 200 255", so that they need a
+    currency, a percent sign or people.
     """
     if not re.search(r"\d \d{3}\b", text):
         return text
-    start, decimals = r"(?<![\w.,])(?<!\d )", r"(?:[.,](\d+))?"
-    text = re.sub(
-        rf"{start}([1-9]\d?(?: \d{{3}}){{2,}}){decimals}(?![\w-]|[.,]\d| \d)",
-        with_commas,
-        text,
-    )
-    unit, counted = rf"\s?(?:{SIGN}|%|{UNIT}|percent\b)(?!\w)", rf" (?!{NO_NOUN})[a-z]+s\b"
-    text = re.sub(
-        rf"{start}(?!\d+ 100 ?(?:%|percent))([1-9]\d{{0,2}}(?: \d{{3}})+){decimals}(?={unit}(?!{counted}))"
-        r"(?!\s?[kMGTP]i?B\b)",
-        lambda m: m[0] if is_name(m) or DATED.search(m.string[: m.start()][-12:]) else with_commas(m),
-        text,
-    )
+    start, groups, decimals = r"(?<![\w.,])(?<!\d )", r"(?: \d{3})", r"(?:[.,](\d+))?"
+    for number, after in (
+        # not "50 100 150 €" nor "12 500 € notes"; a single digit often counts: "day 1 200 €"
+        (
+            rf"(?!\d*0(?: [1-9]\d0){{2,}}\b)"
+            rf"([1-9]\d{{1,2}}{groups}+|[1-9]{groups}+(?=,\d\d\b)|[1-9]{groups}{{2,}})",
+            rf"(?=\s?(?:{SIGN}|{CURRENCY_NOUN})(?!\w))(?! ?\S+ (?!{NO_NOUN})[a-z]+s\b)",
+        ),
+        (rf"(?!\d+ 100\b)([1-9]\d{{0,2}}{groups})", r"(?=\s?(?:%|percent\b))"),
+        (rf"([1-9]\d?{groups}{{2,}})", r"(?= (?:people|inhabitants|residents|voters|users|views)\b)"),
+    ):
+        text = re.sub(
+            rf"{start}{number}{decimals}{after}",
+            lambda m: m[0] if COUNTS.search(m.string[max(0, m.start() - 24) : m.start()]) else with_commas(m),
+            text,
+        )
     sign = "".join(map(re.escape, CURRENCIES))
     return re.sub(
-        rf"(?:(?<=[{sign}])|(?<=[{sign}] ))([1-9]\d{{0,2}}(?: \d{{3}})+){decimals}"
-        rf"(?![\w-]|[.,]\d| \d|{unit}|{counted}| people\b)",
+        rf"(?:(?<=[{sign}])|(?<=[{sign}] ))([1-9]\d{{0,2}}{groups}{{2,}}){decimals}"
+        rf"(?![\w-]|[.,]\d| \d|\s?(?:{UNIT})(?!\w)| [a-z]+s\b| people\b)",
         with_commas,
         text,
     )

@@ -32,6 +32,7 @@ MARKUP = re.compile(
     r"|^(?:```|~~~) ?[\w+#.-]*$"
 )
 ENDS = ".!?…。！？"
+LONE_MARK = re.compile(r"(?:\)?(?:[.!?]+|[,;:])|\))(?!\S)")  # at the start of a line; not ".NET" nor ":)"
 
 
 def split_sentences(text: str, max_characters: int = MAX_CHARACTERS) -> list[str]:
@@ -70,7 +71,7 @@ def paragraphs(text: str) -> Iterable[str]:
             wrapped = was_full and 40 <= width <= 100 and last.rstrip(CLOSING)[-1:] not in tuple(ENDS)
             content = MARKUP.sub("", line)
             is_item = content != line and not (line[0] == last[:1] == ">")  # a quotation goes on
-            goes_on = wrapped or content[:1].islower() or content[:1] in tuple(".,;:!?)")
+            goes_on = wrapped or content[:1].islower() or LONE_MARK.match(content)
             if joined and (is_item or not goes_on):
                 yield joined
                 joined = ""

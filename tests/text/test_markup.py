@@ -92,6 +92,8 @@ def test_other_tags_are_ignored_and_not_read_aloud():
         ("<ul><li>Eggs<li>milk</ul>", ["eggs milk"]),
         ('<speak>Hello<mark name="x"/>there</speak>', ["hello there"]),
         ('<speak><voice name="a">Hello</voice><voice name="b">there</voice></speak>', ["hello there"]),
+        ('<P>One</P><BR>two<link rel="x">', ["one", "two"]),
+        ("\ufeff<speak>x<br>y</br></speak>", ["x y"]),
         ("un<b>believ</b>able, super<wbr>cali", ["unbelievable, supercali"]),
     ],
 )

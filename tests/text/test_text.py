@@ -77,6 +77,8 @@ READINGS = {
         "**bold** and *soft* and `code`": "bold and soft and code",
         "**Note:** *this* is important.": "note: this is important.",
         "**Warning:** _do not_ touch.": "warning: do not touch.",
+        "_**Note**_: it is _~~gone~~_": "note: it is gone",
+        "__init__ of snake_case": "init of snake underscore case",
         "*Romeo* **and** Juliet": "romeo and juliet",
         "the file **`my_file.py`** is": "the file my underscore file dot py is",
         '**Bold *inner* "text"** and *(so)*': 'bold inner "text" and (so)',
@@ -292,18 +294,21 @@ READINGS = {
     },
     "thousands as in other languages": {
         "12 500 €": "twelve thousand, five hundred euros",
-        "€12 500 was paid": "twelve thousand, five hundred euros was paid",
         "from 10 000-12 500 EUR": "from ten thousand to twelve thousand, five hundred euros",
-        "8 336 817": "eight million, three hundred thirty-six thousand, eight hundred seventeen",
+        "8 336 817 people": "eight million, three hundred thirty-six thousand, eight hundred seventeen "
+        "people",
         "1 234,56 €": "one thousand, two hundred thirty-four euros, fifty-six cents",
         "1.000.000,00 €": "one million euros",
         "1.000.000.000, 192.168.100.100": "one billion, one hundred ninety-two dot one hundred sixty-eight "
         "dot one hundred dot one hundred",
         "1.000.000,5 tons": "one million point five tons",
-        "12 500 km away": "twelve thousand, five hundred kilometers away",
+        "12 500 euros, $1 234 567": "twelve thousand, five hundred euros, one million, two hundred "
+        "thirty-four thousand, five hundred sixty-seven dollars",
         "1 200 % more": "one thousand, two hundred percent more",
-        "843 123 456 kg": "eight hundred forty-three million, one hundred twenty-three thousand, "
-        "four hundred fifty-six kilograms",
+        "Take 1 500 mg tablet twice.": "take one five hundred milligrams tablet twice.",
+        "Milk $2 500 ml": "milk two dollars five hundred milliliters",
+        "RGB 10 200 255": "r g b ten two hundred two hundred fifty-five",
+        "day 1 200 €, 50 100 150 €": "day one two hundred euros, fifty one hundred one hundred fifty euros",
         "12\u202f500 and 1\u00a0984 people": "twelve thousand, five hundred and one thousand, nine hundred "
         "eighty-four people",
         "1\u202f234,5 kg": "one thousand, two hundred thirty-four point five kilograms",
@@ -317,6 +322,10 @@ READINGS = {
         "a Pixel 8 128 GB": "a pixel eight one hundred twenty-eight gigabytes",
         "$5 100 times": "five dollars one hundred times",
         "100 200 300": "one hundred two hundred three hundred",
+        "Suite 12 020 7946 0958": "suite twelve zero two zero, seven nine four six, zero nine five eight",
+        "unit 5 (020) 7946 0958": "unit five zero two zero, seven nine four six, zero nine five eight",
+        "Tel. 12\u00a0345\u00a0678": "telephone one two, three four five, six seven eight",
+        "Call 123\u00a0456\u00a0789": "call one two three, four five six, seven eight nine",
         "+420 123 456 789": "plus four two zero, one two three, four five six, seven eight nine",
     },
     "percentages and units": {
@@ -655,6 +664,12 @@ SPLITS = [
 @pytest.mark.parametrize("marked", SPLITS)
 def test_sentences_are_split_at_the_bars(marked):
     assert split_sentences(marked.replace("| ", ""), 1000) == marked.split(" | ")
+
+
+def test_a_line_of_a_closing_mark_goes_on_and_names_that_begin_with_a_mark_do_not():
+    assert split_sentences("Wait\n!\nHe came (so\n) and left") == ["Wait !", "He came (so ) and left"]
+    for text in (".gitignore\n.env\n.bashrc", "Languages:\n.NET\n.com", "Title\n:) smile"):
+        assert split_sentences(text) == text.split("\n")
 
 
 def test_paragraphs_end_sentences_and_wrapped_lines_do_not():

@@ -116,6 +116,9 @@ def test_a_text_sounds_the_same_alone_and_in_a_batch():
         ("A 10% RAISE FOR A U.S. COMPANY", "ɐ tˈɛn pɚsˈɛnt ɹˈeɪz fɚɹə jˈuː ˈɛs kˈʌmpəni"),
         ("He shouted THIS IS A TEST at me.", "hiː ʃˈaʊɾᵻd ðɪs ɪz ɐ tˈɛst æt mˌiː."),
         ("VITAMIN A DEFICIENCY", "vˈaɪɾəmɪn ˈeɪ dᵻfˈɪʃənsi"),
+        ("SERIES A FUNDING", "sˈɪɹiz ˈeɪ fˈʌndɪŋ"),
+        ("INFLUENZA A VIRUS", "ˌɪnfluːˈɛnzə ˈeɪ vˈaɪɹəs"),
+        ("TABLE A LISTS", "tˈeɪbəl ˈeɪ lˈɪsts"),
         ("PLAN A IS GOOD.", "plˈæn ˈeɪ ɪz ɡˈʊd."),
     ],
 )
