@@ -85,7 +85,7 @@ def listen(host: str, port: int) -> socket.socket:
 def stopping_at_signals(folder: str) -> Iterator[None]:
     """End the process at Ctrl-C or SIGTERM, at once, and delete `folder`.
 
-    An exception would be lost in some imports, and wait for the sentences that threads compute.
+    An exception would wait for the sentences that threads compute.
     """
 
     def stop(number, frame):

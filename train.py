@@ -271,7 +271,7 @@ def train(options: VocoderOptions, config: HiFiGANConfig) -> Path:
         run.start("hifigan", trainer.generator, len(train_clips), len(val_clips))
         torch.backends.cudnn.benchmark = True  # pays for segments, which all have the same length
         if run.validation_is_due:  # an earlier process was stopped before it
-            validate(trainer, utterances, run)
+            validate_and_keep_best(trainer, utterances, run)
         while not run.is_finished:
             learning_rate = trainer.set_learning_rate(run.progress.epoch)
             for batches in run.batches(loader):  # --gradient_accumulation_steps of them
@@ -279,13 +279,13 @@ def train(options: VocoderOptions, config: HiFiGANConfig) -> Path:
                 frames = sum(batch["audio"].numel() for batch in batches) // config.hop_size
                 run.finish_step(values, frames, learning_rate)
                 if run.validation_is_due:
-                    validate(trainer, utterances, run)
+                    validate_and_keep_best(trainer, utterances, run)
             run.finish_epoch()
         return run.finish()
 
 
-def validate(trainer: VocoderTrainer, utterances: UtteranceDataset, run: TrainingRun) -> None:
-    """Validate, and keep the best checkpoint.
+def validate_and_keep_best(trainer: VocoderTrainer, utterances: UtteranceDataset, run: TrainingRun) -> None:
+    """Validate, and keep the checkpoint if it is the best of its stage.
 
     Steps on spectral losses alone reach a lower mel loss than adversarial ones, and sound worse. So they are
     a stage of their own.

@@ -186,9 +186,10 @@ def as_value(value: float | str) -> Value:
     return Value(reason=value) if isinstance(value, str) else Value(value)
 
 
-def table_of(values: dict[str, list], column: str = "pesq") -> Table:
+def table_of(values: dict[str, list], column: str = "pesq", texts: tuple[str, ...] = ()) -> Table:
     """Return a table with one column, from the values of each system's clips."""
-    clips = [Clip(f"c{number}.wav", 1, 1.0, "") for number in range(len(next(iter(values.values()))))]
+    texts = texts or ("",) * len(next(iter(values.values())))
+    clips = [Clip(f"c{number}.wav", 1, 1.0, text) for number, text in enumerate(texts)]
     systems = [System(name, {}) for name in values]
     flat = {
         (name, f"c{n}", column): as_value(value)
@@ -215,6 +216,20 @@ def test_marks_show_significantly_better_worse_or_neither():
     lower = table_of({"A": [1.0] * 8, "B": better}, "mcd")
     assert lower.mark(lower.cells[1][0], COLUMNS["mcd"]) == "▼"
     assert "p = 0.008" in lower.to_markdown() and "B − A" in lower.to_markdown()
+
+
+def test_a_word_error_rate_counts_the_words_of_all_clips_and_other_metrics_count_clips():
+    texts, values = ("one", "a clip of five words"), {"A": [100.0, 20.0], "B": [0.0, 20.0]}  # 2 of 6, 1 of 6
+    rates, scores = table_of(values, "wer", texts), table_of(values, "pesq", texts)
+    assert [row[0].interval.mean for row in rates.cells] == pytest.approx([100 * 2 / 6, 100 / 6])
+    assert rates.cells[1][0].difference.mean == pytest.approx(-100 / 6)
+    assert [row[0].interval.mean for row in scores.cells] == [60.0, 10.0]
+    assert scores.cells[1][0].difference.mean == -50.0
+
+
+def test_intervals_of_few_clips_are_said_to_be_too_narrow():
+    for count, is_few in ((10, True), (11, False)):
+        assert ("it is too narrow" in table_of({"A": [1.0] * count}).to_markdown()) is is_few
 
 
 def test_too_few_clips_for_significance_are_reported():
