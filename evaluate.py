@@ -6,7 +6,6 @@ by sample. Audio and values are cached: a repeated command computes only what is
 `accelerate launch`, the processes share the clips, and each uses its own GPU.
 """
 
-import signal
 import sys
 
 from common.parser import build_parser, parse_options
@@ -71,7 +70,7 @@ def main(arguments: list[str] | None = None) -> None:
         raise UserError(f"can't write to {options.output_dir}: {error}; use another --output_dir") from error
     except KeyboardInterrupt:
         print("interrupted; the same command continues from here", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
+        raise
     print(table.to_markdown())
     print(options.output_dir / "report.html")
 

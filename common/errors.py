@@ -21,7 +21,7 @@ def report_user_errors(main: Callable[..., None]) -> Callable[..., None]:
     """Decorate a script's `main` to report some errors as one line on stderr with exit status 2.
 
     These are a `UserError`, an error of the operating system that names its file, a full disk, and too little
-    memory.
+    memory. Ctrl+C ends the script without a traceback.
     """
 
     @functools.wraps(main)
@@ -37,12 +37,16 @@ def report_user_errors(main: Callable[..., None]) -> Callable[..., None]:
                 raise
             rank = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))
             of_process = "" if rank == "0" else f" (in process {rank})"
-            script = Path(sys.argv[0])
-            name = script.parent.name if script.name == "__main__.py" else script.name  # python -m <package>
+            module = getattr(sys.modules["__main__"], "__spec__", None)  # of python -m <module>
+            name = module.name.removesuffix(".__main__") if module else Path(sys.argv[0]).name
             # control characters, for example of a file's name, are written as escapes
             text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message[:2000])
             print(f"{name}: error{of_process}: {text}", file=sys.stderr)
             sys.exit(2)
+        except KeyboardInterrupt:
+            # Python still ends by the signal, so that a shell ends the loop that it runs in
+            sys.excepthook = lambda *error: None
+            raise
 
     return wrapper
 

@@ -67,10 +67,17 @@ def run(main: Callable, arguments: list[str], variables: dict[str, str], outputs
     os.environ.update(variables)
     os.chdir(ROOT)
     sys.argv = [inspect.getfile(inspect.unwrap(main)), *arguments]
+    is_interrupted = False
     try:
         main(arguments)
+    except KeyboardInterrupt:
+        is_interrupted = True
+        sys.excepthook(*sys.exc_info())
     finally:
         atexit._run_exitfuncs()  # which multiprocessing leaves out
+    if is_interrupted:  # Python ends a script by the signal
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 def fork_two(main: Callable, *arguments: list, **environment: str) -> list[Forked]:

@@ -163,6 +163,17 @@ def test_a_bug_keeps_its_traceback_and_its_status(tmp_path):
     assert script(tmp_path, "pass").returncode == 0
 
 
+def test_ctrl_c_ends_a_script_by_its_signal_and_without_a_traceback(tmp_path):
+    done = script(tmp_path, "raise KeyboardInterrupt")
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+
+
+def test_an_error_of_a_module_has_its_name():
+    command = [sys.executable, "-m", "tacotron2.train", "--path_to_train_manifest", "missing.csv"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("tacotron2.train: error: "), done.stderr
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
