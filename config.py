@@ -21,7 +21,10 @@ GENERATORS = ("hifigan", "vocos")
 RESBLOCKS = ("1", "2")
 UPSAMPLINGS = ("transpose", "resize")
 FUSIONS = ("mrf", "misr")
-DISCRIMINATORS = ("mpd", "msd", "mrd")
+DISCRIMINATORS = ("mpd", "msd", "mrd", "mld")
+
+# Frames of the log-spectrum discriminator in samples. Not a vocoder's own, which would give its audio away.
+MLD_FRAMES = (1200, 600, 2400)
 
 CHANNELS = {"minimum": 1, "maximum": 65536}
 KERNEL = {"minimum": 1, "maximum": 8192}  # samples or frames
@@ -224,7 +227,8 @@ class HiFiGANConfig(MelConfig):
     vocos_num_layers: int = option(8, "Number of blocks, with --generator vocos", **LAYERS)
 
     discriminators: tuple[str, ...] = option(
-        ("mpd", "msd"), "Use these discriminators: multi-period, multi-scale, multi-resolution (UnivNet)",
+        ("mpd", "msd"),
+        "Use these discriminators: multi-period, multi-scale, multi-resolution (UnivNet), log-spectrum",
         choices=DISCRIMINATORS, group="discriminators",
     )  # fmt: skip
     mpd_periods: tuple[int, ...] = option(
@@ -285,6 +289,8 @@ class HiFiGANConfig(MelConfig):
         if "mrd" in self.discriminators:
             widest = max(self.mrd_resolutions, key=lambda sizes: sizes[0] - sizes[1])
             edges[f"the resolution {widest}"] = (widest[0] - widest[1] + 1) // 2 + 1
+        if "mld" in self.discriminators:
+            edges[f"the frame of {max(MLD_FRAMES)}"] = max(MLD_FRAMES) // 2 + 1
         for name, shortest in edges.items():
             require(
                 segment_size >= shortest,

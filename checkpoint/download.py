@@ -7,7 +7,7 @@ from pathlib import Path
 from common.errors import UserError, one_line
 
 PATTERNS = ["*.json", "*.yaml", "*.safetensors", "*.pt", "g_*", "generator_v*", "*.bin", "*LICENSE"]
-DISCRIMINATORS = ["*mpd.safetensors", "*msd.safetensors", "*mrd.safetensors", "do_*"]  # only for training
+DISCRIMINATORS = ["*m?d.safetensors", "do_*"]  # only for training
 
 
 def local_folder(path: Path | str, discriminators: bool = False) -> Path:

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from config import HiFiGANConfig
-from generators.multi_resolution import MultiResolutionDiscriminator
+from generators.multi_resolution import MultiLogSpectrumDiscriminator, MultiResolutionDiscriminator
 from generators.variants import GeneratorVariant
 from generators.vocos import Vocos
 from model import Generator, Judgment, MultiPeriodDiscriminator, MultiScaleDiscriminator
@@ -13,6 +13,7 @@ DISCRIMINATORS = {
     "mpd": MultiPeriodDiscriminator,
     "msd": MultiScaleDiscriminator,
     "mrd": MultiResolutionDiscriminator,
+    "mld": MultiLogSpectrumDiscriminator,
 }
 
 

@@ -1,12 +1,15 @@
-"""UnivNet's multi-resolution discriminator (Jang et al., Interspeech 2021)."""
+"""Discriminators of spectra: UnivNet's (Jang et al., Interspeech 2021), and one of logarithmic spectra."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from config import HiFiGANConfig
+from config import MLD_FRAMES, HiFiGANConfig
 from model import MultiDiscriminator, SubDiscriminator
+
+FRAME_CHANNELS, IMAGE_CHANNELS = 256, 16
+QUIETEST = 1e-3  # magnitude, about that of a step of 16-bit audio
 
 
 class ResolutionDiscriminator(SubDiscriminator):
@@ -40,3 +43,62 @@ class MultiResolutionDiscriminator(MultiDiscriminator):
         super().__init__(
             ResolutionDiscriminator(resolution, channels) for resolution in config.mrd_resolutions
         )
+
+
+def log_spectrum(audio: Tensor, window: Tensor) -> Tensor:
+    """Return logarithmic magnitudes (B, bins, frames) of audio (B, 1, N), roughly standardized for speech.
+
+    Logarithms show what is soft next to a vowel: breath, consonants and the upper bands.
+    """
+    audio, n_fft = audio.float().squeeze(1), len(window)
+    spectrum = torch.stft(audio, n_fft, n_fft // 4, window=window, return_complex=True)
+    return (spectrum.abs().clamp(min=QUIETEST).log() + 2) / 2.5
+
+
+class FrameDiscriminator(SubDiscriminator):
+    """A logarithmic spectrum with its bins as channels: each kernel sees all frequencies of five frames."""
+
+    def __init__(self, n_fft: int, channels: int):
+        widths = (n_fft // 2 + 1, *[channels] * 4)
+        super().__init__(
+            [weight_norm(nn.Conv1d(widths[i], widths[i + 1], 5, padding=2)) for i in range(4)],
+            weight_norm(nn.Conv1d(channels, 1, 3, padding=1)),
+        )
+        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+
+    def forward(self, audio: Tensor) -> tuple[Tensor, list[Tensor]]:
+        return super().forward(log_spectrum(audio, self.window))
+
+
+class LogImageDiscriminator(SubDiscriminator):
+    """A logarithmic spectrum as an image: each kernel sees a few bins of three frames, such as harmonics."""
+
+    def __init__(self, n_fft: int, channels: int):
+        wide = 2 * channels
+        layers = (  # in, out, kernel and stride along the bins
+            (1, channels, 9, 4),
+            (channels, channels, 9, 2),
+            (channels, wide, 5, 2),
+            (wide, wide, 5, 2),
+            (wide, wide, 3, 1),
+        )
+        super().__init__(
+            [
+                weight_norm(nn.Conv2d(c_in, c_out, (3, kernel), (1, stride), padding=(1, kernel // 2)))
+                for c_in, c_out, kernel, stride in layers
+            ],
+            weight_norm(nn.Conv2d(wide, 1, (3, 3), padding=(1, 1))),
+        )
+        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+
+    def forward(self, audio: Tensor) -> tuple[Tensor, list[Tensor]]:
+        spectrum = log_spectrum(audio, self.window)
+        return super().forward(spectrum.unsqueeze(1).transpose(2, 3))  # (B, 1, frames, bins)
+
+
+class MultiLogSpectrumDiscriminator(MultiDiscriminator):
+    """A frame discriminator per size of `MLD_FRAMES`, and an image of the first size."""
+
+    def __init__(self, config: HiFiGANConfig):
+        frames = [FrameDiscriminator(n_fft, FRAME_CHANNELS) for n_fft in MLD_FRAMES]
+        super().__init__([*frames, LogImageDiscriminator(MLD_FRAMES[0], IMAGE_CHANNELS)])

@@ -497,7 +497,8 @@ def test_an_interrupted_run_keeps_its_results_and_continues_in_worker_processes(
     wait_until(lambda: any((tmp_path / "wavs").glob("*/*.json")), process, seconds=120)
     os.killpg(process.pid, posix_signal.SIGINT)  # like Ctrl+C in a terminal
     _, error = process.communicate(timeout=60)
-    assert process.returncode == -posix_signal.SIGINT and error.splitlines()[-1].startswith("interrupted"), error
+    assert process.returncode == -posix_signal.SIGINT, error
+    assert error.splitlines()[-1].startswith("interrupted")
     assert "Traceback" not in error
     made = {path: path.stat().st_mtime_ns for path in (tmp_path / "wavs").glob("*/*.json")}
     assert made and not (tmp_path / "table.md").exists()

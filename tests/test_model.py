@@ -217,6 +217,7 @@ def test_the_extremes_of_sizes_are_allowed():
     [
         ({"discriminators": ("mpd",), "mpd_periods": (2, 37)}, 37),
         ({"discriminators": ("mrd",), "mrd_resolutions": ((32, 7, 16), (16, 1, 16))}, 14),
+        ({"discriminators": ("mld",)}, 1201),
     ],
 )
 def test_the_shortest_segment_is_the_shortest_that_the_discriminators_judge(settings, shortest):

@@ -108,7 +108,7 @@ def assert_state_is_in_float32(model: nn.Module, optimizer) -> None:
         ("no", {"finetune": True, "path_to_saved_mels": "mels", **VOCOS}),
         ("bf16", {"finetune": True, "path_to_saved_mels": "mels", **MISR}),
         ("fp16", {"gradient_accumulation_steps": 2, "discriminators": ["mpd", "mrd"], **ISTFT}),
-        ("bf16", {"gradient_accumulation_steps": 2, "discriminators": ["mrd"], **VOCOS}),
+        ("bf16", {"gradient_accumulation_steps": 2, "discriminators": ["mrd", "mld"], **VOCOS}),
         ("bf16", {"adversarial_start_steps": 9}),
         ("fp16", {"adversarial_start_steps": 9, **VOCOS}),
     ],

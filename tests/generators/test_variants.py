@@ -21,7 +21,13 @@ from corpus.audio import write_wav
 from corpus.manifest import read_manifest
 from dataset import SegmentDataset
 from generators.build import Discriminators, build_generator
-from generators.multi_resolution import MultiResolutionDiscriminator, ResolutionDiscriminator
+from generators.multi_resolution import (
+    FrameDiscriminator,
+    LogImageDiscriminator,
+    MultiLogSpectrumDiscriminator,
+    MultiResolutionDiscriminator,
+    ResolutionDiscriminator,
+)
 from generators.variants import InverseSTFTHead, MultiInputSharedResidual, ResizeConvolution
 from mel import MelSpectrogram, griffin_lim
 from model import Generator, WNConvTranspose1d
@@ -176,7 +182,7 @@ def test_folding_weight_norm_does_not_change_the_audio_of_a_variant(name):
         ({**ISTFT, "gen_istft_n_fft": None}, ["None", "4"]),
         ({"gen_istft_n_fft": 16, "gen_istft_hop_size": 4}, ["8 x 8 x 2 x 2 x 4 = 1024", "256"]),
         ({"discriminators": []}, ["discriminators is empty"]),
-        ({"discriminators": ["mpd", "mbd"]}, ["'mbd'", "mpd, msd, mrd"]),
+        ({"discriminators": ["mpd", "mbd"]}, ["'mbd'", "mpd, msd, mrd, mld"]),
         ({"discriminator_channels": 16}, ["16", "at least 32"]),
         ({"mrd_resolutions": []}, ["mrd_resolutions is empty"]),
         ({"mrd_resolutions": [[1024, 120]]}, ["(1024, 120)", "n_fft, hop and window"]),
@@ -269,7 +275,7 @@ def test_every_preset_trains_for_a_step_and_saves_its_configuration(path, corpor
     assert audio.shape == (1, 1, config.num_samples(9)) and audio.isfinite().all()
 
 
-@pytest.mark.parametrize("names", [["mrd"], ["mpd", "mrd"], ["mpd", "msd", "mrd"]], ids=" ".join)
+@pytest.mark.parametrize("names", [["mrd"], ["mpd", "mld"], ["mpd", "msd", "mrd"]], ids=" ".join)
 def test_the_discriminators_of_a_run_are_chosen_by_flag(names, corpora, tmp_path):
     train_a_step(ROOT / "configs" / "v2.json", corpora(22050), tmp_path / "run", discriminators=names)
     folder = tmp_path / "run" / "final_checkpoint"
@@ -503,8 +509,54 @@ def test_a_resolution_is_judged_by_magnitudes_of_hann_windows():
     torch.testing.assert_close(seen[0][:, 0], expected.transpose(1, 2))
 
 
-def test_gradients_of_the_multi_resolution_discriminator_are_finite_in_silence():
-    model = MultiResolutionDiscriminator(small_config())
+def test_a_frame_is_judged_by_the_logarithms_of_all_its_bins():
+    judge, audio = FrameDiscriminator(600, 8), torch.from_numpy(voice(0.4))[None, None, :8192]
+    seen = []
+    judge.convs[0].register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0]))
+    score, maps = judge(torch.cat([audio, 0.1 * audio, 0 * audio]))
+    assert score.shape == (3, 1 + 8192 // 150)
+    assert [m.shape for m in maps] == [(3, 8, 55)] * 4 + [(3, 1, 55)]
+    loud, soft, silent = seen[0]
+    assert loud.shape == (301, 55)
+    expected = torch.stft(audio[0], 600, 150, window=torch.hann_window(600), return_complex=True)[0].abs()
+    is_loud = expected > 0.1
+    torch.testing.assert_close(loud[is_loud], (expected[is_loud].log() + 2) / 2.5)
+    # ten times softer: the same step everywhere, so soft parts count as much as loud ones
+    torch.testing.assert_close((loud - soft)[is_loud], torch.full_like(loud[is_loud], math.log(10) / 2.5))
+    torch.testing.assert_close(silent, torch.full_like(silent, (math.log(1e-3) + 2) / 2.5))
+
+
+def test_an_image_of_a_spectrum_is_judged_by_its_logarithms():
+    judge, audio = LogImageDiscriminator(600, 4), torch.from_numpy(voice(0.4))[None, None, :8192]
+    seen = []
+    judge.convs[0].register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0]))
+    score, maps = judge(torch.cat([audio, 0.1 * audio]))
+    assert [m.shape[1:] for m in maps] == [
+        (4, 55, 76),
+        (4, 55, 38),
+        (8, 55, 19),
+        (8, 55, 10),
+        (8, 55, 10),
+        (1, 55, 10),
+    ]
+    assert torch.equal(score, maps[-1].flatten(1))
+    loud, soft = seen[0].squeeze(1)
+    frames = FrameDiscriminator(600, 8)
+    frames.convs[0].register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0]))
+    frames(audio)
+    torch.testing.assert_close(loud, seen[1][0].T)
+    assert float((loud - soft).max()) == pytest.approx(math.log(10) / 2.5, abs=1e-3)
+
+
+def test_the_log_spectrum_discriminator_has_frames_unlike_those_of_the_mel():
+    model = MultiLogSpectrumDiscriminator(small_config())
+    assert [len(judge.window) for judge in model.discriminators] == [1200, 600, 2400, 1200]
+    assert [judge.convs[1].weight.shape[0] for judge in model.discriminators] == [256, 256, 256, 16]
+
+
+@pytest.mark.parametrize("discriminator", [MultiResolutionDiscriminator, MultiLogSpectrumDiscriminator])
+def test_gradients_of_discriminators_of_spectra_are_finite_in_silence(discriminator):
+    model = discriminator(small_config())
     audio = torch.zeros(1, 1, 4096, requires_grad=True)
     scores, _ = model(audio)
     sum(score.mean() for score in scores).backward()
