@@ -37,8 +37,9 @@ def report_user_errors(main: Callable[..., None]) -> Callable[..., None]:
                 raise
             rank = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))
             of_process = "" if rank == "0" else f" (in process {rank})"
-            module = getattr(sys.modules["__main__"], "__spec__", None)  # of python -m <module>
-            name = module.name.removesuffix(".__main__") if module else Path(sys.argv[0]).name
+            module = main.__globals__.get("__spec__")  # none of `python <script>`
+            is_in_package = module and "." in module.name  # of `python -m <module>`
+            name = module.name.removesuffix(".__main__") if is_in_package else Path(sys.argv[0]).name
             # control characters, for example of a file's name, are written as escapes
             text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message[:2000])
             print(f"{name}: error{of_process}: {text}", file=sys.stderr)

@@ -353,7 +353,7 @@ def test_without_a_network_the_message_states_the_file_and_where_to_put_it(tmp_p
     done = run(tmp_path / "clip.wav", **environment)
     assert done.returncode == 2 and done.stdout == ""
     message = done.stderr.splitlines()[-1]  # after the Hub's client's reports of its attempts
-    assert message.startswith("utmos.py: error: can't download UTMOS's weights: ")
+    assert message.startswith("evaluation.utmos: error: can't download UTMOS's weights: ")
     assert utmos.CHECKPOINT_URL in message and "set UTMOS_CHECKPOINT" in message
     assert "Traceback" not in done.stderr
 
@@ -361,7 +361,10 @@ def test_without_a_network_the_message_states_the_file_and_where_to_put_it(tmp_p
 def test_a_mistake_on_the_command_line_is_one_line(tmp_path):
     done = call(utmos.main, tmp_path / "missing.wav")
     assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr == f"utmos.py: error: there is no file {tmp_path}/missing.wav; expected audio files\n"
+    assert (
+        done.stderr
+        == f"evaluation.utmos: error: there is no file {tmp_path}/missing.wav; expected audio files\n"
+    )
 
 
 @pytest.mark.parametrize(
