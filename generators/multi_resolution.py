@@ -9,7 +9,7 @@ from config import MLD_FRAMES, HiFiGANConfig
 from model import MultiDiscriminator, SubDiscriminator
 
 FRAME_CHANNELS, IMAGE_CHANNELS = 256, 16
-QUIETEST = 1e-3  # magnitude, about that of a step of 16-bit audio
+QUIETEST = 1e-3  # magnitude, about 15 dB above the rounding noise of 16-bit audio
 
 
 class ResolutionDiscriminator(SubDiscriminator):
