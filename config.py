@@ -23,7 +23,7 @@ UPSAMPLINGS = ("transpose", "resize")
 FUSIONS = ("mrf", "misr")
 DISCRIMINATORS = ("mpd", "msd", "mrd", "mld")
 
-# Frames of the log-spectrum discriminator in samples. Not a vocoder's own, which would give its audio away.
+# Sizes of the log-spectrum discriminator's frames in samples
 MLD_FRAMES = (1200, 600, 2400)
 
 CHANNELS = {"minimum": 1, "maximum": 65536}

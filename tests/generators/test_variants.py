@@ -548,7 +548,7 @@ def test_an_image_of_a_spectrum_is_judged_by_its_logarithms():
     assert float((loud - soft).max()) == pytest.approx(math.log(10) / 2.5, abs=1e-3)
 
 
-def test_the_log_spectrum_discriminator_has_frames_unlike_those_of_the_mel():
+def test_the_log_spectrum_discriminator_has_three_sizes_of_frames_and_an_image():
     model = MultiLogSpectrumDiscriminator(small_config())
     assert [len(judge.window) for judge in model.discriminators] == [1200, 600, 2400, 1200]
     assert [judge.convs[1].weight.shape[0] for judge in model.discriminators] == [256, 256, 256, 16]
