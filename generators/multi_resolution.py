@@ -1,5 +1,7 @@
 """Discriminators of spectra: UnivNet's (Jang et al., Interspeech 2021), and one of logarithmic spectra."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,18 +14,31 @@ FRAME_CHANNELS, IMAGE_CHANNELS = 256, 16
 QUIETEST = 1e-3  # magnitude, about 15 dB above the rounding noise of 16-bit audio
 
 
-class ResolutionDiscriminator(SubDiscriminator):
-    """Magnitudes of a short-time Fourier transform (n_fft, hop_size, window_size) as an image."""
+class ImageDiscriminator(SubDiscriminator):
+    """A spectrum (B, bins, frames) as an image: each kernel sees three frames of a few bins.
 
-    def __init__(self, resolution: tuple[int, int, int], channels: int):
-        layers = ((1, 9, 1), (channels, 9, 2), (channels, 9, 2), (channels, 9, 2), (channels, 3, 1))
+    `layers` are (channels in, channels out, kernel size, stride), the last two along the bins.
+    """
+
+    def __init__(self, layers: Sequence[tuple[int, int, int, int]]):
         super().__init__(
             [
-                weight_norm(nn.Conv2d(c_in, channels, (3, kernel), (1, stride), padding=(1, kernel // 2)))
-                for c_in, kernel, stride in layers
+                weight_norm(nn.Conv2d(c_in, c_out, (3, kernel), (1, stride), padding=(1, kernel // 2)))
+                for c_in, c_out, kernel, stride in layers
             ],
-            weight_norm(nn.Conv2d(channels, 1, (3, 3), padding=(1, 1))),
+            weight_norm(nn.Conv2d(layers[-1][1], 1, (3, 3), padding=(1, 1))),
         )
+
+    def forward(self, spectrum: Tensor) -> tuple[Tensor, list[Tensor]]:
+        return super().forward(spectrum.unsqueeze(1).transpose(2, 3))  # (B, 1, frames, bins)
+
+
+class ResolutionDiscriminator(ImageDiscriminator):
+    """Magnitudes of a short-time Fourier transform (n_fft, hop_size, window_size)."""
+
+    def __init__(self, resolution: tuple[int, int, int], channels: int):
+        same = channels, channels
+        super().__init__([(1, channels, 9, 1), (*same, 9, 2), (*same, 9, 2), (*same, 9, 2), (*same, 3, 1)])
         self.n_fft, self.hop_size, window_size = resolution
         self.register_buffer("window", torch.hann_window(window_size), persistent=False)
 
@@ -32,7 +47,7 @@ class ResolutionDiscriminator(SubDiscriminator):
         audio = F.pad(audio.float(), (edge // 2, edge - edge // 2), mode="reflect").squeeze(1)
         sizes = self.n_fft, self.hop_size, len(self.window)
         spectrum = torch.stft(audio, *sizes, self.window, center=False, return_complex=True)
-        return super().forward(spectrum.abs().unsqueeze(1).transpose(2, 3))  # (B, 1, frames, bins)
+        return super().forward(spectrum.abs())
 
 
 class MultiResolutionDiscriminator(MultiDiscriminator):
@@ -70,30 +85,24 @@ class FrameDiscriminator(SubDiscriminator):
         return super().forward(log_spectrum(audio, self.window))
 
 
-class LogImageDiscriminator(SubDiscriminator):
-    """A logarithmic spectrum as an image: each kernel sees a few bins of three frames, such as harmonics."""
+class LogImageDiscriminator(ImageDiscriminator):
+    """A logarithmic spectrum as an image."""
 
     def __init__(self, n_fft: int, channels: int):
         wide = 2 * channels
-        layers = (  # in, out, kernel and stride along the bins
-            (1, channels, 9, 4),
-            (channels, channels, 9, 2),
-            (channels, wide, 5, 2),
-            (wide, wide, 5, 2),
-            (wide, wide, 3, 1),
-        )
         super().__init__(
             [
-                weight_norm(nn.Conv2d(c_in, c_out, (3, kernel), (1, stride), padding=(1, kernel // 2)))
-                for c_in, c_out, kernel, stride in layers
-            ],
-            weight_norm(nn.Conv2d(wide, 1, (3, 3), padding=(1, 1))),
+                (1, channels, 9, 4),
+                (channels, channels, 9, 2),
+                (channels, wide, 5, 2),
+                (wide, wide, 5, 2),
+                (wide, wide, 3, 1),
+            ]
         )
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
 
     def forward(self, audio: Tensor) -> tuple[Tensor, list[Tensor]]:
-        spectrum = log_spectrum(audio, self.window)
-        return super().forward(spectrum.unsqueeze(1).transpose(2, 3))  # (B, 1, frames, bins)
+        return super().forward(log_spectrum(audio, self.window))
 
 
 class MultiLogSpectrumDiscriminator(MultiDiscriminator):
