@@ -99,7 +99,7 @@ class Api:
             Route(f"/models/{MODEL}", self.show_model),
         ]
         # an application of its own, so that its errors are unlike those of the page
-        handlers = dict.fromkeys((UserError, HTTPException, ClientDisconnect), error_response)
+        handlers = dict.fromkeys((UserError, HTTPException, ClientDisconnect, Exception), error_response)
         v1 = Starlette(routes=routes, exception_handlers=handlers)
         self.routes = [Mount("/v1", v1), Route("/health", self.health)]
 
@@ -180,8 +180,8 @@ async def read_body(request: Request) -> bytes:
 
 
 async def error_response(request: Request, error: Exception) -> JSONResponse:
-    """Return an error as OpenAI's clients expect it."""
-    status, message = 400, one_line(error)
+    """Return an error as OpenAI's clients expect it. A fault of this program is also in the server's log."""
+    status, message = 400 if isinstance(error, UserError | ClientDisconnect) else 500, one_line(error)
     if isinstance(error, HTTPException):
         status, message = error.status_code, f"{error.detail} ({request.method} {request.url.path})"
     kind = "invalid_request_error" if status < 500 else "server_error"

@@ -183,6 +183,29 @@ def test_other_routes_and_methods_have_errors_that_openais_client_reads(client, 
     assert "Method Not Allowed" in json.load(caught.value)["error"]["message"]
 
 
+def test_a_fault_of_the_server_has_an_error_that_openais_client_reads():
+    from starlette.applications import Starlette
+    from starlette.testclient import TestClient
+
+    from webpage.api import Api
+
+    class Broken:
+        voices = ("espeak",)
+
+        def text_to_speech(self, voice: str, speed: float):
+            raise RuntimeError("out of memory")
+
+        def next_step(self, steps):
+            return next(steps, None)
+
+    application = Starlette(routes=Api(Broken()).routes)
+    with TestClient(application, raise_server_exceptions=False) as client:
+        response = client.post("/v1/audio/speech", json={"input": TEXT, "voice": "espeak"})
+    assert response.status_code == 500
+    assert response.json()["error"]["type"] == "server_error"
+    assert "out of memory" in response.json()["error"]["message"]
+
+
 @pytest.mark.parametrize("key", ["geheimnisträger", " secret", "secret\n", ""])
 def test_a_key_that_no_header_can_contain_is_a_user_error(key):
     done = call(main, HIFIGAN_API_KEY=key)
