@@ -220,6 +220,9 @@ class HiFiGANConfig(MelConfig):
     gen_istft_hop_size: int | None = option(
         None, "Hop of that transform in samples; a factor of hop_size, like the upsampling rates", **KERNEL
     )
+    match_mel: bool = option(
+        False, "Scale the bands of the audio to their levels in the mel, without weights (not for Vocos)"
+    )
     vocos_dim: int = option(512, "Number of channels, with --generator vocos", **CHANNELS)
     vocos_intermediate_dim: int = option(
         1536, "Number of hidden channels of each block, with --generator vocos", **CHANNELS
@@ -261,7 +264,13 @@ class HiFiGANConfig(MelConfig):
             require(self.padding == "same", 'padding is "center"; only the generator "vocos" supports it')
             check_upsampling(self)
             check_residual_blocks(self)
+            require(
+                not self.match_mel or (self.window_size == self.n_fft and self.n_fft % 2 == 0),
+                f"match_mel needs an even n_fft that equals window_size, but they are {self.n_fft} and "
+                f"{self.window_size}",
+            )
         else:
+            require(not self.match_mel, 'match_mel is for the generator "hifigan" only')
             require(
                 self.n_fft % 2 == 0 and self.hop_size < self.n_fft,
                 f"n_fft is {self.n_fft}; for Vocos it must be even and larger than hop_size {self.hop_size}",

@@ -1,4 +1,4 @@
-"""Variants of the paper's generator: resize-convolution, MISRNet's fusion and iSTFTNet's output layer."""
+"""Variants of the paper's generator: resize-convolution, MISRNet's fusion, other output layers."""
 
 import torch
 import torch.nn.functional as F
@@ -6,7 +6,10 @@ from torch import Tensor, nn
 
 from config import HiFiGANConfig
 from generators.vocos import InverseSTFT
+from mel import mel_filter_bank
 from model import RESBLOCKS, Generator, WNConv1d
+
+MOST_MATCHED = 2.0  # natural logarithm of the largest change of an amplitude by MelMatch
 
 
 class ResizeConvolution(nn.Sequential):
@@ -70,8 +73,50 @@ class InverseSTFTHead(nn.Module):
             return self.istft(torch.exp(log_magnitude), torch.sin(phase))
 
 
+class MelMatch(nn.Module):
+    """Last layer, without weights, which scales the bands of the audio to their levels in the mel.
+
+    Audio (B, 1, N) and mel (B, num_mels, T) to audio (B, 1, N), in float32 under autocast. In each frame of
+    an STFT, each bin is multiplied by the geometric mean of the ratios between wanted and actual levels in
+    the mel bands that contain it. Frames overlap, so the result has nearly, not exactly, the wanted mel. Bins
+    above `fmax` and all phases stay as they are.
+    """
+
+    def __init__(self, config: HiFiGANConfig):
+        super().__init__()
+        self.config = config
+        self.istft = InverseSTFT(config.n_fft, config.hop_size, config.stft_padding)
+        filters = torch.from_numpy(mel_filter_bank(config))  # (num_mels, n_fft / 2 + 1)
+        # of equal height, so that a bin's weights depend only on its distance from the centers of the bands
+        weights = filters / filters.amax(1, keepdim=True).clamp(min=1e-9)
+        self.register_buffer("filters", filters, persistent=False)
+        self.register_buffer("weights", (weights / weights.sum(0).clamp(min=1e-3)).T, persistent=False)
+        frames = torch.eye(config.n_fft, device="cpu") * self.istft.window
+        spectra = torch.fft.rfft(frames)  # (n_fft, n_fft / 2 + 1)
+        basis = torch.cat([spectra.real, spectra.imag], dim=1).T  # (n_fft + 2, n_fft)
+        self.register_buffer("basis", basis.unsqueeze(1).contiguous(), persistent=False)
+        # the samples of all frames that contain the first or the last sample of a hop, beyond this hop
+        n_fft, hop_size, left = config.n_fft, config.hop_size, config.stft_padding[0]
+        before = (n_fft - left - 1) // hop_size * hop_size + left
+        after = (left + hop_size - 1) // hop_size * hop_size + n_fft - left - hop_size
+        self.context_frames = (max(before, after) + hop_size - 1) // hop_size
+
+    def forward(self, audio: Tensor, mel: Tensor) -> Tensor:
+        config = self.config
+        with torch.autocast(audio.device.type, enabled=False):
+            # zeros, not a reflection, which would need more samples than a single frame has
+            audio = F.pad(audio.float(), config.stft_padding)
+            spectrum = F.conv1d(audio, self.basis, stride=config.hop_size)  # (B, n_fft + 2, T)
+            real, imaginary = spectrum.chunk(2, dim=1)
+            magnitude = torch.sqrt(real.square() + imaginary.square() + 1e-9)
+            level = torch.log(torch.matmul(self.filters, magnitude).clamp(min=config.min_amplitude))
+            ratio = (config.to_ln(mel.float()) - level).clamp(-MOST_MATCHED, MOST_MATCHED)
+            gain = torch.exp(torch.matmul(self.weights, ratio))  # (B, n_fft / 2 + 1, T)
+            return self.istft.from_parts(real * gain, imaginary * gain)
+
+
 class GeneratorVariant(Generator):
-    """`Generator` with the parts that `config.upsampling`, `config.fusion` and the iSTFT sizes name."""
+    """`Generator` with the parts that `config` names: upsampling, fusion, inverse STFT, `match_mel`."""
 
     def __init__(self, config: HiFiGANConfig):
         if config.upsampling == "resize":
@@ -81,3 +126,12 @@ class GeneratorVariant(Generator):
         if config.gen_istft_n_fft:
             self.make_head = InverseSTFTHead
         super().__init__(config)
+        self.match = MelMatch(config) if config.match_mel else None
+
+    def forward(self, mel: Tensor) -> Tensor:
+        audio = super().forward(mel)
+        return self.match(audio, mel) if self.match else audio
+
+    @property
+    def context_frames(self) -> int:
+        return super().context_frames + (self.match.context_frames if self.match else 0)

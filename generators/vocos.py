@@ -1,6 +1,6 @@
 """Vocos (Siuzdak, 2023): a generator at frame rate, with an inverse STFT in place of upsampling layers.
 
-`InverseSTFT` also serves iSTFTNet in `variants.py`. Layers have the names of the published implementation.
+`InverseSTFT` also serves `variants.py`. Layers have the names of the published implementation.
 """
 
 import math
@@ -33,7 +33,10 @@ class InverseSTFT(nn.Module):
         self.register_buffer("window", window, persistent=False)
 
     def forward(self, magnitude: Tensor, phase: Tensor) -> Tensor:
-        real, imaginary = magnitude * torch.cos(phase), magnitude * torch.sin(phase)
+        return self.from_parts(magnitude * torch.cos(phase), magnitude * torch.sin(phase))
+
+    def from_parts(self, real: Tensor, imaginary: Tensor) -> Tensor:
+        """Return the audio of a spectrum that is given by its real and imaginary parts."""
         if self.real_valued or torch.compiler.is_exporting() or torch.jit.is_tracing():
             spectrum = torch.cat([real, imaginary], dim=1)  # (B, n_fft + 2, T)
             audio = F.conv_transpose1d(spectrum, self.basis, stride=self.hop_size)
@@ -44,7 +47,7 @@ class InverseSTFT(nn.Module):
                 frames * self.window.unsqueeze(1), (1, samples), (1, self.n_fft), stride=(1, self.hop_size)
             ).squeeze(2)
         # analysis and synthesis both applied the window, so the sum of its squares is divided out
-        ones = torch.ones_like(magnitude[:1, :1])
+        ones = torch.ones_like(real[:1, :1])
         envelope = F.conv_transpose1d(ones, self.window.square().view(1, 1, -1), stride=self.hop_size)
         inside = slice(self.padding[0], audio.shape[-1] - self.padding[1])
         return audio[..., inside] / envelope[..., inside]

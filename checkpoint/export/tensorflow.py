@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from checkpoint.files import CONFIG_NAME
 from checkpoint.formats.transformers import InputNorm
-from generators.variants import InverseSTFTHead, MultiInputSharedResidual
+from generators.variants import MOST_MATCHED, InverseSTFTHead, MelMatch, MultiInputSharedResidual
 from generators.vocos import ConvNeXtBlock, FourierHead, InverseSTFT, Vocos
 from model import LEAKY_SLOPE, Generator, MultiReceptiveFieldFusion, ResBlock1, ResBlock2, WaveformHead
 
@@ -64,7 +64,10 @@ class VocoderModule(tf.Module):
         stages = []
         for upsample, fuse in zip(module.ups, module.fusions, strict=True):
             stages += [leaky_relu, self.layer(upsample), self.layer(fuse)]
-        return chain(self.layer(module.conv_pre), *stages, self.layer(module.head))
+        vocode = chain(self.layer(module.conv_pre), *stages, self.layer(module.head))
+        if (match := getattr(module, "match", None)) is None:
+            return vocode
+        return lambda mel: match_mel(match, vocode(mel), mel)
 
     @layer.register
     def _(self, module: nn.Sequential) -> Layer:
@@ -170,7 +173,7 @@ class VocoderModule(tf.Module):
             x = tf.nn.leaky_relu(x, 0.01)
             x = tf.concat([x[:, :2][:, -1:], x], axis=1)  # reflected
             log_magnitude, phase = tf.split(convolve(x), 2, axis=-1)
-            return inverse_stft(module.istft, tf.exp(log_magnitude), tf.sin(phase))
+            return inverse_stft(module.istft, polar(tf.exp(log_magnitude), tf.sin(phase)))
 
         return head
 
@@ -180,7 +183,7 @@ class VocoderModule(tf.Module):
 
         def head(x):
             log_magnitude, phase = tf.split(project(x), 2, axis=-1)
-            return inverse_stft(module.istft, tf.minimum(tf.exp(log_magnitude), 100.0), phase)
+            return inverse_stft(module.istft, polar(tf.minimum(tf.exp(log_magnitude), 100.0), phase))
 
         return head
 
@@ -203,9 +206,12 @@ def shortcut(*layers: Layer) -> Layer:
     return lambda x: x + apply(x)
 
 
-def inverse_stft(istft: InverseSTFT, magnitude: tf.Tensor, phase: tf.Tensor) -> tf.Tensor:
-    """Return the audio (B, samples, 1) of magnitudes and phases (B, T, n_fft / 2 + 1)."""
-    spectrum = tf.complex(magnitude * tf.cos(phase), magnitude * tf.sin(phase))
+def polar(magnitude: tf.Tensor, phase: tf.Tensor) -> tf.Tensor:
+    return tf.complex(magnitude * tf.cos(phase), magnitude * tf.sin(phase))
+
+
+def inverse_stft(istft: InverseSTFT, spectrum: tf.Tensor) -> tf.Tensor:
+    """Return the audio (B, samples, 1) of a complex spectrum (B, T, n_fft / 2 + 1)."""
     window = tf.constant(istft.window.numpy())
     frames = tf.signal.irfft(spectrum, [istft.n_fft]) * window  # (B, T, n_fft)
     audio = tf.signal.overlap_and_add(frames, istft.hop_size)
@@ -214,3 +220,16 @@ def inverse_stft(istft: InverseSTFT, magnitude: tf.Tensor, phase: tf.Tensor) -> 
     before, after = istft.padding
     inside = slice(before, tf.shape(audio)[1] - after)
     return (audio[:, inside] / envelope[:, inside])[..., None]
+
+
+def match_mel(match: MelMatch, audio: tf.Tensor, mel: tf.Tensor) -> tf.Tensor:
+    """Return audio (B, samples, 1) with the bands scaled to their levels in a mel (B, T, num_mels)."""
+    config, istft = match.config, match.istft
+    padded = tf.pad(audio[..., 0], [[0, 0], config.stft_padding])
+    frames = tf.signal.frame(padded, istft.n_fft, istft.hop_size) * tf.constant(istft.window.numpy())
+    spectrum = tf.signal.rfft(frames)  # (B, T, n_fft / 2 + 1)
+    magnitude = tf.sqrt(tf.square(tf.math.real(spectrum)) + tf.square(tf.math.imag(spectrum)) + 1e-9)
+    level = tf.math.log(tf.maximum(magnitude @ tf.constant(match.filters.T.numpy()), config.min_amplitude))
+    ratio = tf.clip_by_value(config.to_ln(mel) - level, -MOST_MATCHED, MOST_MATCHED)
+    gain = tf.exp(ratio @ tf.constant(match.weights.T.numpy()))
+    return inverse_stft(istft, spectrum * tf.cast(gain, tf.complex64))

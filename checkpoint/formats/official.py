@@ -92,6 +92,7 @@ def check_generator(config: HiFiGANConfig) -> None:
         f"it is a {config.generator} generator": config.generator != "hifigan",
         f"upsampling is {config.upsampling!r}": config.upsampling != "transpose",
         "it ends in an inverse Fourier transform": config.gen_istft_n_fft is not None,
+        "match_mel is on": config.match_mel,
         f"its mel filters are {config.mel_filters}": config.mel_filters != "slaney",
         f"num_mels is {config.num_mels}, not {OFFICIAL_BANDS}": config.num_mels != OFFICIAL_BANDS,
         f"resblock {config.resblock} has {num_dilations} dilations there, and here "

@@ -54,7 +54,7 @@ VARIANTS = {
     },
     "vocos": VOCOS,
     "vocos center": VOCOS | {"padding": "center", "mel_filters": "htk", "mel_scale": "ln", "min_db": -140.0},
-    "all": MISR | ISTFT | {"upsampling": "resize", "upsample_kernel_sizes": (15, 15)},
+    "all": MISR | ISTFT | {"upsampling": "resize", "upsample_kernel_sizes": (15, 15), "match_mel": True},
 }  # fmt: skip
 
 

@@ -313,6 +313,7 @@ VARIANTS = {
         "upsample_rates": (8, 8), "upsample_kernel_sizes": (16, 16),
         "gen_istft_n_fft": 16, "gen_istft_hop_size": 4,
     },
+    "match_mel is on": {"match_mel": True},
     "num_mels is 100, not 80": {"num_mels": 100},
     "has 3 dilations there, and here 3 and 2": {
         "resblock_kernel_sizes": (3, 5), "resblock_dilation_sizes": ((1, 3, 5), (1, 3))

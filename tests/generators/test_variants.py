@@ -28,7 +28,7 @@ from generators.multi_resolution import (
     MultiResolutionDiscriminator,
     ResolutionDiscriminator,
 )
-from generators.variants import InverseSTFTHead, MultiInputSharedResidual, ResizeConvolution
+from generators.variants import InverseSTFTHead, MelMatch, MultiInputSharedResidual, ResizeConvolution
 from mel import MelSpectrogram, griffin_lim
 from model import Generator, WNConvTranspose1d
 from synthesis.denoiser import Denoiser
@@ -44,7 +44,10 @@ ISTFT = {
     "upsample_rates": (8, 8), "upsample_kernel_sizes": (16, 16),
     "gen_istft_n_fft": 16, "gen_istft_hop_size": 4,
 }  # fmt: skip
-VARIANTS = {"resize": RESIZE, "misr": MISR, "istft": ISTFT, "misr and istft": MISR | ISTFT}
+MATCH = {"match_mel": True}
+VARIANTS = {
+    "resize": RESIZE, "misr": MISR, "istft": ISTFT, "misr and istft": MISR | ISTFT, "match": ISTFT | MATCH,
+}  # fmt: skip
 
 
 def narrow(path: Path) -> HiFiGANConfig:
@@ -134,6 +137,33 @@ def test_a_mel_of_one_frame_has_audio_and_one_of_many_streams_frame_by_frame(rat
     torch.testing.assert_close(parts, generator(mel), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("mel_scale", ["ln", "db"])
+@torch.inference_mode()
+def test_matching_brings_audio_closer_to_a_mel(mel_scale):
+    config, audio = small_config(mel_scale=mel_scale), torch.from_numpy(voice(1.0))[: 86 * 256]
+    match, mel_of = MelMatch(config), MelSpectrogram(config)
+    bands, frames, inside = torch.arange(80)[:, None], torch.arange(86), slice(2, -2)  # the ends are padded
+    change = config.from_ln(torch.sin(bands / 9) + torch.sin(frames / 5)) - config.from_ln(0.0)
+    wanted = mel_of(audio) + change
+    matched = match(audio[None, None], wanted[None])
+    assert matched.shape == (1, 1, len(audio))
+    before, after = ((mel_of(one) - wanted)[:, inside].abs().mean() for one in (audio, matched[0, 0]))
+    assert after < before / 4
+
+
+@torch.inference_mode()
+def test_matching_leaves_audio_with_the_mel_and_what_is_above_its_bands_as_it_is():
+    config, audio = small_config(), torch.from_numpy(voice(1.0))[None, None, : 86 * 256]
+    matched = MelMatch(config)(audio, MelSpectrogram(config)(audio[0]))
+    torch.testing.assert_close(matched[..., 1024:-1024], audio[..., 1024:-1024], rtol=0, atol=1e-5)
+    above = torch.sin(2 * math.pi * 9500 * torch.arange(86 * 256) / 22050)[None, None]
+    louder = torch.zeros(1, 80, 86)  # 0 dB in all bands, most of which have no more than a window's leakage
+    matched = MelMatch(small_config(match_mel=True))(above, louder)
+    power = torch.fft.rfft(matched[0, 0]).abs().square()
+    assert power.argmax() == round(9500 / 22050 * 86 * 256)
+    assert abs(10 * math.log10(matched.square().mean() / above.square().mean())) < 0.5
+
+
 @torch.inference_mode()
 def test_resizing_repeats_samples_and_avoids_the_checkerboard_of_transposed_convolutions():
     torch.manual_seed(0)
@@ -181,6 +211,9 @@ def test_folding_weight_norm_does_not_change_the_audio_of_a_variant(name):
         ({**ISTFT, "gen_istft_hop_size": None}, ["16", "None"]),
         ({**ISTFT, "gen_istft_n_fft": None}, ["None", "4"]),
         ({"gen_istft_n_fft": 16, "gen_istft_hop_size": 4}, ["8 x 8 x 2 x 2 x 4 = 1024", "256"]),
+        ({**MATCH, "window_size": 800}, ["match_mel", "1024 and 800"]),
+        ({**MATCH, "n_fft": 1023, "window_size": 1023}, ["match_mel", "even", "1023"]),
+        ({**MATCH, "generator": "vocos"}, ["match_mel", "hifigan"]),
         ({"discriminators": []}, ["discriminators is empty"]),
         ({"discriminators": ["mpd", "mbd"]}, ["'mbd'", "mpd, msd, mrd, mld"]),
         ({"discriminator_channels": 16}, ["16", "at least 32"]),
@@ -385,6 +418,8 @@ ODD_SIZES = {
     },
     "resize": RESIZE,
     "misr with wide kernels": {**MISR, "resblock_kernel_size": 21},
+    "match": MATCH,
+    "match with short frames": {**ISTFT, **MATCH, "n_fft": 600, "window_size": 600},
 }  # fmt: skip
 
 
