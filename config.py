@@ -221,7 +221,7 @@ class HiFiGANConfig(MelConfig):
         None, "Hop of that transform in samples; a factor of hop_size, like the upsampling rates", **KERNEL
     )
     match_mel: bool = option(
-        False, "Scale the bands of the audio to their levels in the mel, without weights (not for Vocos)"
+        False, "Scale the mel bands of the generated audio to their levels in the input mel; only for hifigan"
     )
     vocos_dim: int = option(512, "Number of channels, with --generator vocos", **CHANNELS)
     vocos_intermediate_dim: int = option(
@@ -264,10 +264,11 @@ class HiFiGANConfig(MelConfig):
             require(self.padding == "same", 'padding is "center"; only the generator "vocos" supports it')
             check_upsampling(self)
             check_residual_blocks(self)
+            n_fft, window_size, hop_size = self.n_fft, self.window_size, self.hop_size
             require(
-                not self.match_mel or (self.window_size == self.n_fft and self.n_fft % 2 == 0),
-                f"match_mel needs an even n_fft that equals window_size, but they are {self.n_fft} and "
-                f"{self.window_size}",
+                not self.match_mel or (window_size == n_fft and n_fft % 2 == 0 and 2 * hop_size <= n_fft),
+                f"match_mel needs an even n_fft that equals window_size and is at least twice hop_size, but "
+                f"they are {n_fft}, {window_size} and {hop_size}",
             )
         else:
             require(not self.match_mel, 'match_mel is for the generator "hifigan" only')

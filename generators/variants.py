@@ -79,7 +79,8 @@ class MelMatch(nn.Module):
     Audio (B, 1, N) and mel (B, num_mels, T) to audio (B, 1, N), in float32 under autocast. In each frame of
     an STFT, each bin is multiplied by the geometric mean of the ratios between wanted and actual levels in
     the mel bands that contain it. Frames overlap, so the result has nearly, not exactly, the wanted mel. Bins
-    above `fmax` and all phases stay as they are.
+    above `fmax` and all phases stay as they are. No amplitude changes by a factor above 7.4, but samples are
+    no longer bounded.
     """
 
     def __init__(self, config: HiFiGANConfig):
@@ -105,14 +106,14 @@ class MelMatch(nn.Module):
         config = self.config
         with torch.autocast(audio.device.type, enabled=False):
             # zeros, not a reflection, which would need more samples than a single frame has
-            audio = F.pad(audio.float(), config.stft_padding)
-            spectrum = F.conv1d(audio, self.basis, stride=config.hop_size)  # (B, n_fft + 2, T)
+            padded = F.pad(audio.float(), config.stft_padding)
+            spectrum = F.conv1d(padded, self.basis.float(), stride=config.hop_size)  # (B, n_fft + 2, T)
             real, imaginary = spectrum.chunk(2, dim=1)
             magnitude = torch.sqrt(real.square() + imaginary.square() + 1e-9)
-            level = torch.log(torch.matmul(self.filters, magnitude).clamp(min=config.min_amplitude))
-            ratio = (config.to_ln(mel.float()) - level).clamp(-MOST_MATCHED, MOST_MATCHED)
-            gain = torch.exp(torch.matmul(self.weights, ratio))  # (B, n_fft / 2 + 1, T)
-            return self.istft.from_parts(real * gain, imaginary * gain)
+            amplitude = torch.matmul(self.filters.float(), magnitude)  # (B, num_mels, T)
+            ratio = config.to_ln(mel.float()) - torch.log(amplitude.clamp(min=config.min_amplitude))
+            gain = torch.exp(torch.matmul(self.weights.float(), ratio.clamp(-MOST_MATCHED, MOST_MATCHED)))
+            return self.istft.from_parts(real * gain, imaginary * gain).to(audio.dtype)
 
 
 class GeneratorVariant(Generator):

@@ -37,18 +37,19 @@ class InverseSTFT(nn.Module):
 
     def from_parts(self, real: Tensor, imaginary: Tensor) -> Tensor:
         """Return the audio of a spectrum that is given by its real and imaginary parts."""
+        window = self.window.to(real.dtype)
         if self.real_valued or torch.compiler.is_exporting() or torch.jit.is_tracing():
             spectrum = torch.cat([real, imaginary], dim=1)  # (B, n_fft + 2, T)
-            audio = F.conv_transpose1d(spectrum, self.basis, stride=self.hop_size)
+            audio = F.conv_transpose1d(spectrum, self.basis.to(real.dtype), stride=self.hop_size)
         else:
             frames = torch.fft.irfft(torch.complex(real, imaginary), self.n_fft, dim=1)  # (B, n_fft, T)
             samples = (frames.shape[-1] - 1) * self.hop_size + self.n_fft
             audio = F.fold(
-                frames * self.window.unsqueeze(1), (1, samples), (1, self.n_fft), stride=(1, self.hop_size)
+                frames * window.unsqueeze(1), (1, samples), (1, self.n_fft), stride=(1, self.hop_size)
             ).squeeze(2)
         # analysis and synthesis both applied the window, so the sum of its squares is divided out
         ones = torch.ones_like(real[:1, :1])
-        envelope = F.conv_transpose1d(ones, self.window.square().view(1, 1, -1), stride=self.hop_size)
+        envelope = F.conv_transpose1d(ones, window.square().view(1, 1, -1), stride=self.hop_size)
         inside = slice(self.padding[0], audio.shape[-1] - self.padding[1])
         return audio[..., inside] / envelope[..., inside]
 

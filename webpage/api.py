@@ -180,9 +180,11 @@ async def read_body(request: Request) -> bytes:
 
 
 async def error_response(request: Request, error: Exception) -> JSONResponse:
-    """Return an error as OpenAI's clients expect it. A fault of this program is also in the server's log."""
-    status, message = 400 if isinstance(error, UserError | ClientDisconnect) else 500, one_line(error)
-    if isinstance(error, HTTPException):
+    """Return an error as OpenAI's clients expect it. Starlette writes faults of this program to the log."""
+    status, message = 500, "a fault of the server; its log has the reason"
+    if isinstance(error, UserError | ClientDisconnect):
+        status, message = 400, one_line(error)
+    elif isinstance(error, HTTPException):
         status, message = error.status_code, f"{error.detail} ({request.method} {request.url.path})"
     kind = "invalid_request_error" if status < 500 else "server_error"
     content = {"message": message, "type": kind, "param": None, "code": None}

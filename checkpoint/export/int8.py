@@ -57,13 +57,14 @@ def quantize_vocoder(generator: Generator | Vocos, path: Path, mels: list[Tensor
     """Replace the exported vocoder at `path` by its 8-bit version (static quantization).
 
     Convolutions and matrix products get 8-bit weights, with one scale per output channel, and 8-bit inputs,
-    whose ranges are measured on mels (num_mels, T). The `sensitive_layers` and the first layer remain in
-    float32. Returns the signal-to-noise ratio in dB, relative to the audio of PyTorch for the same mels.
+    whose ranges are measured on mels (num_mels, T). The `sensitive_layers`, the first layer and `MelMatch`
+    remain in float32. Returns the signal-to-noise ratio in dB, relative to the audio of PyTorch for the same
+    mels.
     """
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-    kept = (*sensitive_layers(generator.config), *FIRST_LAYERS)
+    kept = (*sensitive_layers(generator.config), *FIRST_LAYERS, "match")
     model = onnx.load(path)
     joined = torch.cat(mels, dim=1).unsqueeze(0)  # (1, num_mels, T)
     length = min(SEGMENT_FRAMES, joined.shape[2])

@@ -165,7 +165,7 @@ def recordings(tmp_path) -> Path:
     return tmp_path / "wavs"
 
 
-@pytest.mark.parametrize("name", ["paper", "vocos"])
+@pytest.mark.parametrize("name", ["paper", "vocos", "all"])
 def test_an_8_bit_file_is_close_to_the_model(tmp_path, capsys, recordings, name):
     needs_onnx()
     checkpoint, output = make_checkpoint(tmp_path / "model", **VARIANTS[name]), tmp_path / "int8.onnx"

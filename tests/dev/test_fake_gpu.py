@@ -23,7 +23,7 @@ import train
 from corpus.manifest import read_manifest
 from dev.fake_gpu import backward, fake_gpu
 from generators.build import build_generator
-from generators.variants import InverseSTFTHead
+from generators.variants import InverseSTFTHead, MelMatch
 from generators.vocos import FourierHead
 from mel import MelSpectrogram
 from model import WaveformHead
@@ -41,11 +41,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:Accessing the data pointer of Fa
 
 HALF = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 ISTFT = {"upsample_rates": [16, 4], "upsample_kernel_sizes": [32, 8], "gen_istft_n_fft": 16,
-         "gen_istft_hop_size": 4}  # fmt: skip
+         "gen_istft_hop_size": 4, "match_mel": True}  # fmt: skip
 MISR = {"fusion": "misr", "resblock_num": 2, "resblock_kernel_size": 3, "resblock_dilation_sizes": "(1,3)"}
 VOCOS = {"generator": "vocos", "vocos_dim": 16, "vocos_intermediate_dim": 16, "vocos_num_layers": 1}
 RARELY_LOGGED = {"console_out_iters": 9, "wandb_log_iters": 9}
-IN_FLOAT32 = (MelSpectrogram, WaveformHead, InverseSTFTHead, FourierHead)
+IN_FLOAT32 = (MelSpectrogram, WaveformHead, InverseSTFTHead, MelMatch, FourierHead)
 
 
 @pytest.fixture

@@ -151,6 +151,17 @@ def test_matching_brings_audio_closer_to_a_mel(mel_scale):
     assert after < before / 4
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@torch.inference_mode()
+def test_matching_runs_in_other_precisions(dtype):
+    match, mel = MelMatch(small_config(mel_scale="ln")), speech_mel(40)
+    audio = torch.from_numpy(voice(1.0))[None, None, : 40 * 256]
+    expected = match(audio, mel)
+    matched = match.to(dtype)(audio.to(dtype), mel.to(dtype))
+    assert matched.dtype == dtype
+    assert (matched - expected).norm() < 0.05 * expected.norm()
+
+
 @torch.inference_mode()
 def test_matching_leaves_audio_with_the_mel_and_what_is_above_its_bands_as_it_is():
     config, audio = small_config(), torch.from_numpy(voice(1.0))[None, None, : 86 * 256]
@@ -211,7 +222,8 @@ def test_folding_weight_norm_does_not_change_the_audio_of_a_variant(name):
         ({**ISTFT, "gen_istft_hop_size": None}, ["16", "None"]),
         ({**ISTFT, "gen_istft_n_fft": None}, ["None", "4"]),
         ({"gen_istft_n_fft": 16, "gen_istft_hop_size": 4}, ["8 x 8 x 2 x 2 x 4 = 1024", "256"]),
-        ({**MATCH, "window_size": 800}, ["match_mel", "1024 and 800"]),
+        ({**MATCH, "window_size": 800}, ["match_mel", "1024, 800"]),
+        ({**MATCH, "n_fft": 510, "window_size": 510}, ["match_mel", "twice hop_size", "510 and 256"]),
         ({**MATCH, "n_fft": 1023, "window_size": 1023}, ["match_mel", "even", "1023"]),
         ({**MATCH, "generator": "vocos"}, ["match_mel", "hifigan"]),
         ({"discriminators": []}, ["discriminators is empty"]),

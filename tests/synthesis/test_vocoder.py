@@ -17,6 +17,7 @@ from synthesis.vocoder import compile_generator, copy_synthesis, load_vocoder, u
 VARIANTS = {
     "v1": {},
     "istft": {"upsample_rates": (8, 8), "upsample_kernel_sizes": (16, 16), "gen_istft_n_fft": 16},
+    "match": {"match_mel": True, "mel_scale": "ln"},
     "vocos": {"generator": "vocos", "vocos_dim": 32, "vocos_intermediate_dim": 64, "vocos_num_layers": 2},
 }
 
@@ -45,7 +46,7 @@ def test_bf16_is_close_to_float32_and_is_used_in_all_layers_but_the_last(variant
     error, level = (audio - expected).norm(), expected.norm()
     assert 0 < error < 0.05 * level
     for name, dtype in dtypes.items():
-        kept = name.startswith("head") or (variant == "v1" and name.startswith("fusions.3"))
+        kept = name.startswith("head") or (variant in ("v1", "match") and name.startswith("fusions.3"))
         assert dtype == (torch.float32 if kept else torch.bfloat16), name
 
 
