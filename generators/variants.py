@@ -73,6 +73,18 @@ class InverseSTFTHead(nn.Module):
             return self.istft(torch.exp(log_magnitude), torch.sin(phase))
 
 
+def reflect(audio: Tensor, before: int, after: int, hop_size: int) -> Tensor:
+    """Return audio (..., N) with reflected ends, back and forth where it is short, which `F.pad` refuses.
+
+    N is a multiple of `hop_size`.
+    """
+    last = audio.shape[-1] - 1
+    places = torch.arange(-before, audio.shape[-1] + after, device=audio.device).abs()
+    for _ in range(max(before, after) // hop_size + 1):  # no remainder, which ONNX's exporter lacks here
+        places = (last - (places - last).abs()).abs()
+    return audio.index_select(-1, places)
+
+
 class MelMatch(nn.Module):
     """Last layer, without weights, which scales the bands of the audio to their levels in the mel.
 
@@ -105,8 +117,7 @@ class MelMatch(nn.Module):
     def forward(self, audio: Tensor, mel: Tensor) -> Tensor:
         config = self.config
         with torch.autocast(audio.device.type, enabled=False):
-            # zeros, not a reflection, which would need more samples than a single frame has
-            padded = F.pad(audio.float(), config.stft_padding)
+            padded = reflect(audio.float(), *config.stft_padding, config.hop_size)
             spectrum = F.conv1d(padded, self.basis.float(), stride=config.hop_size)  # (B, n_fft + 2, T)
             real, imaginary = spectrum.chunk(2, dim=1)
             magnitude = torch.sqrt(real.square() + imaginary.square() + 1e-9)

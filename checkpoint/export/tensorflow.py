@@ -225,7 +225,9 @@ def inverse_stft(istft: InverseSTFT, spectrum: tf.Tensor) -> tf.Tensor:
 def match_mel(match: MelMatch, audio: tf.Tensor, mel: tf.Tensor) -> tf.Tensor:
     """Return audio (B, samples, 1) with the bands scaled to their levels in a mel (B, T, num_mels)."""
     config, istft = match.config, match.istft
-    padded = tf.pad(audio[..., 0], [[0, 0], config.stft_padding])
+    last, (before, after) = tf.shape(audio)[1] - 1, config.stft_padding
+    places = tf.range(-before, last + 1 + after) % (2 * last)  # reflected, as in `reflect`
+    padded = tf.gather(audio[..., 0], tf.where(places > last, 2 * last - places, places), axis=1)
     frames = tf.signal.frame(padded, istft.n_fft, istft.hop_size) * tf.constant(istft.window.numpy())
     spectrum = tf.signal.rfft(frames)  # (B, T, n_fft / 2 + 1)
     magnitude = tf.sqrt(tf.square(tf.math.real(spectrum)) + tf.square(tf.math.imag(spectrum)) + 1e-9)

@@ -142,12 +142,12 @@ def test_a_mel_of_one_frame_has_audio_and_one_of_many_streams_frame_by_frame(rat
 def test_matching_brings_audio_closer_to_a_mel(mel_scale):
     config, audio = small_config(mel_scale=mel_scale), torch.from_numpy(voice(1.0))[: 86 * 256]
     match, mel_of = MelMatch(config), MelSpectrogram(config)
-    bands, frames, inside = torch.arange(80)[:, None], torch.arange(86), slice(2, -2)  # the ends are padded
+    bands, frames = torch.arange(80)[:, None], torch.arange(86)
     change = config.from_ln(torch.sin(bands / 9) + torch.sin(frames / 5)) - config.from_ln(0.0)
     wanted = mel_of(audio) + change
     matched = match(audio[None, None], wanted[None])
     assert matched.shape == (1, 1, len(audio))
-    before, after = ((mel_of(one) - wanted)[:, inside].abs().mean() for one in (audio, matched[0, 0]))
+    before, after = ((mel_of(one) - wanted).abs().mean() for one in (audio, matched[0, 0]))
     assert after < before / 4
 
 
@@ -166,7 +166,7 @@ def test_matching_runs_in_other_precisions(dtype):
 def test_matching_leaves_audio_with_the_mel_and_what_is_above_its_bands_as_it_is():
     config, audio = small_config(), torch.from_numpy(voice(1.0))[None, None, : 86 * 256]
     matched = MelMatch(config)(audio, MelSpectrogram(config)(audio[0]))
-    torch.testing.assert_close(matched[..., 1024:-1024], audio[..., 1024:-1024], rtol=0, atol=1e-5)
+    torch.testing.assert_close(matched, audio, rtol=0, atol=1e-4)
     above = torch.sin(2 * math.pi * 9500 * torch.arange(86 * 256) / 22050)[None, None]
     louder = torch.zeros(1, 80, 86)  # 0 dB in all bands, most of which have no more than a window's leakage
     matched = MelMatch(small_config(match_mel=True))(above, louder)
