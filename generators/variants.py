@@ -89,10 +89,10 @@ class MelMatch(nn.Module):
     """Last layer, without weights, which scales the bands of the audio to their levels in the mel.
 
     Audio (B, 1, N) and mel (B, num_mels, T) to audio (B, 1, N), in float32 under autocast. In each frame of
-    an STFT, each bin is multiplied by the geometric mean of the ratios between wanted and actual levels in
-    the mel bands that contain it. Frames overlap, so the result has nearly, not exactly, the wanted mel. Bins
-    above `fmax` and all phases stay as they are. No amplitude changes by a factor above 7.4, but samples are
-    no longer bounded.
+    an STFT, each bin is multiplied by the weighted geometric mean of the ratios between wanted and actual
+    levels in the mel bands that contain it. Frames overlap, so the result has nearly, not exactly, the wanted
+    mel. Bins outside all bands and the phases of each frame stay as they are. No amplitude changes by a
+    factor above 7.4, but samples are no longer bounded.
     """
 
     def __init__(self, config: HiFiGANConfig):
